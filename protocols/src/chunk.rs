@@ -1,0 +1,295 @@
+//! Chunks of bytes and the pool their buffers come from.
+//!
+//! A lane has one pool. Its budget is the lane's share of `--memory`: whoever asks for a buffer that does not fit waits
+//! until others are given back, so memory is bounded however many attempts the lane serves. On a tokio-uring lane the
+//! first buffers are registered with the ring (the kernel pins them once); when they are all out, or another size is
+//! asked for, aligned heap memory serves. On a glommio lane buffers come from glommio's arena.
+//!
+//! Every buffer is initialised from its first byte to its last and aligned to [`ALIGNMENT`], as O_DIRECT needs.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    rc::Rc,
+    task::{Poll, Waker},
+};
+
+use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
+
+use crate::{ByteRange, CRC_BLOCK, Runtime};
+
+pub use aligned::AlignedBuf;
+
+mod aligned;
+
+/// Alignment of buffers, offsets and lengths that satisfies O_DIRECT on every device met so far.
+pub const ALIGNMENT: usize = 4096;
+
+/// Bytes read from an object: a buffer of the lane's pool, or the knowledge that they are all zero. `!Send`.
+pub struct Chunk {
+    body: Body,
+    len: usize,
+    _grant: Option<Grant>,
+}
+
+/// What holds the bytes of a chunk.
+pub enum Body {
+    /// All zero; nothing is stored.
+    Zero,
+    /// A buffer registered with the lane's ring.
+    Fixed(FixedBuf),
+    /// Aligned heap memory.
+    Heap(AlignedBuf),
+    /// glommio's memory.
+    Dma(glommio::io::DmaBuffer),
+}
+
+impl Chunk {
+    /// `len` zero bytes that take no memory.
+    pub fn zero(len: usize) -> Self {
+        Self { body: Body::Zero, len, _grant: None }
+    }
+
+    /// Number of bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether it is known to be zero without being stored.
+    pub fn is_zero(&self) -> bool {
+        matches!(self.body, Body::Zero)
+    }
+
+    /// The bytes; none for a zero chunk.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        self.buffer().map(|buffer| &buffer[..self.len])
+    }
+
+    /// The whole buffer, to be filled; none for a zero chunk. At least as long as was asked for, rounded up to
+    /// [`ALIGNMENT`].
+    pub fn buffer_mut(&mut self) -> Option<&mut [u8]> {
+        match &mut self.body {
+            Body::Zero => None,
+            Body::Fixed(buffer) => Some(&mut buffer[..]),
+            Body::Heap(buffer) => Some(&mut buffer[..]),
+            Body::Dma(buffer) => Some(buffer.as_bytes_mut()),
+        }
+    }
+
+    fn buffer(&self) -> Option<&[u8]> {
+        match &self.body {
+            Body::Zero => None,
+            Body::Fixed(buffer) => Some(&buffer[..]),
+            Body::Heap(buffer) => Some(&buffer[..]),
+            Body::Dma(buffer) => Some(buffer.as_bytes()),
+        }
+    }
+
+    /// Says how many bytes of the buffer are valid.
+    pub fn set_len(&mut self, len: usize) {
+        let capacity = self.buffer().map_or(self.len, <[u8]>::len);
+        assert!(len <= capacity, "{len} bytes do not fit a buffer of {capacity}");
+        self.len = len;
+    }
+
+    /// Fills the buffer with zeros from the chunk's length to the next multiple of [`ALIGNMENT`] and returns that
+    /// multiple.
+    pub fn pad(&mut self) -> usize {
+        let (len, padded) = (self.len, self.len.next_multiple_of(ALIGNMENT));
+        if let Some(buffer) = self.buffer_mut() {
+            buffer[len..padded].fill(0);
+        }
+        padded
+    }
+
+    /// CRC-32 of each block, the first of which begins at a multiple of [`CRC_BLOCK`].
+    pub fn block_crcs(&self) -> Vec<u32> {
+        match self.bytes() {
+            Some(bytes) => bytes.chunks(CRC_BLOCK as usize).map(crc32fast::hash).collect(),
+            None => {
+                let range = ByteRange::new(0, self.len as u64).expect("0 is the smallest start");
+                range.pieces(CRC_BLOCK).map(|block| zero_crc(block.len())).collect()
+            }
+        }
+    }
+
+    /// Takes the chunk apart for an I/O call; put it back with [`Chunk::from_parts`].
+    pub fn into_parts(self) -> (Body, ChunkRest) {
+        (self.body, ChunkRest { len: self.len, grant: self._grant })
+    }
+
+    /// Undoes [`Chunk::into_parts`].
+    pub fn from_parts(body: Body, rest: ChunkRest) -> Self {
+        Self { body, len: rest.len, _grant: rest.grant }
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk({} {})", self.len, if self.is_zero() { "zero bytes" } else { "bytes" })
+    }
+}
+
+/// Length and memory grant of a chunk whose body is out for I/O.
+pub struct ChunkRest {
+    len: usize,
+    grant: Option<Grant>,
+}
+
+/// CRC-32 of `len` zero bytes, `len` at most one block.
+pub fn zero_crc(len: u64) -> u32 {
+    static ZEROS: [u8; CRC_BLOCK as usize] = [0; CRC_BLOCK as usize];
+    use std::sync::OnceLock;
+    static WHOLE_BLOCK: OnceLock<u32> = OnceLock::new();
+    if len == CRC_BLOCK {
+        *WHOLE_BLOCK.get_or_init(|| crc32fast::hash(&ZEROS))
+    } else {
+        crc32fast::hash(&ZEROS[..len as usize])
+    }
+}
+
+/// Where a lane's buffers come from. Cheap to clone; `!Send`.
+#[derive(Clone)]
+pub struct BufferPool {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    runtime: Runtime,
+    budget_bytes: usize,
+    free_bytes: Cell<usize>,
+    waiting: RefCell<VecDeque<Waker>>,
+    fixed: Option<(FixedBufPool<AlignedBuf>, usize)>,
+}
+
+impl BufferPool {
+    /// A pool of at most `budget_bytes`. On a tokio-uring lane, `fixed_bytes` of it are registered with the ring in
+    /// buffers of `fixed_len` bytes; when the kernel refuses (RLIMIT_MEMLOCK), heap memory serves and the refusal is
+    /// returned, to be said loudly. Call it on the lane, inside its runtime.
+    pub fn new(
+        runtime: Runtime,
+        budget_bytes: usize,
+        fixed_bytes: usize,
+        fixed_len: usize,
+    ) -> (Self, Option<std::io::Error>) {
+        // tokio-uring allows 1,024 buffers in one registry.
+        let count = fixed_bytes.min(budget_bytes).checked_div(fixed_len).unwrap_or(0).min(1024);
+        let (fixed, refusal) = match runtime {
+            Runtime::TokioUring if count > 0 => {
+                let pool = FixedBufPool::new((0..count).map(|_| AlignedBuf::new(fixed_len)));
+                match pool.register() {
+                    Ok(()) => (Some((pool, fixed_len)), None),
+                    Err(error) => (None, Some(error)),
+                }
+            }
+            _ => (None, None),
+        };
+        let shared =
+            Shared { runtime, budget_bytes, free_bytes: Cell::new(budget_bytes), waiting: RefCell::default(), fixed };
+        (Self { shared: Rc::new(shared) }, refusal)
+    }
+
+    /// A pool for tests and tools that only needs heap memory.
+    pub fn heap(budget_bytes: usize) -> Self {
+        Self::new(Runtime::TokioUring, budget_bytes, 0, 0).0
+    }
+
+    /// What drives the lane this pool belongs to.
+    pub fn runtime(&self) -> Runtime {
+        self.shared.runtime
+    }
+
+    /// A chunk of `len` bytes whose content is not specified. Waits while the pool is exhausted. A request larger than
+    /// the whole budget is granted when nothing else is out, so that it cannot wait for ever.
+    pub async fn take(&self, len: usize) -> Chunk {
+        let capacity = len.next_multiple_of(ALIGNMENT);
+        let grant = self.grant(capacity).await;
+        let body = match self.shared.runtime {
+            Runtime::Glommio => Body::Dma(glommio::allocate_dma_buffer(capacity)),
+            Runtime::TokioUring => match self.fixed(capacity) {
+                Some(buffer) => Body::Fixed(buffer),
+                None => Body::Heap(AlignedBuf::new(capacity)),
+            },
+        };
+        Chunk { body, len, _grant: Some(grant) }
+    }
+
+    fn fixed(&self, capacity: usize) -> Option<FixedBuf> {
+        let (pool, len) = self.shared.fixed.as_ref()?;
+        if capacity > *len { None } else { pool.try_next(*len) }
+    }
+
+    async fn grant(&self, bytes: usize) -> Grant {
+        let taken = poll_fn(|context| {
+            let shared = &self.shared;
+            let free = shared.free_bytes.get();
+            if free >= bytes || free == shared.budget_bytes {
+                let taken = bytes.min(free);
+                shared.free_bytes.set(free - taken);
+                Poll::Ready(taken)
+            } else {
+                shared.waiting.borrow_mut().push_back(context.waker().clone());
+                Poll::Pending
+            }
+        });
+        Grant { bytes: taken.await, shared: self.shared.clone() }
+    }
+}
+
+/// A share of the pool's budget, given back on drop.
+struct Grant {
+    shared: Rc<Shared>,
+    bytes: usize,
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        self.shared.free_bytes.set(self.shared.free_bytes.get() + self.bytes);
+        // Everybody waiting looks again: sizes differ, so the first in line need not be the one that fits.
+        for waker in self.shared.waiting.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn the_budget_bounds_what_is_out() {
+        let pool = BufferPool::heap(3 * ALIGNMENT);
+        let first = pool.take(2 * ALIGNMENT).now_or_never().expect("fits");
+        assert!(pool.take(2 * ALIGNMENT).now_or_never().is_none(), "over budget");
+        let small = pool.take(1).now_or_never().expect("one page is left");
+        assert_eq!(small.len(), 1);
+        drop((first, small));
+        assert!(pool.take(100 * ALIGNMENT).now_or_never().is_some(), "an oversized request runs alone");
+        assert!(pool.take(1).now_or_never().is_some(), "and gives everything back");
+    }
+
+    #[test]
+    fn padding_is_zero_even_in_a_used_buffer() {
+        let pool = BufferPool::heap(1 << 20);
+        let mut chunk = pool.take(2 * ALIGNMENT).now_or_never().unwrap();
+        chunk.buffer_mut().unwrap().fill(0xff);
+        chunk.set_len(5);
+        assert_eq!(chunk.pad(), ALIGNMENT);
+        assert!(chunk.buffer_mut().unwrap()[5..ALIGNMENT].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn zero_chunks_have_the_checksums_of_zero_bytes() {
+        let len = CRC_BLOCK as usize * 2 + 17;
+        let stored: Vec<u32> = vec![0u8; len].chunks(CRC_BLOCK as usize).map(crc32fast::hash).collect();
+        assert_eq!(Chunk::zero(len).block_crcs(), stored);
+    }
+}

@@ -1,0 +1,260 @@
+//! The contract of a protocol module.
+//!
+//! A module has two halves. The *policy* half ([`Protocol::check_source`], [`Protocol::check_destination`],
+//! [`Protocol::capabilities`]) looks at URLs and options only and never at storage; the control plane calls it. The
+//! *data* half opens objects on a lane and moves their bytes.
+//!
+//! What every module promises:
+//!
+//! - A read returns exactly the bytes asked for, of the pinned version of the object, or an error. A shorter chunk is
+//!   returned only by an [`Access::Sequential`](crate::Access::Sequential) source of unknown size, at its end.
+//! - A write is complete when its future resolves, and durable after the next [`Destination::sync`].
+//! - Futures of I/O in flight are not dropped: whoever calls waits for them. Modules bound the wait themselves (connect
+//!   and stall time-outs).
+//! - Nothing is visible under the destination's name before [`Session::commit`].
+//! - Buffers come from the lane's [`BufferPool`] and go back to it when the [`Chunk`] is dropped.
+
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+
+use futures_util::future::LocalBoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::{BufferPool, ByteRange, Chunk, Error, Object, ObjectUrl, Validator};
+
+/// Options of one side of a transfer (`source_options`, `destination_options`): names and values as the client sent
+/// them. Each module declares the names it knows in its [`Capabilities`].
+pub type Options = BTreeMap<String, String>;
+
+/// One kind of storage.
+pub trait Protocol: Send + Sync + 'static {
+    /// The schemes this module answers to, in lower case.
+    fn schemes(&self) -> &'static [&'static str];
+
+    /// What the module can do, and the options it knows.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Checks syntax and policy of a source, never storage.
+    fn check_source(&self, url: &ObjectUrl, options: &Options) -> Result<(), Error>;
+
+    /// Checks syntax and policy of a destination, never storage.
+    fn check_destination(&self, url: &ObjectUrl, options: &Options) -> Result<(), Error>;
+
+    /// Opens a source on the calling lane. When `request.pinned` is given and the object is another one now, the error
+    /// is [`Disposition::SourceChanged`](crate::Disposition::SourceChanged).
+    fn open_source<'a>(
+        &'a self,
+        request: &'a SourceRequest,
+        lane: &'a Lane,
+    ) -> LocalBoxFuture<'a, Result<Rc<dyn Source>, Error>>;
+
+    /// Begins (or takes over) the writing of a destination for one attempt: fences earlier attempts and finds what they
+    /// left. Blocks; called on the attempt's own thread.
+    fn begin(&self, request: &DestinationRequest) -> Result<Box<dyn Session>, Error>;
+
+    /// Removes whatever attempts of this transfer left beside the destination. Blocks. Never touches a committed
+    /// object. Must not fail when nothing is there.
+    fn sweep(&self, url: &ObjectUrl, transfer: &str) -> Result<(), Error>;
+}
+
+/// What a module can do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Capabilities {
+    /// Can be read from.
+    pub source: bool,
+    /// Can be written to.
+    pub destination: bool,
+    /// Runtimes its data half works on.
+    pub runtimes: &'static [Runtime],
+    /// Options it knows.
+    pub options: &'static [OptionSpec],
+}
+
+/// An option that a module knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OptionSpec {
+    /// Its name. A name that ends in `.*` stands for every name with that prefix.
+    pub name: &'static str,
+    /// Whether its value is a secret: sealed in the store and never shown.
+    pub secret: bool,
+    /// One line for people: meaning, unit, default.
+    pub help: &'static str,
+}
+
+/// A runtime that lanes are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Runtime {
+    /// tokio-uring: registered buffers that are read into and written from, and the tokio ecosystem beside them.
+    TokioUring,
+    /// glommio: O_DIRECT, registered memory, and (later) transports.
+    Glommio,
+}
+
+/// The lane a module is called on. `!Send`, like everything it hands out.
+pub struct Lane {
+    /// Number of the lane within its process.
+    pub index: usize,
+    /// What drives it.
+    pub runtime: Runtime,
+    /// Where buffers come from.
+    pub pool: BufferPool,
+}
+
+/// A source to open.
+#[derive(Clone, Debug)]
+pub struct SourceRequest {
+    /// Where the object is.
+    pub url: ObjectUrl,
+    /// The client's options for it.
+    pub options: Options,
+    /// The version that must be read; none at the first open of a transfer.
+    pub pinned: Option<Validator>,
+    /// Whether every offset and length that will be asked for, but for the object's end, is a multiple of
+    /// [`CRC_BLOCK`](crate::CRC_BLOCK); where it is not, a file cannot be read with O_DIRECT.
+    pub aligned: bool,
+}
+
+/// An opened object, on one lane.
+pub trait Source {
+    /// The object as it was when it was opened.
+    fn object(&self) -> &Object;
+
+    /// Whether the storage knows, without reading, that the whole range is zero (a hole).
+    fn is_hole(&self, _range: ByteRange) -> bool {
+        false
+    }
+
+    /// Reads a range into a buffer of the pool. The range is not empty and lies within the object.
+    fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>>;
+
+    /// Checks that the object still is the one that was opened.
+    fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>>;
+
+    /// Gives back what the source holds (descriptors, connections).
+    fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
+}
+
+/// A destination to write, for one attempt.
+#[derive(Clone, Debug)]
+pub struct DestinationRequest {
+    /// Where the object shall be.
+    pub url: ObjectUrl,
+    /// The client's options for it.
+    pub options: Options,
+    /// The transfer's id: names the partial.
+    pub transfer: String,
+    /// This attempt's epoch: names the partial, grows with every attempt.
+    pub epoch: u64,
+    /// What to do with an object that is there already.
+    pub overwrite: Overwrite,
+    /// Whether to keep what an earlier attempt wrote; `false` starts over with a new inode.
+    pub resume: bool,
+    /// A commit that an earlier attempt had prepared: if that very object is at the destination, the transfer is
+    /// complete.
+    pub prepared: Option<Identity>,
+}
+
+/// What to do with an object that is at the destination already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overwrite {
+    /// Fail with `destination_exists`.
+    #[default]
+    Never,
+    /// Replace it, atomically, at commit.
+    Always,
+}
+
+/// What tells one partial from every other: recorded before commit, so that recovery recognises a rename that had
+/// happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// How a session found its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing: the session starts with an empty object that nobody ever wrote.
+    Nothing,
+    /// The partial of an earlier attempt, now this session's.
+    Partial,
+    /// The committed object of this very transfer: nothing is left to do.
+    Committed,
+}
+
+/// Makes the lane's half of a destination; sent to a lane and called there.
+pub type OpenDestination =
+    Box<dyn for<'a> FnOnce(&'a Lane) -> LocalBoxFuture<'a, Result<Rc<dyn Destination>, Error>> + Send>;
+
+/// The attempt's half of a destination: names, locks, sizes and commit. Lives on the attempt's own thread; its methods
+/// block.
+pub trait Session: Send {
+    /// What was there.
+    fn found(&self) -> Found;
+
+    /// Identity of the partial; none where the storage has no such thing.
+    fn identity(&self) -> Option<Identity>;
+
+    /// The CRCs of blocks that earlier attempts wrote: index of the block and its CRC-32, later entries win. Empty when
+    /// unknown.
+    fn load_block_crcs(&mut self) -> Result<Vec<(u64, u32)>, Error>;
+
+    /// Notes the CRCs of blocks, to be found by [`Session::load_block_crcs`] after a restart. Need not be durable.
+    fn append_block_crcs(&mut self, blocks: &[(u64, u32)]) -> Result<(), Error>;
+
+    /// Opens the lane's half. Called once for each lane.
+    fn open_on_lane(&self, shape: WriteShape) -> Result<OpenDestination, Error>;
+
+    /// Makes the source's bytes appear without reading them, where both lie on one storage that can (FICLONE).
+    /// `Ok(false)`: it cannot, and nothing was changed.
+    fn try_clone(&mut self, _source: &SourceRequest, _part: ByteRange) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// Makes the name of the partial durable, once, before the first checkpoint (sync of the directory).
+    fn sync_name(&mut self) -> Result<(), Error>;
+
+    /// Cuts or extends the object to its final length. The next sync makes it durable. Called with no write in flight.
+    fn set_length(&mut self, length: u64) -> Result<(), Error>;
+
+    /// Gives the object its name, durably. What is there must be complete and synced.
+    fn commit(&mut self) -> Result<(), Error>;
+
+    /// Removes the partial and everything beside it. Called with no write in flight.
+    fn discard(&mut self) -> Result<(), Error>;
+}
+
+/// How the lanes will write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteShape {
+    /// Whether every offset is a multiple of [`CRC_BLOCK`](crate::CRC_BLOCK); O_DIRECT needs it.
+    pub aligned: bool,
+}
+
+/// The lane's half of a destination.
+pub trait Destination {
+    /// Writes the chunk at `offset` (a multiple of [`CRC_BLOCK`](crate::CRC_BLOCK)); its buffer goes back to the pool.
+    /// Only the last chunk of an object may have a length that is no multiple of the block; the storage may pad it, and
+    /// [`Session::set_length`] cuts the padding.
+    fn write(&self, offset: u64, chunk: Chunk) -> LocalBoxFuture<'_, Result<(), Error>>;
+
+    /// Makes a range read as zero without storing it. `untouched`: this inode was never written or allocated there, so
+    /// nothing needs to be done; else the range is punched (or overwritten with zeros where the storage cannot punch).
+    fn zero(&self, range: ByteRange, untouched: bool) -> LocalBoxFuture<'_, Result<(), Error>>;
+
+    /// Reads back what was written.
+    fn read_back<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>>;
+
+    /// Makes every completed write durable. A failure is final: never call it again.
+    fn sync(&self) -> LocalBoxFuture<'_, Result<(), Error>>;
+
+    /// Gives back what it holds.
+    fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
+}
+
+/// A protocol module, shared by everything in the process.
+pub type SharedProtocol = Arc<dyn Protocol>;

@@ -1,0 +1,84 @@
+//! `file://`: regular files under configured roots.
+//!
+//! Every path is opened beneath a root with `openat2(RESOLVE_BENEATH)`, so that neither `..` nor a symbolic link, not
+//! even one swapped in during a transfer, leads out of it. What is written goes to a hidden partial beside the
+//! destination and is renamed at commit; see [`session`] for how attempts are kept apart and [`sidecar`] for the block
+//! CRCs kept beside it.
+
+mod destination;
+mod lane_file;
+mod lock;
+mod names;
+mod probe;
+mod roots;
+mod session;
+mod sidecar;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+use std::{rc::Rc, sync::Arc};
+
+use futures_util::{FutureExt, future::LocalBoxFuture};
+pub use roots::{Root, RootAccess, Roots};
+
+use crate::{
+    Capabilities, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
+    contract::{DestinationRequest, SourceRequest},
+};
+
+/// The module for `file://` URLs.
+pub struct FileProtocol {
+    roots: Arc<Roots>,
+}
+
+impl FileProtocol {
+    /// Files under `roots`, and no others.
+    pub fn new(roots: Roots) -> Self {
+        Self { roots: Arc::new(roots) }
+    }
+}
+
+impl Protocol for FileProtocol {
+    fn schemes(&self) -> &'static [&'static str] {
+        &["file"]
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            source: true,
+            destination: true,
+            runtimes: &[Runtime::TokioUring, Runtime::Glommio],
+            options: &[],
+        }
+    }
+
+    fn check_source(&self, url: &ObjectUrl, _options: &Options) -> Result<(), Error> {
+        self.roots.locate(url, false).map(drop)
+    }
+
+    fn check_destination(&self, url: &ObjectUrl, _options: &Options) -> Result<(), Error> {
+        self.roots.locate(url, true).map(drop)
+    }
+
+    fn open_source<'a>(
+        &'a self,
+        request: &'a SourceRequest,
+        lane: &'a Lane,
+    ) -> LocalBoxFuture<'a, Result<Rc<dyn Source>, Error>> {
+        async move {
+            let source = source::FileSource::open(&self.roots, request, lane.runtime).await?;
+            Ok(Rc::new(source) as Rc<dyn Source>)
+        }
+        .boxed_local()
+    }
+
+    fn begin(&self, request: &DestinationRequest) -> Result<Box<dyn Session>, Error> {
+        Ok(Box::new(session::FileSession::begin(self.roots.clone(), request)?))
+    }
+
+    fn sweep(&self, url: &ObjectUrl, transfer: &str) -> Result<(), Error> {
+        session::sweep(&self.roots, url, transfer)
+    }
+}

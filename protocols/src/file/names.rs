@@ -1,0 +1,102 @@
+//! Names of what lies beside a destination.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// Longest file name Linux file systems accept, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+
+/// The names of one attempt's files: `.NAME.staccato-ID.EPOCH` and what hangs on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Names {
+    prefix: Vec<u8>,
+    epoch: u64,
+}
+
+impl Names {
+    /// Names for the attempt `epoch` of `transfer`, which writes `name`. A `name` too long for the additions is cut: the
+    /// id alone makes the result unique.
+    pub fn new(name: &OsStr, transfer: &str, epoch: u64) -> Self {
+        Self { prefix: prefix(name, transfer), epoch }
+    }
+
+    /// The partial.
+    pub fn partial(&self) -> OsString {
+        self.with("")
+    }
+
+    /// Its block CRCs.
+    pub fn sidecar(&self) -> OsString {
+        self.with(".crc")
+    }
+
+    /// A predecessor's partial whose holder does not let go, while it is copied.
+    pub fn held(&self) -> OsString {
+        self.with(".held")
+    }
+
+    fn with(&self, suffix: &str) -> OsString {
+        let mut name = self.prefix.clone();
+        name.extend_from_slice(self.epoch.to_string().as_bytes());
+        name.extend_from_slice(suffix.as_bytes());
+        OsString::from_vec(name)
+    }
+
+    /// What `entry` is to this transfer, if it belongs to it.
+    pub fn classify(&self, entry: &OsStr) -> Option<Entry> {
+        let rest = std::str::from_utf8(entry.as_bytes().strip_prefix(self.prefix.as_slice())?).ok()?;
+        let (epoch, kind) = match rest.split_once('.') {
+            None => (rest, Kind::Partial),
+            Some((epoch, "crc")) => (epoch, Kind::Sidecar),
+            Some((epoch, "held")) => (epoch, Kind::Held),
+            Some(_) => return None,
+        };
+        Some(Entry { epoch: epoch.parse().ok()?, kind })
+    }
+}
+
+/// A file that belongs to a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub epoch: u64,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Partial,
+    Sidecar,
+    Held,
+}
+
+fn prefix(name: &OsStr, transfer: &str) -> Vec<u8> {
+    let middle = format!(".staccato-{transfer}.");
+    // The longest ending: 20 digits of an epoch and ".held".
+    let room = NAME_BYTES_MAX - 1 - middle.len() - 20 - ".held".len();
+    let name = &name.as_bytes()[..name.len().min(room)];
+    [b".", name, middle.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_recognised_again() {
+        let names = Names::new(OsStr::new("a b"), "id", 7);
+        assert_eq!(names.partial(), ".a b.staccato-id.7");
+        assert_eq!(names.classify(&names.partial()), Some(Entry { epoch: 7, kind: Kind::Partial }));
+        assert_eq!(names.classify(&names.sidecar()), Some(Entry { epoch: 7, kind: Kind::Sidecar }));
+        assert_eq!(names.classify(&names.held()), Some(Entry { epoch: 7, kind: Kind::Held }));
+        for other in [".a b.staccato-id2.7", "a b", ".a b.staccato-id.x", ".a b.staccato-id.7.bak", ".b.staccato-id.7"]
+        {
+            assert_eq!(names.classify(OsStr::new(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_longest_name_still_leaves_room() {
+        let names = Names::new(OsStr::new(&"x".repeat(255)), &"i".repeat(36), u64::MAX);
+        assert_eq!(names.held().len(), NAME_BYTES_MAX);
+    }
+}

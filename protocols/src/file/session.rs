@@ -1,0 +1,440 @@
+//! A destination file as an attempt owns it: the partial's names, its locks, and commit.
+//!
+//! Invariants:
+//!
+//! - Every attempt has a name of its own for the partial. A new attempt first *renames* its predecessor's partial to that
+//!   name, so that a stale rename or unlink by the old name finds nothing; then it takes a lock that no description of
+//!   an earlier attempt shares ([`lock`](super::lock)). What is still held after 5 s is copied to a new inode, which
+//!   the old holder cannot reach.
+//! - The destination's own name is touched by nothing but [`Session::commit`], by one rename.
+//! - Starting over means a new inode.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File as StdFile,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::{
+    destination::Opening,
+    lock,
+    names::{Entry, Kind, Names},
+    roots::{Place, Roots},
+    sidecar::Sidecar,
+    source,
+};
+use crate::{
+    ByteRange, Code, Error, ObjectUrl, Session,
+    contract::{DestinationRequest, Found, Identity, OpenDestination, Overwrite, SourceRequest, WriteShape},
+};
+
+/// One attempt's hold on a destination.
+pub(super) struct FileSession {
+    roots: Arc<Roots>,
+    folder: OwnedFd,
+    name: OsString,
+    names: Names,
+    epoch: u64,
+    overwrite: Overwrite,
+    path: PathBuf,
+    found: Found,
+    /// None once the object is committed.
+    partial: Option<Partial>,
+}
+
+struct Partial {
+    file: StdFile,
+    identity: Identity,
+    sidecar: Sidecar,
+    direct: bool,
+}
+
+impl FileSession {
+    pub fn begin(roots: Arc<Roots>, request: &DestinationRequest) -> Result<Self, Error> {
+        Self::begin_within(roots, request, lock::FENCE_WAIT)
+    }
+
+    /// [`FileSession::begin`] with its own patience for holders of an earlier attempt.
+    pub(super) fn begin_within(
+        roots: Arc<Roots>,
+        request: &DestinationRequest,
+        patience: Duration,
+    ) -> Result<Self, Error> {
+        let (folder, name, path) = open_folder(&roots.locate(&request.url, true)?)?;
+        let names = Names::new(&name, &request.transfer, request.epoch);
+        let mut session = Self {
+            roots,
+            folder,
+            name,
+            names,
+            epoch: request.epoch,
+            overwrite: request.overwrite,
+            path,
+            found: Found::Nothing,
+            partial: None,
+        };
+        session.find(request, patience).map(|()| session)
+    }
+
+    fn find(&mut self, request: &DestinationRequest, patience: Duration) -> Result<(), Error> {
+        let present = self.stat(&self.name).map_err(|error| self.failed(&error, "look at"))?;
+        if let (Some((identity, _)), Some(prepared)) = (present, request.prepared)
+            && identity == prepared
+        {
+            // The rename was done; whether it was durable is not known.
+            self.sync_folder()?;
+            self.remove_left_over(None).map_err(|error| self.failed(&error, "clean up beside"))?;
+            self.found = Found::Committed;
+            return Ok(());
+        }
+        match present {
+            Some((_, kind)) if kind != FileType::RegularFile => {
+                return Err(Error::fatal(
+                    Code::DestinationNotRegular,
+                    format!("{} is there and is not a regular file; name another destination", self.path.display()),
+                ));
+            }
+            Some(_) if self.overwrite == Overwrite::Never => return Err(self.exists()),
+            _ => (),
+        }
+        let predecessor = self.take_over().map_err(|error| self.failed(&error, "take over the partial of"))?;
+        let resumed = predecessor && request.resume;
+        if predecessor && !request.resume {
+            self.remove(&self.names.partial()).map_err(|error| self.failed(&error, "remove the old partial of"))?;
+            self.remove(&self.names.sidecar()).map_err(|error| self.failed(&error, "remove the old sidecar of"))?;
+        }
+        self.open_partial(resumed, patience)?;
+        self.found = if resumed { Found::Partial } else { Found::Nothing };
+        Ok(())
+    }
+
+    /// Renames the newest earlier attempt's files to this attempt's names and removes the others. Epochs begin at 1, so
+    /// the first one need not look.
+    fn take_over(&self) -> io::Result<bool> {
+        if self.epoch <= 1 {
+            return Ok(false);
+        }
+        let entries = self.entries()?;
+        if let Some((_, later)) = entries.iter().find(|(_, entry)| entry.epoch > self.epoch) {
+            return Err(io::Error::other(format!("epoch {} has taken it over already", later.epoch)));
+        }
+        let newest =
+            entries.iter().filter(|(_, entry)| entry.kind == Kind::Partial).map(|(_, entry)| entry.epoch).max();
+        let Some(newest) = newest else {
+            self.remove_left_over(None)?;
+            return Ok(false);
+        };
+        for (name, entry) in &entries {
+            match entry.kind {
+                _ if entry.epoch == self.epoch => (), // An interrupted take-over of this very attempt.
+                Kind::Partial if entry.epoch == newest => self.rename(name, &self.names.partial())?,
+                Kind::Sidecar if entry.epoch == newest => self.rename(name, &self.names.sidecar())?,
+                _ => self.remove(name)?,
+            }
+        }
+        Ok(true)
+    }
+
+    fn open_partial(&mut self, resumed: bool, patience: Duration) -> Result<(), Error> {
+        let mut file = self.open_or_create(&self.names.partial(), !resumed)?;
+        let free =
+            lock::fence(&file, self.epoch, patience).map_err(|error| self.failed(&error, "lock the partial of"))?;
+        if !free {
+            tracing::warn!(path = %self.path.display(), epoch = self.epoch, "an earlier attempt still holds the partial: copying it");
+            file = self.leave_to_holder(file)?;
+        }
+        let stat = rustix::fs::fstat(&file).map_err(|error| self.failed(&error.into(), "look at the partial of"))?;
+        let identity = Identity { device: stat.st_dev, inode: stat.st_ino };
+        let flags =
+            rustix::fs::fcntl_getfl(&file).map_err(|error| self.failed(&error.into(), "look at the partial of"))?;
+        let direct = source::offers_direct(&file) && rustix::fs::fcntl_setfl(&file, flags | OFlags::DIRECT).is_ok();
+        if !direct {
+            tracing::warn!(path = %self.path.display(), "this file system does not take O_DIRECT: writing through the page cache");
+        }
+        let sidecar = Sidecar::open(self.open_or_create(&self.names.sidecar(), false)?)
+            .map_err(|error| self.failed(&error, "open the sidecar of"))?;
+        self.partial = Some(Partial { file, identity, sidecar, direct });
+        Ok(())
+    }
+
+    /// Moves what an earlier attempt still holds out of the way and copies its data to a new inode. Nothing in it is
+    /// trusted: resuming compares every block with its CRC.
+    fn leave_to_holder(&self, held: StdFile) -> Result<StdFile, Error> {
+        let copy = || -> io::Result<StdFile> {
+            self.rename(&self.names.partial(), &self.names.held())?;
+            let file = self.create(&self.names.partial())?;
+            if rustix::fs::ioctl_ficlone(&file, &held).is_err() {
+                copy_data(&held, &file)?;
+            }
+            self.remove(&self.names.held())?;
+            Ok(file)
+        };
+        let file = copy().map_err(|error| self.failed(&error, "copy the held partial of"))?;
+        match lock::fence(&file, self.epoch, Duration::ZERO) {
+            Ok(true) => Ok(file),
+            Ok(false) => Err(Error::retry(
+                Code::PartialBusy,
+                format!("somebody holds the new partial of {}", self.path.display()),
+            )),
+            Err(error) => Err(self.failed(&error, "lock the partial of")),
+        }
+    }
+
+    fn open_or_create(&self, name: &OsStr, new: bool) -> Result<StdFile, Error> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = if new {
+            self.create(name)
+        } else {
+            rustix::fs::openat(&self.folder, name, flags | OFlags::CREATE, FILE_MODE)
+                .map(StdFile::from)
+                .map_err(io::Error::from)
+        };
+        opened.map_err(|error| self.failed(&error, "create the partial of"))
+    }
+
+    fn create(&self, name: &OsStr) -> io::Result<StdFile> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL;
+        match rustix::fs::openat(&self.folder, name, flags, FILE_MODE) {
+            // Left by an attempt of the same number that died while beginning.
+            Err(Errno::EXIST) => {
+                self.remove(name)?;
+                Ok(rustix::fs::openat(&self.folder, name, flags, FILE_MODE)?.into())
+            }
+            other => Ok(other?.into()),
+        }
+    }
+
+    fn stat(&self, name: &OsStr) -> io::Result<Option<(Identity, FileType)>> {
+        match rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => {
+                let identity = Identity { device: stat.st_dev, inode: stat.st_ino };
+                Ok(Some((identity, FileType::from_raw_mode(stat.st_mode))))
+            }
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.folder, from, &self.folder, to)?)
+    }
+
+    fn remove(&self, name: &OsStr) -> io::Result<()> {
+        remove_at(&self.folder, name)
+    }
+
+    fn entries(&self) -> io::Result<Vec<(OsString, Entry)>> {
+        entries(&self.folder, &self.names)
+    }
+
+    /// Removes what belongs to this transfer, but for what belongs to `keep`.
+    fn remove_left_over(&self, keep: Option<u64>) -> io::Result<()> {
+        self.entries()?
+            .iter()
+            .filter(|(_, entry)| Some(entry.epoch) != keep)
+            .try_for_each(|(name, _)| self.remove(name))
+    }
+
+    fn sync_folder(&self) -> Result<(), Error> {
+        rustix::fs::fsync(&self.folder).map_err(|error| self.failed(&error.into(), "sync the folder of"))
+    }
+
+    fn exists(&self) -> Error {
+        Error::fatal(
+            Code::DestinationExists,
+            format!("{} exists; remove it, name another destination or ask for overwrite=always", self.path.display()),
+        )
+    }
+
+    fn failed(&self, error: &io::Error, doing: &str) -> Error {
+        Error::from_io(error, Code::WriteFailed, format_args!("{doing} {}", self.path.display()))
+    }
+
+    fn partial(&mut self) -> Result<&mut Partial, Error> {
+        let path = &self.path;
+        self.partial
+            .as_mut()
+            .ok_or_else(|| Error::fatal(Code::Internal, format!("{} is committed already", path.display())))
+    }
+}
+
+const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
+
+impl Session for FileSession {
+    fn found(&self) -> Found {
+        self.found
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        self.partial.as_ref().map(|partial| partial.identity)
+    }
+
+    fn load_block_crcs(&mut self) -> Result<Vec<(u64, u32)>, Error> {
+        let loaded = self.partial()?.sidecar.load();
+        loaded.map_err(|error| self.failed(&error, "read the sidecar of"))
+    }
+
+    fn append_block_crcs(&mut self, blocks: &[(u64, u32)]) -> Result<(), Error> {
+        let appended = self.partial()?.sidecar.append(blocks);
+        appended.map_err(|error| self.failed(&error, "append to the sidecar of"))
+    }
+
+    fn open_on_lane(&self, shape: WriteShape) -> Result<OpenDestination, Error> {
+        let partial =
+            self.partial.as_ref().ok_or_else(|| Error::fatal(Code::Internal, "the object is committed already"))?;
+        assert!(shape.aligned || !partial.direct, "chunks are written at multiples of the CRC block");
+        let file = partial.file.try_clone().map_err(|error| self.failed(&error, "open the partial of"))?;
+        Ok(Opening { file, epoch: self.epoch, direct: partial.direct, path: self.path.clone() }.into_open())
+    }
+
+    fn try_clone(&mut self, request: &SourceRequest, part: ByteRange) -> Result<bool, Error> {
+        if request.url.scheme() != "file" {
+            return Ok(false);
+        }
+        let roots = self.roots.clone();
+        let (file, object, _) = source::open_regular(&roots, request)?;
+        if part.start() != 0 || object.size != Some(part.end()) {
+            return Ok(false);
+        }
+        Ok(rustix::fs::ioctl_ficlone(&self.partial()?.file, &file).is_ok())
+    }
+
+    fn sync_name(&mut self) -> Result<(), Error> {
+        self.sync_folder()
+    }
+
+    fn set_length(&mut self, length: u64) -> Result<(), Error> {
+        let cut = rustix::fs::ftruncate(&self.partial()?.file, length);
+        cut.map_err(|error| self.failed(&error.into(), "set the length of"))
+    }
+
+    fn commit(&mut self) -> Result<(), Error> {
+        let identity = self.partial()?.identity;
+        let partial = self.names.partial();
+        let named = self.stat(&partial).map_err(|error| self.failed(&error, "look at the partial of"))?;
+        if named.map(|(identity, _)| identity) != Some(identity) {
+            return Err(Error::retry(
+                Code::LeaseLost,
+                format!("the partial of {} is not there under this attempt's name", self.path.display()),
+            ));
+        }
+        let renamed = match self.overwrite {
+            Overwrite::Always => self.rename(&partial, &self.name),
+            Overwrite::Never => self.rename_to_free_name(&partial),
+        };
+        match renamed {
+            Ok(()) => (),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(self.exists()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty) => {
+                return Err(Error::fatal(
+                    Code::DestinationNotRegular,
+                    format!("{} is a directory by now; name another destination", self.path.display()),
+                ));
+            }
+            Err(error) => return Err(self.failed(&error, "rename the partial to")),
+        }
+        self.sync_folder()?;
+        self.partial = None;
+        self.found = Found::Committed;
+        // The object is there; a sidecar that cannot be removed must not turn that into a failure.
+        if let Err(error) = self.remove(&self.names.sidecar()) {
+            tracing::warn!(%error, path = %self.path.display(), "a sidecar stays behind");
+        }
+        Ok(())
+    }
+
+    fn discard(&mut self) -> Result<(), Error> {
+        self.partial = None;
+        for name in [self.names.partial(), self.names.sidecar(), self.names.held()] {
+            self.remove(&name).map_err(|error| self.failed(&error, "remove the partial of"))?;
+        }
+        Ok(())
+    }
+}
+
+impl FileSession {
+    fn rename_to_free_name(&self, partial: &OsStr) -> io::Result<()> {
+        match rustix::fs::renameat_with(&self.folder, partial, &self.folder, &self.name, RenameFlags::NOREPLACE) {
+            // File systems without RENAME_NOREPLACE (NFS among them): a hard link does not replace either.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                rustix::fs::linkat(&self.folder, partial, &self.folder, &self.name, AtFlags::empty())?;
+                self.remove(partial)
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+/// Removes everything that attempts of `transfer` left beside a destination.
+pub(super) fn sweep(roots: &Roots, url: &ObjectUrl, transfer: &str) -> Result<(), Error> {
+    let (folder, name, path) = match open_folder(&roots.locate(url, true)?) {
+        Err(error) if error.code == Code::DestinationFolderMissing => return Ok(()),
+        other => other?,
+    };
+    let names = Names::new(&name, transfer, 0);
+    let removed = entries(&folder, &names)
+        .and_then(|entries| entries.iter().try_for_each(|(entry, _)| remove_at(&folder, entry)));
+    removed
+        .map_err(|error| Error::from_io(&error, Code::WriteFailed, format_args!("clean up beside {}", path.display())))
+}
+
+fn open_folder(place: &Place<'_>) -> Result<(OwnedFd, OsString, PathBuf), Error> {
+    let name =
+        place.name().map_err(|error| Error::fatal(Code::InvalidUrl, format!("{}: {error}", place.path.display())))?;
+    let folder = place
+        .open_folder()
+        .map_err(|error| place.open_error(&error, Code::DestinationFolderMissing, Code::WriteFailed))?;
+    Ok((folder, name.to_owned(), place.path.clone()))
+}
+
+fn entries(folder: &OwnedFd, names: &Names) -> io::Result<Vec<(OsString, Entry)>> {
+    let mut found = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+        if let Some(entry) = names.classify(&name) {
+            found.push((name, entry));
+        }
+    }
+    Ok(found)
+}
+
+fn remove_at(folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Copies the data, and only the data, of a sparse file.
+fn copy_data(from: &StdFile, to: &StdFile) -> io::Result<()> {
+    use rustix::fs::{SeekFrom, seek};
+    use std::os::unix::fs::FileExt;
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    loop {
+        let start = match seek(from, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let end = seek(from, SeekFrom::Hole(start))?;
+        at = start;
+        while at < end {
+            let want = buffer.len().min((end - at) as usize);
+            match from.read_at(&mut buffer[..want], at)? {
+                0 => return Ok(()),
+                found => {
+                    to.write_all_at(&buffer[..found], at)?;
+                    at += found as u64;
+                }
+            }
+        }
+    }
+}

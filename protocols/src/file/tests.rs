@@ -1,0 +1,179 @@
+//! What only files can be tested for; the contract's conformance suite runs on this module too.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{FileProtocol, Root, RootAccess, Roots, session::FileSession};
+use crate::{
+    ByteRange, Code, Error, ObjectUrl, Protocol, Session,
+    contract::{DestinationRequest, Found, Overwrite},
+};
+
+struct Folder {
+    folder: tempfile::TempDir,
+    roots: Arc<Roots>,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let roots = Arc::new(Roots::new(vec![Root::new(folder.path(), RootAccess::ReadWrite).unwrap()]));
+        Self { folder, roots }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn url(&self, name: &str) -> ObjectUrl {
+        ObjectUrl::parse(&format!("file://{}/{name}", self.path().display())).unwrap()
+    }
+
+    fn request(&self, name: &str, epoch: u64) -> DestinationRequest {
+        DestinationRequest {
+            url: self.url(name),
+            options: Default::default(),
+            transfer: "t".into(),
+            epoch,
+            overwrite: Overwrite::Never,
+            resume: true,
+            prepared: None,
+        }
+    }
+
+    fn begin(&self, name: &str, epoch: u64) -> Result<FileSession, Error> {
+        FileSession::begin_within(self.roots.clone(), &self.request(name, epoch), Duration::from_millis(100))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn a_stopped_attempt_that_goes_on_renames_and_deletes_nothing_of_its_successor() {
+    let folder = Folder::new();
+    let mut stale = folder.begin("d", 1).unwrap();
+    // The stopped process still holds its descriptor: the successor gets an inode of its own.
+    let stale_file = File::options().write(true).open(folder.path().join(".d.staccato-t.1")).unwrap();
+    stale_file.write_all_at(b"old", 0).unwrap();
+    let mut later = folder.begin("d", 2).unwrap();
+    assert_eq!(later.found(), Found::Partial);
+    assert_ne!(stale.identity(), later.identity());
+    let partial = folder.path().join(".d.staccato-t.2");
+    assert_eq!(fs::read(&partial).unwrap(), b"old", "what was there is copied, to be compared");
+    stale_file.write_all_at(b"NEW", 0).unwrap();
+    stale.set_length(100).unwrap();
+    assert_eq!(fs::read(&partial).unwrap(), b"old", "the stale attempt reaches its own inode only");
+    assert_eq!(stale.commit().unwrap_err().code, Code::LeaseLost);
+    stale.discard().unwrap();
+    assert!(partial.exists());
+    later.commit().unwrap();
+    assert_eq!(fs::read(folder.path().join("d")).unwrap(), b"old");
+    assert_eq!(folder.names(), ["d"]);
+}
+
+#[test]
+fn a_predecessor_that_is_gone_hands_over_its_inode() {
+    let folder = Folder::new();
+    let mut first = folder.begin("d", 1).unwrap();
+    first.append_block_crcs(&[(0, 5)]).unwrap();
+    let identity = first.identity();
+    drop(first);
+    let mut third = folder.begin("d", 3).unwrap();
+    assert_eq!((third.found(), third.identity()), (Found::Partial, identity));
+    assert_eq!(third.load_block_crcs().unwrap(), [(0, 5)]);
+    assert_eq!(folder.names(), [".d.staccato-t.3", ".d.staccato-t.3.crc"]);
+}
+
+#[test]
+fn an_epoch_that_was_overtaken_cannot_begin() {
+    let folder = Folder::new();
+    drop(folder.begin("d", 5).unwrap());
+    assert!(folder.begin("d", 4).is_err());
+    assert_eq!(folder.names(), [".d.staccato-t.5", ".d.staccato-t.5.crc"]);
+}
+
+#[test]
+fn a_destination_that_appears_during_the_transfer_is_not_replaced() {
+    let folder = Folder::new();
+    let mut session = folder.begin("d", 1).unwrap();
+    fs::write(folder.path().join("d"), "theirs").unwrap();
+    assert_eq!(session.commit().unwrap_err().code, Code::DestinationExists);
+    assert_eq!(fs::read(folder.path().join("d")).unwrap(), b"theirs");
+}
+
+#[test]
+fn a_folder_that_becomes_a_link_to_elsewhere_is_not_followed() {
+    let folder = Folder::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("sub")).unwrap();
+    let mut session = folder.begin("sub/d", 1).unwrap();
+    // Swapped during the transfer: the session holds the folder it began in.
+    fs::rename(folder.path().join("sub"), folder.path().join("moved")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("sub")).unwrap();
+    session.commit().unwrap();
+    assert!(folder.path().join("moved/d").exists());
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    // And a new attempt does not go there at all.
+    assert_eq!(folder.begin("sub/e", 1).err().unwrap().code, Code::PathOutsideRoots);
+}
+
+#[test]
+fn a_sweep_removes_what_belongs_to_the_transfer_and_nothing_else() {
+    let folder = Folder::new();
+    drop(folder.begin("d", 1).unwrap());
+    for name in ["d", ".d.staccato-u.1", ".other.staccato-t.1", ".d.staccato-t.7.held"] {
+        fs::write(folder.path().join(name), "").unwrap();
+    }
+    let protocol = FileProtocol::new((*folder.roots).clone());
+    protocol.sweep(&folder.url("d"), "t").unwrap();
+    assert_eq!(folder.names(), [".d.staccato-u.1", ".other.staccato-t.1", "d"]);
+    protocol.sweep(&folder.url("nowhere/d"), "t").unwrap();
+}
+
+#[test]
+fn a_name_of_255_bytes_can_be_written() {
+    let folder = Folder::new();
+    let name = "x".repeat(255);
+    folder.begin(&name, 1).unwrap().commit().unwrap();
+    assert_eq!(folder.names(), [name]);
+}
+
+#[test]
+fn starting_over_means_a_new_inode() {
+    let folder = Folder::new();
+    let first = folder.begin("d", 1).unwrap();
+    let request = DestinationRequest { resume: false, ..folder.request("d", 2) };
+    let second = FileSession::begin_within(folder.roots.clone(), &request, Duration::ZERO).unwrap();
+    assert_eq!(second.found(), Found::Nothing);
+    assert_ne!(first.identity(), second.identity());
+    assert_eq!(folder.names(), [".d.staccato-t.2", ".d.staccato-t.2.crc"]);
+}
+
+#[test]
+fn cloning_is_for_whole_files_on_one_file_system_that_can() {
+    let folder = Folder::new();
+    fs::write(folder.path().join("s"), "content").unwrap();
+    let source = crate::contract::SourceRequest {
+        url: folder.url("s"),
+        options: Default::default(),
+        pinned: None,
+        aligned: true,
+    };
+    let mut session = folder.begin("d", 1).unwrap();
+    let part = ByteRange::new(0, 3).unwrap();
+    assert!(!session.try_clone(&source, part).unwrap(), "a part is not cloned");
+    let cloned = session.try_clone(&source, ByteRange::new(0, 7).unwrap()).unwrap();
+    session.commit().unwrap();
+    let expected: &[u8] = if cloned { b"content" } else { b"" };
+    assert_eq!(fs::read(folder.path().join("d")).unwrap(), expected);
+}

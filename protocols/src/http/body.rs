@@ -1,0 +1,160 @@
+//! The body of an answer, on its way into a buffer.
+
+use std::{io, time::Duration};
+
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use super::{answer::Head, tls};
+use crate::{Code, Error};
+
+/// A body that must keep moving.
+pub(super) struct Body {
+    head: Head,
+    incoming: Incoming,
+    /// What arrived and was not asked for yet.
+    rest: Bytes,
+    ended: bool,
+    pace: Pace,
+}
+
+/// How long to wait for bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// Longest wait for the next byte.
+    pub stall: Duration,
+    /// When the object must have been read.
+    pub deadline: Option<Instant>,
+}
+
+impl Body {
+    pub fn new(head: Head, incoming: Incoming, pace: Pace) -> Self {
+        Self { head, incoming, rest: Bytes::new(), ended: false, pace }
+    }
+
+    /// What came before it.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Fills `buffer` and returns how much of it; less than all only where the body ends, as its framing says.
+    pub async fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let mut filled = 0;
+        while filled < buffer.len() && self.more().await? {
+            let count = self.rest.len().min(buffer.len() - filled);
+            // The one copy: from the connection's read buffer into the pool's.
+            self.rest.copy_to_slice(&mut buffer[filled..filled + count]);
+            filled += count;
+        }
+        Ok(filled)
+    }
+
+    /// Reads and forgets `count` bytes; returns how many there were before the body ended.
+    pub async fn skip(&mut self, count: u64) -> Result<u64, Error> {
+        let mut left = count;
+        while left > 0 && self.more().await? {
+            let step = left.min(self.rest.len() as u64);
+            self.rest.advance(step as usize);
+            left -= step;
+        }
+        Ok(count - left)
+    }
+
+    /// Whether nothing follows. Reads up to the mark of the end, so that the connection can be used again.
+    pub async fn is_at_end(&mut self) -> Result<bool, Error> {
+        Ok(!self.more().await?)
+    }
+
+    /// The error for a body that ended, properly by its own framing, before what its headers had promised.
+    pub fn ended_early(&self, got: u64, wanted: u64) -> Error {
+        let code = if self.head.ends_by_close() { Code::ConnectionLost } else { Code::ProtocolViolation };
+        Error::retry(code, format!("{} ended after {got} of {wanted} bytes", self.head.url))
+    }
+
+    /// Whether there are bytes in `rest`, waiting for them if need be; false at the end.
+    async fn more(&mut self) -> Result<bool, Error> {
+        if !self.rest.is_empty() {
+            return Ok(true);
+        }
+        if self.ended {
+            return Ok(false);
+        }
+        // One limit for all frames until a byte arrives: frames without data do not count as progress.
+        let limit = Limit::new(self.pace);
+        loop {
+            match limit.keep(self.incoming.frame(), &self.head.url).await? {
+                None => {
+                    self.ended = true;
+                    return Ok(false);
+                }
+                Some(Err(error)) => return Err(self.broken(&error)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
+                        self.rest = data;
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+    }
+
+    fn broken(&self, error: &hyper::Error) -> Error {
+        classify(error, &self.head.url)
+    }
+}
+
+/// The end of a wait: nothing arrived for too long, or the object's time is over.
+pub(super) struct Limit {
+    at: Instant,
+    error: LimitError,
+}
+
+enum LimitError {
+    Stalled(Duration),
+    TimedOut,
+}
+
+impl Limit {
+    /// A wait that begins now.
+    pub fn new(pace: Pace) -> Self {
+        let stalled = Instant::now() + pace.stall;
+        match pace.deadline {
+            Some(deadline) if deadline < stalled => Self { at: deadline, error: LimitError::TimedOut },
+            _ => Self { at: stalled, error: LimitError::Stalled(pace.stall) },
+        }
+    }
+
+    /// Waits for `future`, but not past the limit.
+    pub async fn keep<T>(&self, future: impl Future<Output = T>, url: &str) -> Result<T, Error> {
+        timeout_at(self.at, future).await.map_err(|_| match self.error {
+            LimitError::Stalled(wait) => Error::retry(Code::Stalled, format!("{url} sent nothing for {wait:?}")),
+            LimitError::TimedOut => timed_out(url),
+        })
+    }
+}
+
+/// The error when an object's total time-out has passed. Another attempt would begin with a new allowance; a client that
+/// set a limit does not mean that.
+pub(super) fn timed_out(url: &str) -> Error {
+    Error::fatal(Code::TimedOut, format!("{url} was not read within total_timeout; raise it, or leave it out"))
+}
+
+/// What a failure while sending a request or reading its answer means.
+pub(super) fn classify(error: &hyper::Error, url: &str) -> Error {
+    // hyper reports a broken chunk header as an I/O error of this kind.
+    let unreadable = || {
+        tls::causes(error)
+            .filter_map(|cause| cause.downcast_ref::<io::Error>())
+            .any(|cause| matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+    };
+    let cause = tls::causes(error).last().map(ToString::to_string).unwrap_or_default();
+    if tls::tls_cause(error).is_none() && (error.is_parse() || unreadable()) {
+        Error::retry(Code::ProtocolViolation, format!("{url} sent something that is not HTTP ({error}: {cause})"))
+    } else {
+        Error::retry(Code::ConnectionLost, format!("the connection to {url} broke ({error}: {cause})"))
+    }
+}

@@ -1,0 +1,3 @@
+//! Servers for tests, in this process and on loopback. Behind the feature `testing`.
+
+pub mod http_server;
