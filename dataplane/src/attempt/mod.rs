@@ -1,0 +1,12 @@
+//! One try at one transfer.
+
+pub(crate) mod hash;
+mod port;
+pub(crate) mod run;
+mod spec;
+
+pub use port::{AttemptHandle, Notice, Reply, Reporter};
+pub use spec::{
+    AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Part, Prepared, StopReason,
+    VerifiedRange,
+};

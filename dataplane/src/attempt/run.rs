@@ -1,0 +1,362 @@
+//! One attempt from its first open to its commit, as a sequence of steps on its own thread.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rustix::time::{ClockId, clock_gettime};
+use staccato_protocols::{
+    Access, ByteRange, Code, Disposition, Error, Object, Registry, Runtime, Session,
+    contract::{DestinationRequest, Found, SharedProtocol, SourceRequest},
+};
+
+use super::{
+    AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Reporter, StopReason,
+};
+use crate::{
+    DataplaneConfig,
+    engine::{Ending, Engine, EngineConfig},
+    lane::{
+        LaneHandle, Lanes,
+        coordinator::{Coordinator, Moved, ReportBase},
+        message::{AttemptKey, Input},
+    },
+};
+
+/// Chunks in flight on one lane: what keeps a disk at its speed (measured: 8 to 32 chunks of 4 MiB do not differ).
+const WINDOW_CHUNKS_PER_LANE: usize = 8;
+/// For sources that are asked over a network: each chunk on its way is a connection.
+const WINDOW_CONNECTIONS_PER_LANE: usize = 4;
+/// So many chunks are worth one more lane.
+const CHUNKS_PER_LANE_MIN: u64 = 8;
+
+/// What an attempt works with.
+pub(crate) struct Bench<'a> {
+    pub key: AttemptKey,
+    pub config: &'a DataplaneConfig,
+    pub registry: &'a Registry,
+    pub lanes: &'a Lanes,
+    pub inbox: flume::Receiver<Input>,
+    pub replies: flume::Sender<Input>,
+}
+
+/// Why an attempt did not get to its end.
+enum Interrupted {
+    Stopped(StopReason),
+    Failed(Error),
+}
+
+impl From<Error> for Interrupted {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Ending> for Interrupted {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Stopped(reason) => Self::Stopped(reason),
+            Ending::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+/// Runs an attempt to its end. Nothing of it is open or in flight afterwards.
+pub(crate) fn run(bench: &Bench<'_>, spec: &AttemptSpec, reporter: &mut dyn Reporter) -> Outcome {
+    let result = Attempt::new(bench, spec).and_then(|attempt| attempt.run(reporter));
+    match result {
+        Ok(completion) => Outcome::Committed(completion),
+        Err(Interrupted::Stopped(reason)) => Outcome::Stopped { reason },
+        // A canceled operation within a stopped attempt is the stop itself, told by who met it first.
+        Err(Interrupted::Failed(error)) if error.disposition == Disposition::Canceled => {
+            Outcome::Stopped { reason: StopReason::Shutdown }
+        }
+        Err(Interrupted::Failed(error)) => Outcome::Failed { error },
+    }
+}
+
+struct Attempt<'a> {
+    bench: &'a Bench<'a>,
+    spec: &'a AttemptSpec,
+    source: &'a SharedProtocol,
+    destination: &'a SharedProtocol,
+    lanes: Vec<LaneHandle>,
+    chunk_bytes: u64,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(bench: &'a Bench<'a>, spec: &'a AttemptSpec) -> Result<Self, Interrupted> {
+        let source = bench.registry.source(&spec.source_url, &spec.source_options)?;
+        let destination = bench.registry.destination(&spec.destination_url, &spec.destination_options)?;
+        let runtime = choose_runtime(bench.config.lane_choice, source, destination)?;
+        let mut lanes = bench.lanes.of(runtime)?.to_vec();
+        // Attempts begin on different lanes, so that many small ones spread.
+        let first = bench.key as usize % lanes.len();
+        lanes.rotate_left(first);
+        let chunk_bytes = spec.chunk_size.unwrap_or(bench.config.chunk_bytes);
+        Ok(Self { bench, spec, source, destination, lanes, chunk_bytes })
+    }
+
+    fn run(&self, reporter: &mut dyn Reporter) -> Result<Completion, Interrupted> {
+        let mut coordinator =
+            Coordinator::new(self.bench.key, &self.lanes, &self.bench.inbox, self.bench.replies.clone());
+        let mut session = None;
+        let result = self.steps(&mut coordinator, &mut session, reporter);
+        coordinator.close();
+        match result {
+            Err(Interrupted::Stopped(StopReason::Cancel)) => {
+                self.discard(session);
+                Err(Interrupted::Stopped(StopReason::Cancel))
+            }
+            // What does not have the right checksum is worth nothing.
+            Err(Interrupted::Failed(error)) if error.code == Code::ChecksumMismatch => {
+                self.discard(session);
+                Err(Interrupted::Failed(error))
+            }
+            Ok(ready) => self.commit(ready, session, &mut coordinator, reporter),
+            other => other.map(|ready| ready.completion),
+        }
+    }
+
+    /// Everything up to the point where the object only lacks its name.
+    fn steps(
+        &self,
+        coordinator: &mut Coordinator<'_>,
+        keep: &mut Option<Box<dyn Session>>,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Ready, Interrupted> {
+        let spec = self.spec;
+        let mut request = SourceRequest {
+            url: spec.source_url.clone(),
+            options: spec.source_options.clone(),
+            pinned: spec.validator.clone(),
+            aligned: spec.part.start.is_multiple_of(staccato_protocols::CRC_BLOCK),
+        };
+
+        // A commit that had been prepared may have been done: then the source does not matter any more.
+        if let Some(prepared) = spec.prepared {
+            let session = keep.insert(self.begin(DestinationRequest { resume: true, ..request_of(spec) })?);
+            if session.found() == Found::Committed {
+                return Ok(Ready { completion: prepared, committed: true });
+            }
+            *keep = None;
+        }
+
+        let object = coordinator.open_source(0, self.source, &request)?;
+        let part = part_of(spec, &object)?;
+        request.pinned = object.validator.clone();
+        let resume = !spec.checkpoint.is_empty() && object.validator.is_some() && object.validator == spec.validator;
+        let session = keep.insert(self.begin(DestinationRequest { resume, ..request_of(spec) })?);
+        if let Some(reason) = coordinator.stop_reason() {
+            return Err(Interrupted::Stopped(reason));
+        }
+
+        let resumed = session.found() == Found::Partial;
+        let mut base = ReportBase {
+            report: CheckpointReport {
+                bytes_total: part.length,
+                validator: object.validator.clone(),
+                started_over: !resumed && !spec.checkpoint.is_empty(),
+                ..CheckpointReport::default()
+            },
+            name_synced: false,
+        };
+
+        let whole = part.length.and_then(|length| ByteRange::at(part.start, length));
+        let moved = match whole {
+            Some(whole) if !resumed && session.try_clone(&request, whole)? => {
+                coordinator.open_destination(0, session.as_ref())?;
+                session.set_length(whole.len())?;
+                coordinator.sync()?;
+                Moved { length: whole.len(), crc32: None, bytes_fetched: 0 }
+            }
+            _ => {
+                let lanes = self.lanes_for(part.length, object.access);
+                coordinator.open_destination(0, session.as_ref())?;
+                for lane in 1..lanes {
+                    coordinator.open_source(lane, self.source, &request)?;
+                    coordinator.open_destination(lane, session.as_ref())?;
+                }
+                coordinator.use_lanes(lanes);
+                let mut engine = Engine::new(self.engine_config(&object, &part, resumed, lanes, session.as_mut())?);
+                coordinator.run(&mut engine, session.as_mut(), reporter, &mut base, part.start)?
+            }
+        };
+
+        self.check_checksum(coordinator, &moved)?;
+        coordinator.revalidate()?;
+        let completion = Completion {
+            bytes_total: moved.length,
+            crc32: moved.crc32,
+            bytes_fetched: moved.bytes_fetched,
+            identity: session.identity(),
+        };
+        Ok(Ready { completion, committed: false })
+    }
+
+    fn begin(&self, request: DestinationRequest) -> Result<Box<dyn Session>, Error> {
+        self.destination.begin(&request)
+    }
+
+    fn engine_config(
+        &self,
+        object: &Object,
+        part: &WantedPart,
+        resumed: bool,
+        lanes: usize,
+        session: &mut dyn Session,
+    ) -> Result<EngineConfig, Error> {
+        let sidecar: BTreeMap<u64, u32> =
+            if resumed { session.load_block_crcs()?.into_iter().collect() } else { BTreeMap::new() };
+        Ok(EngineConfig {
+            length: part.length,
+            chunk_bytes: self.chunk_bytes,
+            window_chunks_max: self.window_chunks(lanes),
+            sequential: object.access == Access::Sequential,
+            fresh: !resumed,
+            rate_limit: self.spec.rate_limit,
+            checkpoint: if resumed { self.spec.checkpoint.clone() } else { Vec::new() },
+            sidecar,
+        })
+    }
+
+    /// As many chunks as keep the lanes busy and their memory allows.
+    fn window_chunks(&self, lanes: usize) -> usize {
+        let local = self.source.schemes().contains(&"file") || self.source.schemes().contains(&"zero");
+        let wanted = if local { WINDOW_CHUNKS_PER_LANE } else { WINDOW_CONNECTIONS_PER_LANE };
+        let memory = self.bench.config.memory_bytes / self.bench.config.lanes.max(1) as u64;
+        let fitting = (memory / self.chunk_bytes).max(1) as usize;
+        lanes * wanted.min(fitting)
+    }
+
+    fn lanes_for(&self, length: Option<u64>, access: Access) -> usize {
+        if access == Access::Sequential {
+            return 1;
+        }
+        let chunks = length.map_or(1, |length| length.div_ceil(self.chunk_bytes));
+        (chunks / CHUNKS_PER_LANE_MIN).clamp(1, self.lanes.len() as u64) as usize
+    }
+
+    fn check_checksum(&self, coordinator: &mut Coordinator<'_>, moved: &Moved) -> Result<(), Interrupted> {
+        let Some(wanted) = &self.spec.checksum else { return Ok(()) };
+        let digest = match (wanted.kind(), moved.crc32) {
+            (ChecksumKind::Crc32, Some(crc32)) => crc32.to_be_bytes().to_vec(),
+            (kind, _) => match coordinator.hash(kind, moved.length, self.chunk_bytes) {
+                Err(error) if error.disposition == Disposition::Canceled => {
+                    let reason = coordinator.stop_reason().unwrap_or(StopReason::Shutdown);
+                    return Err(Interrupted::Stopped(reason));
+                }
+                other => other?,
+            },
+        };
+        if digest == wanted.digest() {
+            return Ok(());
+        }
+        let found = Checksum::new(wanted.kind(), digest);
+        Err(Interrupted::Failed(Error::fatal(
+            Code::ChecksumMismatch,
+            format!("the bytes have {found}, the request said {wanted}; check which of the two is right"),
+        )))
+    }
+
+    fn commit(
+        &self,
+        ready: Ready,
+        session: Option<Box<dyn Session>>,
+        coordinator: &mut Coordinator<'_>,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Completion, Interrupted> {
+        if ready.committed {
+            return Ok(ready.completion);
+        }
+        reporter.prepare(ready.completion);
+        let lease_until = match coordinator.wait_prepared() {
+            Ok(lease_until) => lease_until,
+            Err(StopReason::Cancel) => {
+                self.discard(session);
+                return Err(Interrupted::Stopped(StopReason::Cancel));
+            }
+            Err(reason) => return Err(Interrupted::Stopped(reason)),
+        };
+        let mut session = session.ok_or_else(|| Error::fatal(Code::Internal, "there is nothing to commit"))?;
+        // The last look at the clock before the rename: a process that slept through its lease must not do it.
+        if coordinator.stop_reason() == Some(StopReason::LeaseLost) || boottime() >= lease_until {
+            return Err(Interrupted::Stopped(StopReason::LeaseLost));
+        }
+        session.commit()?;
+        Ok(ready.completion)
+    }
+
+    fn discard(&self, session: Option<Box<dyn Session>>) {
+        let Some(mut session) = session else { return };
+        if let Err(error) = session.discard() {
+            tracing::warn!(%error, transfer = self.spec.transfer, "a partial stays behind");
+        }
+    }
+}
+
+/// An object that only lacks its name; or has it already.
+struct Ready {
+    completion: Completion,
+    committed: bool,
+}
+
+/// The destination as the request has it; starts over.
+fn request_of(spec: &AttemptSpec) -> DestinationRequest {
+    DestinationRequest {
+        url: spec.destination_url.clone(),
+        options: spec.destination_options.clone(),
+        transfer: spec.transfer.clone(),
+        epoch: spec.epoch,
+        overwrite: spec.overwrite,
+        resume: false,
+        prepared: spec.prepared.and_then(|prepared| prepared.identity),
+    }
+}
+
+/// The wanted part of an object, its length unknown where the object's is.
+struct WantedPart {
+    start: u64,
+    length: Option<u64>,
+}
+
+fn part_of(spec: &AttemptSpec, object: &Object) -> Result<WantedPart, Error> {
+    let start = spec.part.start;
+    let outside = |size: u64| {
+        let end = spec.part.end.map_or("the end".to_owned(), |end| end.to_string());
+        Error::fatal(
+            Code::RangeOutsideObject,
+            format!("the part from {start} to {end} does not lie within the {size} bytes of {}", spec.source_url),
+        )
+    };
+    match (object.size, spec.part.end) {
+        (Some(size), end) => {
+            let end = end.unwrap_or(size);
+            if start > end || end > size {
+                Err(outside(size))
+            } else {
+                Ok(WantedPart { start, length: Some(end - start) })
+            }
+        }
+        (None, Some(end)) => Ok(WantedPart { start, length: Some(end.saturating_sub(start)) }),
+        (None, None) => Ok(WantedPart { start, length: None }),
+    }
+}
+
+/// Which kind of lane serves a pair of modules: the one both work on, tokio-uring unless told otherwise (measured: the
+/// same speed on files for less than half the CPU seconds of glommio).
+fn choose_runtime(choice: LaneChoice, source: &SharedProtocol, destination: &SharedProtocol) -> Result<Runtime, Error> {
+    let (source, destination) = (source.capabilities().runtimes, destination.capabilities().runtimes);
+    let both: Vec<Runtime> = source.iter().filter(|runtime| destination.contains(runtime)).copied().collect();
+    let wanted = match choice {
+        LaneChoice::Auto | LaneChoice::TokioUring => Runtime::TokioUring,
+        LaneChoice::Glommio => Runtime::Glommio,
+    };
+    both.iter().find(|runtime| **runtime == wanted).or(both.first()).copied().ok_or_else(|| {
+        Error::fatal(Code::UnsupportedScheme, "no kind of lane can serve both the source and the destination")
+    })
+}
+
+/// Time since boot, sleep included.
+fn boottime() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}

@@ -1,0 +1,306 @@
+//! What an attempt is told, and what it tells. Plain values that travel between processes as JSON.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use staccato_protocols::{
+    ByteRange, Error, ObjectUrl, Options, Validator,
+    contract::{Identity, Overwrite},
+    error::Code,
+};
+
+/// Everything an executor needs to know to run one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptSpec {
+    /// The transfer's id.
+    pub transfer: String,
+    /// The attempt's number, which only grows: the fencing token.
+    pub epoch: u64,
+    /// Where the object is.
+    pub source_url: ObjectUrl,
+    /// Where it shall be.
+    pub destination_url: ObjectUrl,
+    /// Options of the source, secrets included.
+    pub source_options: Options,
+    /// Options of the destination, secrets included.
+    pub destination_options: Options,
+    /// Which part of the source is wanted.
+    pub part: Part,
+    /// What to do with an object that is at the destination already.
+    pub overwrite: Overwrite,
+    /// A checksum the part must have.
+    pub checksum: Option<Checksum>,
+    /// Most bytes per second to read from the source.
+    pub rate_limit: Option<u64>,
+    /// Bytes per chunk, a multiple of the CRC block; the executor's default when absent.
+    pub chunk_size: Option<u64>,
+    /// The source's version, pinned by an earlier attempt.
+    pub validator: Option<Validator>,
+    /// What the ledger knows to be durable.
+    pub checkpoint: Vec<VerifiedRange>,
+    /// A commit that an earlier attempt prepared and may have done.
+    pub prepared: Option<Prepared>,
+}
+
+/// A commit made ready: recorded in the ledger before the rename.
+pub type Prepared = Completion;
+
+/// A part of an object: `start..end`, the end open when unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// First byte.
+    pub start: u64,
+    /// Behind the last byte; the object's end when absent.
+    pub end: Option<u64>,
+}
+
+/// Adjoining blocks whose bytes are durable at the destination. Offsets are those of the destination; both are
+/// multiples of the CRC block, but for the end of the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedRange {
+    /// Which bytes.
+    #[serde(flatten, with = "range_fields")]
+    pub range: ByteRange,
+    /// CRC-32 of all of them.
+    pub crc32: u32,
+}
+
+mod range_fields {
+    use super::{ByteRange, Deserialize, Serialize};
+    use serde::{Deserializer, Serializer, de::Error as _};
+
+    #[derive(Serialize, Deserialize)]
+    struct Fields {
+        start: u64,
+        end: u64,
+    }
+
+    pub fn serialize<S: Serializer>(range: &ByteRange, serializer: S) -> Result<S::Ok, S::Error> {
+        Fields { start: range.start(), end: range.end() }.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteRange, D::Error> {
+        let fields = Fields::deserialize(deserializer)?;
+        ByteRange::new(fields.start, fields.end)
+            .ok_or_else(|| D::Error::custom("a range must not end before it starts"))
+    }
+}
+
+/// What an attempt reports when more has become durable. It replaces every earlier report of the same attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointReport {
+    /// All durable ranges.
+    pub ranges: Vec<VerifiedRange>,
+    /// Length of the whole part, once known.
+    pub bytes_total: Option<u64>,
+    /// The source's version, once pinned.
+    pub validator: Option<Validator>,
+    /// Bytes read from the source by this attempt so far (holes and clones are not read).
+    pub bytes_fetched: u64,
+    /// Whether the attempt had to start over because the source had changed or verification had failed.
+    pub started_over: bool,
+}
+
+/// What an attempt has finished, before it is given its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completion {
+    /// Length of the part.
+    pub bytes_total: u64,
+    /// CRC-32 of the part; none when the storage cloned it and nothing was read.
+    pub crc32: Option<u32>,
+    /// Bytes read from the source by this attempt.
+    pub bytes_fetched: u64,
+    /// The partial that is about to be renamed; none where the storage has no such thing.
+    pub identity: Option<Identity>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum Outcome {
+    /// The object is at its destination, whole, verified and durable.
+    Committed(Completion),
+    /// It was told to stop, and has; the partial is there still, unless the reason was a cancel.
+    Stopped {
+        /// Why.
+        reason: StopReason,
+    },
+    /// It failed.
+    Failed {
+        /// The cause, and whether another attempt can help.
+        error: Error,
+    },
+}
+
+/// Why an attempt was told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// A client canceled the transfer: the partial is removed.
+    Cancel,
+    /// A client paused it: the partial stays.
+    Pause,
+    /// The lease is lost: nothing is touched any more.
+    LeaseLost,
+    /// The executor shuts down: the partial stays.
+    Shutdown,
+}
+
+/// Which lanes an executor uses where more than one kind can do the work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LaneChoice {
+    /// What measurement has shown to be best for the pair of protocols.
+    #[default]
+    Auto,
+    /// tokio-uring.
+    TokioUring,
+    /// glommio.
+    Glommio,
+}
+
+impl FromStr for LaneChoice {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "tokio-uring" => Ok(Self::TokioUring),
+            "glommio" => Ok(Self::Glommio),
+            _ => Err(format!("{text:?} is no kind of lane; use auto, tokio-uring or glommio")),
+        }
+    }
+}
+
+/// A checksum that the moved bytes must have, written `KIND:HEX`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Checksum {
+    kind: ChecksumKind,
+    digest: Vec<u8>,
+}
+
+/// Kinds of checksum a request can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChecksumKind {
+    /// SHA-256, FIPS 180-4.
+    Sha256,
+    /// SHA-512, FIPS 180-4.
+    Sha512,
+    /// MD5, RFC 1321; against faults, not malice.
+    Md5,
+    /// CRC-32 as in IEEE 802.3 and zip, big-endian hex.
+    Crc32,
+    /// CRC-32C (Castagnoli), RFC 3720, big-endian hex.
+    Crc32c,
+}
+
+impl ChecksumKind {
+    const ALL: [Self; 5] = [Self::Sha256, Self::Sha512, Self::Md5, Self::Crc32, Self::Crc32c];
+
+    /// Its name in requests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+            Self::Md5 => "md5",
+            Self::Crc32 => "crc32",
+            Self::Crc32c => "crc32c",
+        }
+    }
+
+    fn digest_len(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha512 => 64,
+            Self::Md5 => 16,
+            Self::Crc32 | Self::Crc32c => 4,
+        }
+    }
+}
+
+impl Checksum {
+    /// A checksum of this kind; the digest's length must be the kind's.
+    pub(crate) fn new(kind: ChecksumKind, digest: Vec<u8>) -> Self {
+        assert_eq!(digest.len(), kind.digest_len(), "digests of a kind have one length");
+        Self { kind, digest }
+    }
+
+    /// Which kind.
+    pub fn kind(&self) -> ChecksumKind {
+        self.kind
+    }
+
+    /// The digest's bytes, in the order they are written in hex.
+    pub fn digest(&self) -> &[u8] {
+        &self.digest
+    }
+}
+
+impl FromStr for Checksum {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let invalid = || {
+            Error::fatal(
+                Code::InvalidOption,
+                format!(
+                    "{text:?} is no checksum; write sha256, sha512, md5, crc32 or crc32c, a colon and the digest in hex"
+                ),
+            )
+        };
+        let (name, hex) = text.split_once(':').ok_or_else(invalid)?;
+        let kind = ChecksumKind::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or_else(invalid)?;
+        if hex.len() != kind.digest_len() * 2 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(invalid());
+        }
+        let digest = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16));
+        Ok(Self { kind, digest: digest.collect::<Result<_, _>>().map_err(|_| invalid())? })
+    }
+}
+
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.kind.as_str())?;
+        self.digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl TryFrom<String> for Checksum {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<Checksum> for String {
+    fn from(checksum: Checksum) -> Self {
+        checksum.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_are_parsed_or_refused_whole() {
+        let text = "crc32:0a0B0c0d";
+        assert_eq!(text.parse::<Checksum>().unwrap().to_string(), "crc32:0a0b0c0d");
+        for text in ["", "crc32", "crc32:", "crc32:0a", "crc32:zz0b0c0d", "sha1:00", "md5:0a0b0c0d", "crc32:+a0b0c0d"] {
+            assert!(text.parse::<Checksum>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_verified_range_reads_well_as_json() {
+        let range = VerifiedRange { range: ByteRange::new(0, 1 << 20).unwrap(), crc32: 7 };
+        let text = serde_json::to_string(&range).unwrap();
+        assert_eq!(text, r#"{"start":0,"end":1048576,"crc32":7}"#);
+        assert_eq!(serde_json::from_str::<VerifiedRange>(&text).unwrap(), range);
+    }
+}

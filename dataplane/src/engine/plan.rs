@@ -1,0 +1,198 @@
+//! What is still to be fetched, what is on its way, and what must be tried again.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use staccato_protocols::ByteRange;
+
+/// Ranges waiting to be handed out, and ranges handed out.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Start → end of what was never handed out, or given back. Disjoint; an end of `u64::MAX` means that the object's
+    /// length is not known.
+    missing: BTreeMap<u64, u64>,
+    /// What must not be handed out before a time, and how often it failed.
+    resting: Vec<Resting>,
+    /// Start → what is on its way.
+    in_flight: BTreeMap<u64, InFlight>,
+    chunk_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct InFlight {
+    range: ByteRange,
+    failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Resting {
+    range: ByteRange,
+    failures: u32,
+    until: Duration,
+}
+
+impl Plan {
+    /// Everything up to `length` (without end when unknown) but `have` is missing.
+    pub fn new(length: Option<u64>, chunk_bytes: u64, have: impl IntoIterator<Item = ByteRange>) -> Self {
+        let mut plan = Self { missing: BTreeMap::new(), resting: Vec::new(), in_flight: BTreeMap::new(), chunk_bytes };
+        let end = length.unwrap_or(u64::MAX);
+        if end > 0 {
+            plan.missing.insert(0, end);
+        }
+        for range in have {
+            plan.cut(range);
+        }
+        plan
+    }
+
+    /// The next range to fetch: at most a chunk, ending at a multiple of the chunk size or where something begins that
+    /// is not missing. Lowest offsets first, but what has rested comes before anything new.
+    pub fn next(&mut self, now: Duration) -> Option<Handout> {
+        if let Some(rested) = self.resting.iter().position(|resting| resting.until <= now) {
+            let Resting { range, failures, .. } = self.resting.swap_remove(rested);
+            self.in_flight.insert(range.start(), InFlight { range, failures });
+            return Some(Handout { range, first_time: false });
+        }
+        let (&start, &end) = self.missing.first_key_value()?;
+        let chunk_end = (start / self.chunk_bytes + 1).saturating_mul(self.chunk_bytes);
+        let range = ByteRange::new(start, end.min(chunk_end)).expect("missing ranges are not empty");
+        self.missing.remove(&start);
+        if range.end() < end {
+            self.missing.insert(range.end(), end);
+        }
+        self.in_flight.insert(start, InFlight { range, failures: 0 });
+        Some(Handout { range, first_time: true })
+    }
+
+    /// A range that was handed out is there.
+    pub fn done(&mut self, range: ByteRange) {
+        self.take_in_flight(range);
+    }
+
+    /// A range that was handed out failed; it rests. Returns how often it has failed by now, from which the caller
+    /// says with [`Plan::rest`] until when.
+    pub fn failed(&mut self, range: ByteRange) -> u32 {
+        let failures = self.take_in_flight(range).failures + 1;
+        self.resting.push(Resting { range, failures, until: Duration::MAX });
+        failures
+    }
+
+    /// A range that failed may be tried again at `until`.
+    pub fn rest(&mut self, range: ByteRange, until: Duration) {
+        if let Some(resting) = self.resting.iter_mut().find(|resting| resting.range == range) {
+            resting.until = until;
+        }
+    }
+
+    /// A range that counted as there is not.
+    pub fn lost(&mut self, range: ByteRange) {
+        if !range.is_empty() {
+            self.missing.insert(range.start(), range.end());
+        }
+    }
+
+    /// The object ends here: nothing behind it is missing.
+    pub fn end_at(&mut self, length: u64) {
+        self.cut(ByteRange::new(length, u64::MAX).expect("no length is above the largest"));
+    }
+
+    /// Number of ranges on their way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether nothing is missing, resting or on its way.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty() && self.resting.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Whether something could be handed out at `now`.
+    pub fn has_work(&self, now: Duration) -> bool {
+        !self.missing.is_empty() || self.resting.iter().any(|resting| resting.until <= now)
+    }
+
+    /// When the next resting range may be tried.
+    pub fn next_rested(&self) -> Option<Duration> {
+        self.resting.iter().map(|resting| resting.until).min()
+    }
+
+    fn take_in_flight(&mut self, range: ByteRange) -> InFlight {
+        let entry = self.in_flight.remove(&range.start()).expect("only what was handed out comes back");
+        assert_eq!(entry.range, range, "a range comes back as it was handed out");
+        entry
+    }
+
+    fn cut(&mut self, range: ByteRange) {
+        let touched: Vec<_> =
+            self.missing.range(..range.end()).filter(|(_, end)| **end > range.start()).map(|(s, e)| (*s, *e)).collect();
+        for (start, end) in touched {
+            self.missing.remove(&start);
+            if start < range.start() {
+                self.missing.insert(start, range.start());
+            }
+            if range.end() < end {
+                self.missing.insert(range.end(), end);
+            }
+        }
+    }
+}
+
+/// A range to fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handout {
+    /// Which bytes.
+    pub range: ByteRange,
+    /// Whether it was never handed out before by this plan.
+    pub first_time: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    fn range(start: u64, end: u64) -> ByteRange {
+        ByteRange::new(start, end).unwrap()
+    }
+
+    fn drain(plan: &mut Plan) -> Vec<ByteRange> {
+        std::iter::from_fn(|| plan.next(NOW)).map(|handout| handout.range).collect()
+    }
+
+    #[test]
+    fn chunks_end_on_chunk_boundaries_and_skip_what_is_there() {
+        let mut plan = Plan::new(Some(25), 10, [range(5, 12)]);
+        assert_eq!(drain(&mut plan), [range(0, 5), range(12, 20), range(20, 25)]);
+        assert!(!plan.is_complete());
+        for range in [range(20, 25), range(0, 5), range(12, 20)] {
+            plan.done(range);
+        }
+        assert!(plan.is_complete());
+    }
+
+    #[test]
+    fn failed_ranges_rest_and_count() {
+        let mut plan = Plan::new(Some(10), 10, []);
+        let first = plan.next(NOW).unwrap();
+        assert!(first.first_time);
+        assert_eq!(plan.failed(first.range), 1);
+        plan.rest(first.range, Duration::from_secs(1));
+        assert_eq!(plan.next(NOW), None);
+        assert_eq!(plan.next_rested(), Some(Duration::from_secs(1)));
+        let again = plan.next(Duration::from_secs(1)).unwrap();
+        assert_eq!(again, Handout { range: first.range, first_time: false });
+        assert_eq!(plan.failed(again.range), 2);
+    }
+
+    #[test]
+    fn an_unknown_length_ends_where_the_source_says() {
+        let mut plan = Plan::new(None, 10, []);
+        let first = plan.next(NOW).unwrap().range;
+        let second = plan.next(NOW).unwrap().range;
+        assert_eq!((first, second), (range(0, 10), range(10, 20)));
+        plan.done(first);
+        plan.done(second);
+        plan.end_at(13);
+        assert!(plan.is_complete());
+    }
+}

@@ -1,0 +1,166 @@
+//! Single rules of the engine; the simulation walks their combinations.
+
+use super::*;
+
+const BLOCK: u64 = CRC_BLOCK;
+const T0: Duration = Duration::ZERO;
+
+fn config(blocks: u64) -> EngineConfig {
+    EngineConfig {
+        length: Some(blocks * BLOCK),
+        chunk_bytes: BLOCK,
+        window_chunks_max: 2,
+        sequential: false,
+        fresh: true,
+        rate_limit: None,
+        checkpoint: Vec::new(),
+        sidecar: BTreeMap::new(),
+    }
+}
+
+fn block(index: u64) -> ByteRange {
+    ByteRange::at(index * BLOCK, BLOCK).unwrap()
+}
+
+fn all(engine: &mut Engine, now: Duration) -> Vec<Action> {
+    std::iter::from_fn(|| engine.poll(now)).collect()
+}
+
+fn fetch(index: u64) -> Action {
+    Action::Fetch { range: block(index), untouched: true }
+}
+
+fn arrive(engine: &mut Engine, index: u64, now: Duration) {
+    engine.handle_chunk(block(index), BLOCK, BLOCK, &[index as u32 + 1], now);
+}
+
+#[test]
+fn only_writes_completed_before_the_sync_began_become_durable() {
+    let mut engine = Engine::new(config(3));
+    assert_eq!(all(&mut engine, T0), [fetch(0), fetch(1)]);
+    arrive(&mut engine, 0, T0);
+    let later = SYNC_INTERVAL_MAX;
+    assert_eq!(engine.poll_timeout(T0), Some(later));
+    assert_eq!(all(&mut engine, later), [Action::Sync { blocks: vec![(0, 1)] }, fetch(2)]);
+    arrive(&mut engine, 1, later);
+    engine.handle_synced(Ok(()));
+    let checkpoint = vec![VerifiedRange { range: block(0), crc32: 1 }];
+    assert_eq!(all(&mut engine, later), [Action::Checkpoint(checkpoint)]);
+    assert_eq!(engine.bytes_durable(), BLOCK);
+}
+
+#[test]
+fn the_end_is_length_then_sync_then_finish() {
+    let mut engine = Engine::new(config(1));
+    all(&mut engine, T0);
+    arrive(&mut engine, 0, T0);
+    assert_eq!(all(&mut engine, T0), [Action::SetLength(BLOCK)]);
+    engine.handle_length_set();
+    assert_eq!(all(&mut engine, T0), [Action::Sync { blocks: vec![(0, 1)] }]);
+    engine.handle_synced(Ok(()));
+    assert_eq!(all(&mut engine, T0), [Action::Finish { length: BLOCK, crc32: 1 }]);
+    assert_eq!(all(&mut engine, T0), []);
+}
+
+#[test]
+fn an_empty_object_is_finished_without_fetching() {
+    let mut engine = Engine::new(config(0));
+    assert_eq!(engine.poll(T0), Some(Action::SetLength(0)));
+    engine.handle_length_set();
+    assert_eq!(engine.poll(T0), Some(Action::Sync { blocks: vec![] }));
+    engine.handle_synced(Ok(()));
+    assert_eq!(engine.poll(T0), Some(Action::Finish { length: 0, crc32: 0 }));
+}
+
+#[test]
+fn a_failed_sync_ends_the_attempt_and_checkpoints_nothing() {
+    let mut engine = Engine::new(config(3));
+    all(&mut engine, T0);
+    arrive(&mut engine, 0, T0);
+    all(&mut engine, SYNC_INTERVAL_MAX);
+    let error = Error::retry(Code::SyncFailed, "EIO");
+    engine.handle_synced(Err(error.clone()));
+    assert_eq!(engine.poll(SYNC_INTERVAL_MAX), None, "two chunks are in flight");
+    arrive(&mut engine, 1, SYNC_INTERVAL_MAX);
+    arrive(&mut engine, 2, SYNC_INTERVAL_MAX);
+    assert_eq!(all(&mut engine, SYNC_INTERVAL_MAX), [Action::End(Ending::Failed(error))]);
+}
+
+#[test]
+fn a_pause_keeps_what_is_written_and_a_cancel_does_not() {
+    for (reason, keeps) in [(StopReason::Pause, true), (StopReason::Cancel, false), (StopReason::LeaseLost, false)] {
+        let mut engine = Engine::new(config(3));
+        all(&mut engine, T0);
+        arrive(&mut engine, 0, T0);
+        engine.handle_stop(reason);
+        assert_eq!(engine.poll(T0), None, "a chunk is in flight");
+        arrive(&mut engine, 1, T0);
+        if keeps {
+            assert_eq!(all(&mut engine, T0), [Action::Sync { blocks: vec![(0, 1), (1, 2)] }]);
+            engine.handle_synced(Ok(()));
+            assert!(matches!(all(&mut engine, T0)[..], [Action::Checkpoint(_)]));
+            engine.handle_checkpointed();
+        }
+        assert_eq!(all(&mut engine, T0), [Action::End(Ending::Stopped(reason))]);
+    }
+}
+
+#[test]
+fn a_chunk_is_tried_three_times() {
+    let mut engine = Engine::new(EngineConfig { window_chunks_max: 1, ..config(1) });
+    let error = Error::retry(Code::ReadFailed, "EIO");
+    let mut now = T0;
+    for attempt in 0..CHUNK_TRIES_MAX {
+        let untouched = attempt == 0;
+        assert_eq!(all(&mut engine, now), [Action::Fetch { range: block(0), untouched }]);
+        engine.handle_chunk_failed(block(0), error.clone(), now);
+        now = engine.poll_timeout(now).unwrap_or(now);
+    }
+    assert_eq!(all(&mut engine, now), [Action::End(Ending::Failed(error))]);
+}
+
+#[test]
+fn what_was_checkpointed_stays_in_checkpoints_until_it_is_refuted() {
+    let known = VerifiedRange { range: block(0), crc32: 1 };
+    let mut engine =
+        Engine::new(EngineConfig { fresh: false, checkpoint: vec![known], window_chunks_max: 4, ..config(3) });
+    let fetch = |index| Action::Fetch { range: block(index), untouched: false };
+    assert_eq!(all(&mut engine, T0), [Action::ReadBack(block(0)), fetch(1), fetch(2)]);
+    arrive(&mut engine, 1, T0);
+    all(&mut engine, SYNC_INTERVAL_MAX);
+    engine.handle_synced(Ok(()));
+    let actions = all(&mut engine, SYNC_INTERVAL_MAX);
+    let [Action::Checkpoint(ranges)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(ranges[0].range.end(), 2 * BLOCK, "the undecided block is still promised");
+    engine.handle_checkpointed();
+    engine.handle_read_back(block(0), Some(&[99]));
+    assert_eq!(engine.bytes_refuted(), BLOCK);
+    let actions = all(&mut engine, SYNC_INTERVAL_MAX);
+    assert_eq!(actions[1], fetch(0), "it is fetched again");
+    let Action::Checkpoint(ranges) = &actions[0] else { panic!("{actions:?}") };
+    assert_eq!(ranges[0].range, block(1), "and promised no more");
+}
+
+#[test]
+fn a_stream_is_read_one_chunk_after_the_other_until_it_ends() {
+    let mut engine = Engine::new(EngineConfig { length: None, sequential: true, ..config(0) });
+    assert_eq!(all(&mut engine, T0), [fetch(0)]);
+    arrive(&mut engine, 0, T0);
+    assert_eq!(all(&mut engine, T0), [fetch(1)]);
+    engine.handle_chunk(block(1), 5, 5, &[2], T0);
+    assert_eq!(all(&mut engine, T0), [Action::SetLength(BLOCK + 5)]);
+}
+
+#[test]
+fn a_limited_rate_is_kept() {
+    let mut engine = Engine::new(EngineConfig { rate_limit: Some(BLOCK), window_chunks_max: 8, ..config(8) });
+    let mut now = T0;
+    let mut handed_out = 0;
+    while handed_out < 8 {
+        handed_out += all(&mut engine, now).len();
+        if handed_out < 8 {
+            now = engine.poll_timeout(now).expect("the limit ends some time");
+        }
+    }
+    assert!((Duration::from_millis(5900)..Duration::from_millis(7500)).contains(&now), "{now:?}");
+}

@@ -1,0 +1,329 @@
+//! Joins an engine to the lanes of one attempt.
+//!
+//! A coordinator owns its thread and blocks on one inbox: answers of lanes, and notices from outside. What to do is the
+//! engine's decision; here it is only carried out. Nothing in flight is ever forgotten: [`Coordinator::close`] comes
+//! last and waits for every lane.
+
+use std::{
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use staccato_protocols::{
+    Code, Error, Object, Session,
+    contract::{SharedProtocol, SourceRequest, WriteShape},
+};
+
+use super::{
+    LaneHandle,
+    message::{AttemptKey, Command, Fetched, Input, JobRef, LaneEvent},
+};
+use crate::{
+    attempt::{CheckpointReport, ChecksumKind, Notice, Reply, Reporter, StopReason},
+    engine::{Action, Ending, Engine},
+};
+
+/// One attempt's hold on its lanes.
+pub(crate) struct Coordinator<'a> {
+    attempt: AttemptKey,
+    lanes: &'a [LaneHandle],
+    /// Chunks in flight on each lane.
+    load: Vec<usize>,
+    opened: Vec<bool>,
+    inbox: &'a flume::Receiver<Input>,
+    replies: flume::Sender<Input>,
+    stopping: Arc<AtomicBool>,
+    stop: Option<StopReason>,
+    prepared_until: Option<Duration>,
+}
+
+/// What goes with every checkpoint of an attempt.
+pub(crate) struct ReportBase {
+    /// The last report, but for its ranges and counters.
+    pub report: CheckpointReport,
+    /// Whether the partial's name is durable yet.
+    pub name_synced: bool,
+}
+
+impl<'a> Coordinator<'a> {
+    /// A coordinator that uses `lanes`, of which there is at least one.
+    pub fn new(
+        attempt: AttemptKey,
+        lanes: &'a [LaneHandle],
+        inbox: &'a flume::Receiver<Input>,
+        replies: flume::Sender<Input>,
+    ) -> Self {
+        assert!(!lanes.is_empty(), "bytes move on lanes");
+        Self {
+            attempt,
+            lanes,
+            load: vec![0; lanes.len()],
+            opened: vec![false; lanes.len()],
+            inbox,
+            replies,
+            stopping: Arc::default(),
+            stop: None,
+            prepared_until: None,
+        }
+    }
+
+    /// Opens the source on one lane.
+    pub fn open_source(
+        &mut self,
+        lane: usize,
+        module: &SharedProtocol,
+        request: &SourceRequest,
+    ) -> Result<Object, Error> {
+        self.opened[lane] = true;
+        let job = self.job(lane);
+        self.lanes[lane].send(Command::OpenSource { job, module: module.clone(), request: request.clone() });
+        match self.receive() {
+            LaneEvent::SourceOpened(object) => object,
+            _ => unexpected(),
+        }
+    }
+
+    /// Opens the destination on one lane.
+    pub fn open_destination(&mut self, lane: usize, session: &dyn Session) -> Result<(), Error> {
+        self.opened[lane] = true;
+        // Parts are written from offset 0 of the destination in chunks of whole blocks.
+        let open = session.open_on_lane(WriteShape { aligned: true })?;
+        let job = self.job(lane);
+        self.lanes[lane].send(Command::OpenDestination { job, open });
+        match self.receive() {
+            LaneEvent::DestinationOpened(result) => result,
+            _ => unexpected(),
+        }
+    }
+
+    /// From now on chunks go to the first `lanes` lanes, on which both ends are open.
+    pub fn use_lanes(&mut self, lanes: usize) {
+        assert!((1..=self.lanes.len()).contains(&lanes), "only lanes that are there can be used");
+        self.load = vec![0; lanes];
+    }
+
+    /// Moves bytes until the engine has finished or ended. `source_shift` is where the wanted part begins in the source.
+    pub fn run(
+        &mut self,
+        engine: &mut Engine,
+        session: &mut dyn Session,
+        reporter: &mut dyn Reporter,
+        base: &mut ReportBase,
+        source_shift: u64,
+    ) -> Result<Moved, Ending> {
+        let began = Instant::now();
+        if let Some(reason) = self.stop {
+            engine.handle_stop(reason);
+        }
+        loop {
+            let now = began.elapsed();
+            while let Some(action) = engine.poll(now) {
+                match action {
+                    Action::Fetch { range, untouched } => {
+                        let lane = self.least_loaded();
+                        self.load[lane] += 1;
+                        let job = self.job(lane);
+                        self.lanes[lane].send(Command::Fetch { job, range, source_shift, untouched });
+                    }
+                    Action::ReadBack(range) => {
+                        let lane = self.least_loaded();
+                        self.load[lane] += 1;
+                        self.lanes[lane].send(Command::ReadBack { job: self.job(lane), range });
+                    }
+                    Action::Sync { blocks } => {
+                        if let Err(error) = session.append_block_crcs(&blocks) {
+                            // The sidecar only narrows down what a later comparison finds; the data does not need it.
+                            tracing::warn!(%error, "block CRCs were not noted");
+                        }
+                        self.lanes[0].send(Command::Sync { job: self.job(0) });
+                    }
+                    Action::Checkpoint(ranges) => {
+                        if !base.name_synced {
+                            if let Err(error) = session.sync_name() {
+                                engine.fail(error);
+                                engine.handle_checkpointed();
+                                continue;
+                            }
+                            base.name_synced = true;
+                        }
+                        base.report.ranges = ranges;
+                        base.report.bytes_total = engine.length();
+                        base.report.bytes_fetched = engine.bytes_fetched();
+                        reporter.checkpoint(base.report.clone());
+                        base.report.started_over = false;
+                    }
+                    Action::SetLength(length) => match session.set_length(length) {
+                        Ok(()) => engine.handle_length_set(),
+                        Err(error) => engine.fail(error),
+                    },
+                    Action::Finish { length, crc32 } => {
+                        return Ok(Moved { length, crc32: Some(crc32), bytes_fetched: engine.bytes_fetched() });
+                    }
+                    Action::End(ending) => return Err(ending),
+                }
+            }
+            let input = match engine.poll_timeout(began.elapsed()) {
+                Some(at) => self.inbox.recv_deadline(began + at).ok(),
+                None => Some(self.inbox.recv().expect("this coordinator holds a sender itself")),
+            };
+            if let Some(input) = input {
+                self.handle(input, engine, began.elapsed());
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input, engine: &mut Engine, now: Duration) {
+        match input {
+            Input::Notice(Notice::Reply(Reply::Checkpointed)) => engine.handle_checkpointed(),
+            Input::Notice(notice) => {
+                self.note(notice);
+                if let Some(reason) = self.stop {
+                    engine.handle_stop(reason);
+                }
+            }
+            Input::Lane { lane, event } => match event {
+                LaneEvent::Fetched { range, result } => {
+                    self.load[lane] -= 1;
+                    match result {
+                        Ok(Fetched { len, fetched, crcs }) if len == range.len() || engine.length().is_none() => {
+                            engine.handle_chunk(range, len, fetched, &crcs, now);
+                        }
+                        Ok(Fetched { len, .. }) => {
+                            let error = Error::retry(
+                                Code::ProtocolViolation,
+                                format!("the source gave {len} of {} bytes at {}", range.len(), range.start()),
+                            );
+                            engine.handle_chunk_failed(range, error, now);
+                        }
+                        Err(error) => {
+                            tracing::debug!(%error, %range, "a chunk failed");
+                            engine.handle_chunk_failed(range, error, now);
+                        }
+                    }
+                }
+                LaneEvent::ReadBack { range, crcs } => {
+                    self.load[lane] -= 1;
+                    if let Err(error) = &crcs {
+                        tracing::warn!(%error, %range, "a verified range cannot be read back: fetching it again");
+                    }
+                    engine.handle_read_back(range, crcs.ok().as_deref());
+                }
+                LaneEvent::Synced(result) => engine.handle_synced(result),
+                _ => unexpected(),
+            },
+        }
+    }
+
+    /// Makes completed writes durable.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        self.lanes[0].send(Command::Sync { job: self.job(0) });
+        match self.receive() {
+            LaneEvent::Synced(result) => result,
+            _ => unexpected(),
+        }
+    }
+
+    /// Checksum of `0..length` of the destination, read in order.
+    pub fn hash(&mut self, kind: ChecksumKind, length: u64, chunk_bytes: u64) -> Result<Vec<u8>, Error> {
+        self.lanes[0].send(Command::Hash { job: self.job(0), kind, length, chunk_bytes });
+        match self.receive() {
+            LaneEvent::Hashed(result) => result,
+            _ => unexpected(),
+        }
+    }
+
+    /// Checks that the source is still the one that was opened.
+    pub fn revalidate(&mut self) -> Result<(), Error> {
+        self.lanes[0].send(Command::Revalidate { job: self.job(0) });
+        match self.receive() {
+            LaneEvent::Revalidated(result) => result,
+            _ => unexpected(),
+        }
+    }
+
+    /// Closes everything on every lane and waits for it.
+    pub fn close(&mut self) {
+        let open: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.opened[*lane]).collect();
+        for &lane in &open {
+            self.lanes[lane].send(Command::Close { job: self.job(lane) });
+            self.opened[lane] = false;
+        }
+        for _ in open {
+            match self.receive() {
+                LaneEvent::Closed => (),
+                _ => unexpected(),
+            }
+        }
+    }
+
+    /// The stop that was asked for, if any.
+    pub fn stop_reason(&mut self) -> Option<StopReason> {
+        while let Ok(input) = self.inbox.try_recv() {
+            match input {
+                Input::Notice(notice) => self.note(notice),
+                Input::Lane { .. } => unexpected(),
+            }
+        }
+        self.stop
+    }
+
+    /// Waits for the answer to [`Reporter::prepare`]: until when the commit may be done.
+    pub fn wait_prepared(&mut self) -> Result<Duration, StopReason> {
+        loop {
+            if let Some(until) = self.prepared_until {
+                return Ok(until);
+            }
+            if let Some(reason) = self.stop {
+                return Err(reason);
+            }
+            match self.inbox.recv().expect("this coordinator holds a sender itself") {
+                Input::Notice(notice) => self.note(notice),
+                Input::Lane { .. } => unexpected(),
+            }
+        }
+    }
+
+    /// The next event of a lane; notices that come in between are noted.
+    fn receive(&mut self) -> LaneEvent {
+        loop {
+            match self.inbox.recv().expect("this coordinator holds a sender itself") {
+                Input::Lane { event, .. } => return event,
+                Input::Notice(notice) => self.note(notice),
+            }
+        }
+    }
+
+    fn note(&mut self, notice: Notice) {
+        match notice {
+            Notice::Reply(Reply::Prepared { lease_until }) => self.prepared_until = Some(lease_until),
+            Notice::Reply(Reply::Checkpointed) => (),
+            Notice::Stop(reason) => {
+                self.stopping.store(true, Ordering::Relaxed);
+                // A lost lease overrides everything: nothing may be touched any more.
+                if self.stop.is_none() || matches!(reason, StopReason::LeaseLost | StopReason::Cancel) {
+                    self.stop = Some(reason);
+                }
+            }
+        }
+    }
+
+    fn job(&self, lane: usize) -> JobRef {
+        JobRef { attempt: self.attempt, lane, replies: self.replies.clone(), stopping: self.stopping.clone() }
+    }
+
+    fn least_loaded(&self) -> usize {
+        (0..self.load.len()).min_by_key(|lane| self.load[*lane]).expect("there is a lane")
+    }
+}
+
+/// What a coordinator has moved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moved {
+    pub length: u64,
+    pub crc32: Option<u32>,
+    pub bytes_fetched: u64,
+}
+
+fn unexpected() -> ! {
+    unreachable!("a lane answers what it was asked, and only that")
+}

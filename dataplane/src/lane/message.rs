@@ -1,0 +1,80 @@
+//! What coordinators and lanes say to one another.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use staccato_protocols::{
+    ByteRange, Error, Object,
+    contract::{OpenDestination, SharedProtocol, SourceRequest},
+};
+
+use crate::attempt::{ChecksumKind, Notice};
+
+/// Tells the attempts on a lane apart; unique within the process.
+pub(crate) type AttemptKey = u64;
+
+/// To a lane. Each command but [`Command::Close`] is answered by one event of the same name; a close is always answered.
+pub(crate) enum Command {
+    /// Open the attempt's source.
+    OpenSource { job: JobRef, module: SharedProtocol, request: SourceRequest },
+    /// Open the attempt's destination.
+    OpenDestination { job: JobRef, open: OpenDestination },
+    /// Read a range (in the destination's offsets; the source's are `source_shift` further on) and write it.
+    Fetch { job: JobRef, range: ByteRange, source_shift: u64, untouched: bool },
+    /// Read a range back from the destination.
+    ReadBack { job: JobRef, range: ByteRange },
+    /// Make completed writes durable.
+    Sync { job: JobRef },
+    /// Read `0..length` of the destination in order and compute its checksum.
+    Hash { job: JobRef, kind: ChecksumKind, length: u64, chunk_bytes: u64 },
+    /// Check that the source is still the one that was opened.
+    Revalidate { job: JobRef },
+    /// Close whatever the attempt has open here. Comes last, with nothing in flight.
+    Close { job: JobRef },
+}
+
+/// The attempt a command belongs to.
+#[derive(Clone)]
+pub(crate) struct JobRef {
+    pub attempt: AttemptKey,
+    pub lane: usize,
+    pub replies: flume::Sender<Input>,
+    /// Set when long work should end early.
+    pub stopping: Arc<AtomicBool>,
+}
+
+impl JobRef {
+    /// Answers. An attempt that has gone needs no answer.
+    pub fn reply(&self, event: LaneEvent) {
+        let _ = self.replies.send(Input::Lane { lane: self.lane, event });
+    }
+}
+
+/// Into a coordinator.
+pub(crate) enum Input {
+    /// From a lane.
+    Lane { lane: usize, event: LaneEvent },
+    /// From outside.
+    Notice(Notice),
+}
+
+/// From a lane.
+pub(crate) enum LaneEvent {
+    SourceOpened(Result<Object, Error>),
+    DestinationOpened(Result<(), Error>),
+    Fetched { range: ByteRange, result: Result<Fetched, Error> },
+    ReadBack { range: ByteRange, crcs: Result<Vec<u32>, Error> },
+    Synced(Result<(), Error>),
+    Hashed(Result<Vec<u8>, Error>),
+    Revalidated(Result<(), Error>),
+    Closed,
+}
+
+/// A chunk that was read and written.
+pub(crate) struct Fetched {
+    /// Bytes that were there; fewer than asked for only at the end of an object of unknown length.
+    pub len: u64,
+    /// Bytes read from the source.
+    pub fetched: u64,
+    /// CRC-32 of each block.
+    pub crcs: Vec<u32>,
+}

@@ -1,0 +1,106 @@
+//! Does: lanes, each one pinned thread with one io_uring runtime.
+//!
+//! A lane reads, checksums and writes chunks for every attempt that uses it, and shares nothing with other lanes.
+//! [`service`] is what a lane does, whatever drives it; [`tokio_uring`] and [`glommio`] are thin shells around the two
+//! runtimes; [`coordinator`] joins an engine to the lanes of one attempt; [`preflight`] says before anything starts
+//! whether the kernel offers what lanes need; [`placement`] gives each lane a core.
+
+pub(crate) mod coordinator;
+mod glommio;
+pub(crate) mod message;
+pub mod placement;
+pub mod preflight;
+mod service;
+mod tokio_uring;
+
+use std::{
+    sync::{Mutex, OnceLock},
+    thread::JoinHandle,
+};
+
+use message::Command;
+use staccato_protocols::{Error, Runtime};
+
+use crate::DataplaneConfig;
+
+/// At most so much of a lane's memory is registered with its ring: enough to keep a disk busy, and not pinned for
+/// nothing on a lane that idles.
+const REGISTERED_BYTES_MAX: u64 = 64 << 20;
+
+/// How to talk to a lane. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LaneHandle {
+    pub runtime: Runtime,
+    commands: flume::Sender<Command>,
+}
+
+impl LaneHandle {
+    /// Hands over a command. A lane lives as long as its dataplane, so it is always there to take it.
+    pub fn send(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            tracing::error!(runtime = ?self.runtime, "a lane has died");
+        }
+    }
+}
+
+/// What a lane is built from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneConfig {
+    pub index: usize,
+    pub core: Option<usize>,
+    pub memory_bytes: usize,
+    pub registered_bytes: usize,
+    pub chunk_bytes: usize,
+}
+
+/// The lanes of a process: those of a kind are started when they are first asked for.
+pub(crate) struct Lanes {
+    config: DataplaneConfig,
+    tokio_uring: OnceLock<Vec<LaneHandle>>,
+    glommio: OnceLock<Vec<LaneHandle>>,
+    starting: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Lanes {
+    pub fn new(config: DataplaneConfig) -> Self {
+        Self { config, tokio_uring: OnceLock::new(), glommio: OnceLock::new(), starting: Mutex::default() }
+    }
+
+    /// The lanes of one kind.
+    pub fn of(&self, runtime: Runtime) -> Result<&[LaneHandle], Error> {
+        let cell = match runtime {
+            Runtime::TokioUring => &self.tokio_uring,
+            Runtime::Glommio => &self.glommio,
+        };
+        // One at a time: whoever comes second finds them started.
+        let mut threads = self.starting.lock().expect("starting a lane does not panic");
+        if let Some(lanes) = cell.get() {
+            return Ok(lanes);
+        }
+        let mut handles = Vec::new();
+        for config in self.lane_configs() {
+            let (commands, inbox) = flume::unbounded();
+            threads.push(match runtime {
+                Runtime::TokioUring => tokio_uring::start(config, inbox)?,
+                Runtime::Glommio => glommio::start(config, inbox)?,
+            });
+            handles.push(LaneHandle { runtime, commands });
+        }
+        Ok(cell.get_or_init(|| handles))
+    }
+
+    fn lane_configs(&self) -> impl Iterator<Item = LaneConfig> {
+        let lanes = self.config.lanes.max(1);
+        // Both kinds may run at once; what one holds, the other cannot.
+        let memory = self.config.memory_bytes / lanes as u64;
+        let cores = placement::cores();
+        let chunk_bytes = self.config.chunk_bytes as usize;
+        (0..lanes).map(move |index| LaneConfig {
+            index,
+            core: (lanes <= cores.len()).then(|| cores[index]),
+            memory_bytes: memory as usize,
+            registered_bytes: (memory / 2).min(REGISTERED_BYTES_MAX) as usize,
+            chunk_bytes,
+        })
+    }
+}

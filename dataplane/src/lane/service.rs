@@ -1,0 +1,249 @@
+//! What a lane does, whatever drives it.
+
+use std::{cell::RefCell, collections::HashMap, future::Future, ops::Range, rc::Rc, sync::atomic::Ordering};
+
+use staccato_protocols::{
+    ByteRange, CRC_BLOCK, Chunk, Code, Destination, Error, Lane, Runtime, Source, chunk::zero_crc,
+};
+
+use super::message::{AttemptKey, Command, Fetched, JobRef, LaneEvent};
+use crate::attempt::{ChecksumKind, hash::Hasher};
+
+/// Takes commands until every sender is gone.
+pub(super) async fn serve(lane: Lane, inbox: flume::Receiver<Command>) {
+    let service = Rc::new(Service { lane, jobs: RefCell::default() });
+    while let Ok(command) = inbox.recv_async().await {
+        let service = service.clone();
+        spawn(service.lane.runtime, async move { service.handle(command).await });
+    }
+}
+
+fn spawn(runtime: Runtime, task: impl Future<Output = ()> + 'static) {
+    match runtime {
+        Runtime::TokioUring => drop(tokio_uring::spawn(task)),
+        Runtime::Glommio => drop(glommio::spawn_local(task).detach()),
+    }
+}
+
+struct Service {
+    lane: Lane,
+    jobs: RefCell<HashMap<AttemptKey, Job>>,
+}
+
+/// What one attempt has open here.
+#[derive(Clone, Default)]
+struct Job {
+    source: Option<Rc<dyn Source>>,
+    destination: Option<Rc<dyn Destination>>,
+}
+
+impl Service {
+    async fn handle(&self, command: Command) {
+        match command {
+            Command::OpenSource { job, module, request } => {
+                let opened = module.open_source(&request, &self.lane).await;
+                job.reply(LaneEvent::SourceOpened(opened.map(|source| {
+                    let object = source.object().clone();
+                    self.jobs.borrow_mut().entry(job.attempt).or_default().source = Some(source);
+                    object
+                })));
+            }
+            Command::OpenDestination { job, open } => {
+                let opened = open(&self.lane).await;
+                job.reply(LaneEvent::DestinationOpened(opened.map(|destination| {
+                    self.jobs.borrow_mut().entry(job.attempt).or_default().destination = Some(destination);
+                })));
+            }
+            Command::Fetch { job, range, source_shift, untouched } => {
+                let result = self.fetch(&job, range, source_shift, untouched).await;
+                job.reply(LaneEvent::Fetched { range, result });
+            }
+            Command::ReadBack { job, range } => {
+                let chunk = match self.destination(&job) {
+                    Ok(destination) => destination.read_back(range, &self.lane.pool).await,
+                    Err(error) => Err(error),
+                };
+                job.reply(LaneEvent::ReadBack { range, crcs: chunk.map(|chunk| chunk.block_crcs()) });
+            }
+            Command::Sync { job } => {
+                let result = match self.destination(&job) {
+                    Ok(destination) => destination.sync().await,
+                    Err(error) => Err(error),
+                };
+                job.reply(LaneEvent::Synced(result));
+            }
+            Command::Hash { job, kind, length, chunk_bytes } => {
+                let result = self.hash(&job, kind, length, chunk_bytes).await;
+                job.reply(LaneEvent::Hashed(result));
+            }
+            Command::Revalidate { job } => {
+                let result = match self.source(&job) {
+                    Ok(source) => source.revalidate().await,
+                    Err(error) => Err(error),
+                };
+                job.reply(LaneEvent::Revalidated(result));
+            }
+            Command::Close { job } => {
+                let open = self.jobs.borrow_mut().remove(&job.attempt).unwrap_or_default();
+                if let Some(source) = open.source {
+                    source.close().await;
+                }
+                if let Some(destination) = open.destination {
+                    destination.close().await;
+                }
+                job.reply(LaneEvent::Closed);
+            }
+        }
+    }
+
+    async fn fetch(&self, job: &JobRef, range: ByteRange, shift: u64, untouched: bool) -> Result<Fetched, Error> {
+        let (source, destination) = (self.source(job)?, self.destination(job)?);
+        let shifted = |range: ByteRange| {
+            range
+                .shifted(shift)
+                .ok_or_else(|| Error::fatal(Code::RangeOutsideObject, "the part ends beyond any object"))
+        };
+        let mut whole = Fetched { len: 0, fetched: 0, crcs: Vec::new() };
+        for (piece, hole) in pieces_by_hole(range, |piece| shifted(piece).is_ok_and(|piece| source.is_hole(piece))) {
+            if hole {
+                destination.zero(piece, untouched).await?;
+                whole.len += piece.len();
+                whole.crcs.extend(Chunk::zero(piece.len() as usize).block_crcs());
+                continue;
+            }
+            let chunk = source.read(shifted(piece)?, &self.lane.pool).await?;
+            let len = chunk.len() as u64;
+            let crcs = chunk.block_crcs();
+            if len > 0 {
+                write_sparsely(&*destination, piece.start(), chunk, &crcs, untouched).await?;
+            }
+            whole.len += len;
+            whole.fetched += len;
+            whole.crcs.extend(crcs);
+            if len < piece.len() {
+                break;
+            }
+        }
+        Ok(whole)
+    }
+
+    async fn hash(&self, job: &JobRef, kind: ChecksumKind, length: u64, chunk_bytes: u64) -> Result<Vec<u8>, Error> {
+        let destination = self.destination(job)?;
+        let whole = ByteRange::new(0, length).expect("0 is the smallest start");
+        let mut hasher = Hasher::new(kind);
+        // One chunk at a time: an attempt that held one buffer while it waited for the next could block others that do
+        // the same, and they it.
+        for piece in whole.pieces(chunk_bytes) {
+            if job.stopping.load(Ordering::Relaxed) {
+                return Err(Error::canceled());
+            }
+            let chunk = destination.read_back(piece, &self.lane.pool).await?;
+            hasher.update(&chunk);
+        }
+        Ok(hasher.finish())
+    }
+
+    fn source(&self, job: &JobRef) -> Result<Rc<dyn Source>, Error> {
+        self.job(job).source.ok_or_else(|| Error::fatal(Code::Internal, "the source is not open on this lane"))
+    }
+
+    fn destination(&self, job: &JobRef) -> Result<Rc<dyn Destination>, Error> {
+        self.job(job)
+            .destination
+            .ok_or_else(|| Error::fatal(Code::Internal, "the destination is not open on this lane"))
+    }
+
+    fn job(&self, job: &JobRef) -> Job {
+        self.jobs.borrow().get(&job.attempt).cloned().unwrap_or_default()
+    }
+}
+
+/// Cuts a range where holes begin and end, block by block.
+fn pieces_by_hole(range: ByteRange, is_hole: impl Fn(ByteRange) -> bool) -> Vec<(ByteRange, bool)> {
+    if is_hole(range) {
+        return vec![(range, true)];
+    }
+    let mut pieces: Vec<(ByteRange, bool)> = Vec::new();
+    for block in range.pieces(CRC_BLOCK) {
+        let hole = is_hole(block);
+        match pieces.last_mut() {
+            Some((last, kind)) if *kind == hole => {
+                *last = ByteRange::new(last.start(), block.end()).expect("blocks come in order");
+            }
+            _ => pieces.push((block, hole)),
+        }
+    }
+    pieces
+}
+
+/// Writes a chunk so that its zero blocks take no space.
+async fn write_sparsely(
+    destination: &dyn Destination,
+    offset: u64,
+    chunk: Chunk,
+    crcs: &[u32],
+    untouched: bool,
+) -> Result<(), Error> {
+    let zeros = zero_runs(&chunk, crcs);
+    let len = chunk.len();
+    let at = |run: &Range<usize>| {
+        ByteRange::new(offset + run.start as u64, offset + run.end as u64).expect("runs lie within the chunk")
+    };
+    if let [run] = &zeros[..]
+        && run.len() == len
+    {
+        drop(chunk);
+        return destination.zero(at(run), untouched).await;
+    }
+    destination.write(offset, chunk).await?;
+    for run in &zeros {
+        destination.zero(at(run), false).await?;
+    }
+    Ok(())
+}
+
+/// Runs of whole zero blocks, as offsets within the chunk. The CRC decides first, so that other blocks are not looked
+/// at twice.
+fn zero_runs(chunk: &Chunk, crcs: &[u32]) -> Vec<Range<usize>> {
+    let Some(bytes) = chunk.bytes() else { return std::iter::once(0..chunk.len()).collect() };
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (index, (block, crc)) in bytes.chunks(CRC_BLOCK as usize).zip(crcs).enumerate() {
+        if *crc != zero_crc(block.len() as u64) || !block.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        let start = index * CRC_BLOCK as usize;
+        let end = start + block.len();
+        match runs.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            _ => runs.push(start..end),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_cut_where_holes_begin_and_end() {
+        let block = |start: u64, end: u64| ByteRange::new(start * CRC_BLOCK, end * CRC_BLOCK).unwrap();
+        let hole = block(1, 3);
+        let cut = pieces_by_hole(block(0, 4), |piece| hole.contains(piece));
+        assert_eq!(cut, [(block(0, 1), false), (hole, true), (block(3, 4), false)]);
+        assert_eq!(pieces_by_hole(hole, |piece| hole.contains(piece)), [(hole, true)]);
+    }
+
+    #[test]
+    fn only_whole_zero_blocks_are_left_out() {
+        use futures_util::FutureExt;
+        let pool = staccato_protocols::BufferPool::heap(8 << 20);
+        let len = 3 * CRC_BLOCK as usize + 100;
+        let mut chunk = pool.take(len).now_or_never().unwrap();
+        let bytes = chunk.buffer_mut().unwrap();
+        bytes.fill(0);
+        bytes[CRC_BLOCK as usize + 7] = 1;
+        let runs = zero_runs(&chunk, &chunk.block_crcs());
+        assert_eq!(runs, [0..CRC_BLOCK as usize, 2 * CRC_BLOCK as usize..len]);
+    }
+}

@@ -1,0 +1,5 @@
+//! Attempts on real files, on both kinds of lane.
+
+mod files;
+mod keeper;
+mod resume;
