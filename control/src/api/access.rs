@@ -1,0 +1,197 @@
+//! Who may ask, and in which manner.
+//!
+//! There are no tokens: the service listens on loopback and on a Unix socket only, and the operating system says who is
+//! at the other end ([`super::peer`]). Every transfer belongs to the user who submitted it; others' do not exist for a
+//! client. What the operating system cannot see is a program that is made to ask on somebody else's behalf. So a
+//! request is refused
+//!
+//! - when its `Host` (or the authority of its target) is not a name of this host's loopback: a web page whose name was
+//!   pointed at 127.0.0.1 would send its own;
+//! - when it carries `Forwarded` or `X-Forwarded-*`: a proxy speaks for somebody whom we do not see;
+//! - when it has a body that is not `application/json`: browsers send other types across sites without asking.
+
+use axum::{
+    extract::{FromRequestParts, Request},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, Uri, header, request::Parts, uri::Authority};
+
+use super::{
+    body::{self, BODY_BYTES_MAX},
+    problem::Refusal,
+};
+use crate::model::ProblemCode;
+
+/// The user at the other end of a connection; an extension of each request, set where the connection is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Name of the user, or why it is not known.
+    pub user: Result<String, String>,
+}
+
+impl Peer {
+    /// A known user.
+    pub fn user(name: impl Into<String>) -> Self {
+        Self { user: Ok(name.into()) }
+    }
+}
+
+/// The owner on whose behalf a request acts. Extracting it refuses peers that are not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner(pub String);
+
+impl<S: Sync> FromRequestParts<S> for Owner {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        let unknown = |why: &str| {
+            Refusal::new(ProblemCode::Forbidden, format!("the service cannot tell which user is asking: {why}"))
+        };
+        match parts.extensions.get::<Peer>() {
+            Some(Peer { user: Ok(name) }) => Ok(Self(name.clone())),
+            Some(Peer { user: Err(why) }) => Err(unknown(why)),
+            None => Err(unknown("the connection has no peer")),
+        }
+    }
+}
+
+/// Refuses requests that do not come straight from a program on this host.
+pub async fn guard(request: Request, next: Next) -> Response {
+    match check(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    check_host(uri, headers)?;
+    if let Some(name) = headers.keys().find(|name| is_forwarded(name.as_str())) {
+        let detail = "requests through a proxy are not accepted: the service could not tell who is asking";
+        return Err(Refusal::new(ProblemCode::ForbiddenHost, detail).at(name.as_str()));
+    }
+    check_body(headers)
+}
+
+fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    let foreign = |shown: &str| {
+        let detail = format!("{shown:?} is no name of this host's loopback; use localhost, 127.0.0.1 or [::1]");
+        Refusal::new(ProblemCode::ForbiddenHost, detail).at("host")
+    };
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next().ok_or_else(|| Refusal::new(ProblemCode::ForbiddenHost, "there is no Host").at("host"))?;
+    if hosts.next().is_some() {
+        return Err(Refusal::new(ProblemCode::ForbiddenHost, "there is more than one Host").at("host"));
+    }
+    let host = host.to_str().map_err(|_| foreign("?"))?;
+    let authority: Authority = host.parse().map_err(|_| foreign(host))?;
+    if !is_loopback(&authority) {
+        return Err(foreign(host));
+    }
+    match uri.authority() {
+        Some(target) if !is_loopback(target) => Err(foreign(target.as_str())),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an authority names loopback whatever any name server says.
+fn is_loopback(authority: &Authority) -> bool {
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host();
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+fn is_forwarded(name: &str) -> bool {
+    // Names arrive in lower case.
+    name == "forwarded" || name.starts_with("x-forwarded-") || name == "via" || name == "x-real-ip"
+}
+
+fn check_body(headers: &HeaderMap) -> Result<(), Refusal> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let has_body = length.is_some_and(|length| length > 0) || headers.contains_key(header::TRANSFER_ENCODING);
+    let media_type = headers.get(header::CONTENT_TYPE);
+    if !has_body && media_type.is_none() {
+        return Ok(());
+    }
+    let is_json = media_type.and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    });
+    if !is_json {
+        let detail = "send the body as JSON, with the header Content-Type: application/json";
+        return Err(Refusal::new(ProblemCode::UnsupportedMediaType, detail).at("content-type"));
+    }
+    if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
+        return Err(body::too_large());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_loopback_are_accepted_and_no_others() {
+        for host in ["localhost", "LocalHost:5309", "127.0.0.1", "127.0.0.1:1", "[::1]:5309", "[::1]", "127.9.9.9"] {
+            assert!(checked("/", &[("host", host)]).is_ok(), "{host}");
+        }
+        for host in [
+            "example.org",
+            "localhost.example.org",
+            "127.0.0.1.nip.io",
+            "10.0.0.1",
+            "u@localhost",
+            "0.0.0.0",
+            "[::]",
+            "",
+        ] {
+            assert_eq!(checked("/", &[("host", host)]), Err("forbidden_host".into()), "{host}");
+        }
+        assert_eq!(checked("/", &[]), Err("forbidden_host".into()));
+        assert_eq!(checked("/", &[("host", "localhost"), ("host", "localhost")]), Err("forbidden_host".into()));
+        assert_eq!(checked("http://evil.example/v1", &[("host", "localhost")]), Err("forbidden_host".into()));
+    }
+
+    #[test]
+    fn headers_of_proxies_are_refused() {
+        for name in ["forwarded", "x-forwarded-for", "X-Forwarded-Host", "x-forwarded-anything", "via", "x-real-ip"] {
+            assert_eq!(checked("/", &[("host", "localhost"), (name, "x")]), Err("forbidden_host".into()), "{name}");
+        }
+    }
+
+    #[test]
+    fn bodies_must_be_json() {
+        let with = |headers: &[(&'static str, &'static str)]| {
+            let mut all = vec![("host", "localhost")];
+            all.extend(headers);
+            checked("/", &all)
+        };
+        let refused = Err("unsupported_media_type".to_owned());
+        assert_eq!(with(&[("content-length", "0")]), Ok(()));
+        assert_eq!(with(&[("content-length", "2"), ("content-type", "application/json")]), Ok(()));
+        assert_eq!(
+            with(&[("transfer-encoding", "chunked"), ("content-type", "Application/JSON; charset=utf-8")]),
+            Ok(())
+        );
+        assert_eq!(with(&[("content-length", "2")]), refused);
+        assert_eq!(with(&[("transfer-encoding", "chunked")]), refused);
+        assert_eq!(with(&[("content-length", "2"), ("content-type", "text/plain")]), refused);
+        assert_eq!(with(&[("content-length", "2"), ("content-type", "application/jsonp")]), refused);
+        assert_eq!(with(&[("content-type", "text/plain")]), refused);
+        let huge = with(&[("content-length", "1048577"), ("content-type", "application/json")]);
+        assert_eq!(huge, Err("body_too_large".into()));
+    }
+
+    fn checked(target: &str, headers: &[(&str, &str)]) -> Result<(), String> {
+        let mut request = http::Request::builder().uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).unwrap();
+        check(request.uri(), request.headers()).map_err(|refusal| refusal.0.code.to_string())
+    }
+}

@@ -1,0 +1,54 @@
+//! Bodies of requests: bounded in size and time, read to their end, and JSON.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::{Map, Value};
+
+use super::problem::Refusal;
+use crate::model::ProblemCode;
+
+/// Most bytes of a body.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// How long a body may take to arrive.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Reads a body that must be JSON. Its media type was checked before ([`super::access`]).
+pub async fn read_json(body: Body) -> Result<Value, Refusal> {
+    let bytes = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Err(_) => {
+            let detail = format!("the body did not arrive within {} s; send it again", BODY_TIMEOUT.as_secs());
+            return Err(Refusal::new(ProblemCode::RequestTimeout, detail));
+        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
+        Ok(Err(error)) => {
+            return Err(Refusal::new(ProblemCode::InvalidJson, format!("the body broke off ({error})")));
+        }
+        Ok(Ok(collected)) => collected.to_bytes(),
+    };
+    if bytes.is_empty() {
+        return Err(Refusal::new(ProblemCode::InvalidJson, "the body is empty; send a JSON object"));
+    }
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Refusal::new(ProblemCode::InvalidJson, format!("the body is not JSON: {error}")))
+}
+
+/// The fields of a body that must be an object with no other fields than `known`.
+pub fn fields(body: Value, known: &[&str]) -> Result<Map<String, Value>, Refusal> {
+    let Value::Object(fields) = body else {
+        return Err(Refusal::new(ProblemCode::InvalidField, "the body must be a JSON object"));
+    };
+    match fields.keys().find(|name| !known.contains(&name.as_str())) {
+        None => Ok(fields),
+        Some(unknown) => {
+            let detail = format!("unknown field {unknown}; known are {}", known.join(", "));
+            Err(Refusal::new(ProblemCode::UnknownField, detail).at(unknown))
+        }
+    }
+}
+
+/// The refusal of a body above [`BODY_BYTES_MAX`].
+pub fn too_large() -> Refusal {
+    Refusal::new(ProblemCode::BodyTooLarge, format!("the body has more than {BODY_BYTES_MAX} bytes"))
+}

@@ -1,0 +1,57 @@
+//! REST v1: routes, one file per resource, and the doors in front of them.
+//!
+//! | file | what it answers |
+//! | --- | --- |
+//! | [`versions`] | `GET /`, `GET /v1` |
+//! | [`protocols`] | `GET /v1/protocols` |
+//! | [`transfers`] | `POST`, `GET /v1/transfers`; `GET`, `DELETE /v1/transfers/{id}` |
+//! | [`actions`] | `POST /v1/transfers/{id}/action` |
+//! | [`health`] | `GET /healthz`, `GET /readyz` |
+//! | [`metrics`] | `GET /metrics` |
+//! | [`openapi`] | `GET /openapi.json` |
+//!
+//! A request comes in through [`server`] (sockets, time limits, [`peer`]), passes [`access`] and [`body`], and leaves
+//! with a document or a [`problem`]. Handlers only translate between HTTP and the ledger. [`routes`] puts all together.
+
+pub mod access;
+pub mod actions;
+pub mod body;
+pub mod health;
+pub mod metrics;
+pub mod openapi;
+pub mod peer;
+pub mod problem;
+pub mod protocols;
+pub mod query;
+pub mod routes;
+pub mod server;
+pub mod transfers;
+pub mod versions;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+pub use routes::router;
+use tokio::sync::watch;
+
+use crate::ledger::Ledger;
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    ledger: Ledger,
+    metrics: Arc<metrics::Metrics>,
+    stopping: watch::Receiver<bool>,
+    openapi: Bytes,
+}
+
+impl Api {
+    /// An interface to `ledger`. `stopping` becomes `true` when the service begins to stop.
+    pub fn new(ledger: Ledger, stopping: watch::Receiver<bool>) -> Self {
+        let metrics = Arc::new(metrics::Metrics::new(ledger.clone()));
+        Self { ledger, metrics, stopping, openapi: Bytes::new() }
+    }
+}

@@ -1,0 +1,140 @@
+//! Accepts connections and serves the routes on them, within limits of time, size and number.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tower::ServiceExt;
+
+use super::{access::Peer, peer};
+
+/// Connections at a time; further ones wait to be accepted.
+pub const CONNECTIONS_MAX: usize = 1024;
+/// How long the head of a request may take to arrive, and a connection may be idle.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most bytes of a request's head.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Most header fields of a request.
+pub const HEADERS_MAX: usize = 64;
+/// How long requests under way may still take when the service stops.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause after the operating system refused a connection, mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where to accept connections.
+pub enum Listener {
+    /// On loopback TCP.
+    Tcp(TcpListener),
+    /// On a Unix socket.
+    Unix(UnixListener),
+}
+
+/// Serves `router` until `stopping` becomes `true`, then lets requests under way finish, for [`DRAIN_TIMEOUT`] at most.
+pub async fn serve(listener: Listener, router: Router, mut stopping: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(&mut stopping) => break,
+        };
+        while connections.try_join_next().is_some() {}
+        let (router, stopping) = (router.clone(), stopping.clone());
+        match accepted {
+            Ok(Accepted::Tcp(stream, peer_address, local_address)) => {
+                connections.spawn(async move {
+                    let look_up = move || peer::of_tcp(peer_address, local_address);
+                    let peer = tokio::task::spawn_blocking(look_up).await;
+                    let peer = peer.unwrap_or_else(|_| Peer { user: Err("the look-up failed".into()) });
+                    connection(stream, router, peer, stopping).await;
+                    drop(place);
+                });
+            }
+            Ok(Accepted::Unix(stream)) => {
+                connections.spawn(async move {
+                    let peer = peer::of_unix(&stream);
+                    connection(stream, router, peer, stopping).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let drained = tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!(connections = connections.len(), "requests did not finish in time and are cut off");
+    }
+}
+
+enum Accepted {
+    Tcp(tokio::net::TcpStream, std::net::SocketAddr, std::net::SocketAddr),
+    Unix(tokio::net::UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                let local = stream.local_addr()?;
+                Ok(Accepted::Tcp(stream, peer, local))
+            }
+            Self::Unix(listener) => Ok(Accepted::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    router: Router,
+    peer: Peer,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (router, peer) = (router.clone(), peer.clone());
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            let response = router.oneshot(request).await;
+            Ok::<_, Infallible>(response.unwrap_or_else(|never| match never {}))
+        }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stopped(&mut stopping) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        // Clients that break off or are too slow: theirs to notice.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Resolves when the service begins to stop.
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that whoever could say so is gone.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,190 @@
+//! `/v1/transfers` and `/v1/transfers/{id}`.
+
+use axum::{
+    Json,
+    extract::{Path, RawQuery, Request, State, rejection::PathRejection},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::{
+    Api,
+    access::Owner,
+    body,
+    openapi::{Doors, Troubles},
+    problem::Refusal,
+    query::Query,
+};
+use crate::{
+    ledger::{ListQuery, Scope},
+    model::{
+        Answer, CreateRequest, ProblemCode, State as TransferState, TransferDocument, TransferId,
+        problem::ProblemDocument, request::TransferBody,
+    },
+};
+
+/// Transfers on a page unless told.
+pub const LIMIT_DEFAULT: usize = 1_000;
+/// Most transfers on a page.
+pub const LIMIT_MAX: usize = 10_000;
+/// Longest `Idempotency-Key`, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Submits a transfer. Syntax and policy are checked here, storage is not: what is wrong with an object shows as
+/// `STATE_ERROR` later.
+#[utoipa::path(
+    post, path = "/v1/transfers", tag = "transfers", request_body = TransferBody,
+    params((
+        "Idempotency-Key" = Option<String>, Header,
+        description = "Any text of 1 to 255 visible ASCII characters. A second request with the same key and body \
+                       gets the first one's transfer instead of making another",
+    )),
+    responses(
+        (status = 201, description = "On disk, and queued", body = TransferDocument, headers(
+            ("Location", description = "Path of the transfer"),
+            ("Idempotency-Replayed", description = "`true` where an earlier request had made it"),
+        )),
+        (status = 400, description = "Malformed, or against policy", body = ProblemDocument,
+            content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time", body = ProblemDocument,
+            content_type = "application/problem+json"),
+        (status = 409, description = "A live transfer writes to this destination", body = ProblemDocument,
+            content_type = "application/problem+json"),
+        (status = 422, description = "The idempotency key came with another body before", body = ProblemDocument,
+            content_type = "application/problem+json"),
+        Doors, Troubles,
+    ),
+)]
+pub async fn create_transfer(
+    State(api): State<Api>,
+    Owner(owner): Owner,
+    request: Request,
+) -> Result<Response, Refusal> {
+    Query::parse(request.uri().query(), &[])?;
+    let key = idempotency_key(request.headers())?;
+    let body = body::read_json(request.into_body()).await?;
+    let transfer = CreateRequest::from_json(&body, api.ledger.registry())?;
+    let created = api.ledger.create(&transfer, &owner, key.as_deref()).await?;
+
+    let location = format!("/v1/transfers/{}", created.document.id);
+    let mut response = (StatusCode::CREATED, Json(created.document)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, HeaderValue::from_str(&location).expect("a path of visible characters"));
+    if created.replayed {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Lists the client's own transfers, in the order of their submission.
+#[utoipa::path(
+    get, path = "/v1/transfers", tag = "transfers",
+    params(
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 10000,
+            description = "Most transfers on this page; 1,000 when absent"),
+        ("marker" = Option<String>, Query, description = "Id of a transfer: the page begins behind it"),
+        ("state" = Option<TransferState>, Query, description = "Only transfers in this state"),
+    ),
+    responses(
+        (status = 200, description = "A page of transfers", body = Vec<TransferDocument>, headers(
+            ("Link", description = "`<...>; rel=\"next\"` where there are more"),
+        )),
+        (status = 400, description = "A parameter is unknown or malformed", body = ProblemDocument,
+            content_type = "application/problem+json"),
+        Doors, Troubles,
+    ),
+)]
+pub async fn list_transfers(
+    State(api): State<Api>,
+    Owner(owner): Owner,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = Query::parse(query.as_deref(), &["limit", "marker", "state"])?;
+    let limit = query.get::<usize>("limit")?.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        let detail = format!("limit must be a whole number from 1 to {LIMIT_MAX}");
+        return Err(Refusal::new(ProblemCode::InvalidField, detail).at("limit"));
+    }
+    let state = query.get::<TransferState>("state")?;
+    let marker = query.get::<TransferId>("marker")?;
+    let page = api.ledger.list(&ListQuery { scope: Scope::Owner(owner), state, marker, limit }).await?;
+
+    let mut response = Json(page.transfers).into_response();
+    if let Some(next) = page.next {
+        let state = state.map_or(String::new(), |state| format!("&state={state}"));
+        let link = format!("</v1/transfers?limit={limit}&marker={next}{state}>; rel=\"next\"");
+        let link = HeaderValue::from_str(&link).expect("numbers, ids and states are visible characters");
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
+}
+
+/// Shows a transfer.
+#[utoipa::path(
+    get, path = "/v1/transfers/{id}", tag = "transfers", params(("id" = String, Path, description = "Its id")),
+    responses(
+        (status = 200, body = TransferDocument),
+        (status = 404, description = "No such transfer, or not the client's", body = ProblemDocument,
+            content_type = "application/problem+json"),
+        Doors, Troubles,
+    ),
+)]
+pub async fn show_transfer(
+    State(api): State<Api>,
+    Owner(owner): Owner,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<TransferDocument>, Refusal> {
+    Ok(Json(api.ledger.get(parse_id(id)?, &Scope::Owner(owner)).await?))
+}
+
+/// Forgets a transfer; one that runs is canceled first. What is committed at a destination stays.
+#[utoipa::path(
+    delete, path = "/v1/transfers/{id}", tag = "transfers", params(("id" = String, Path, description = "Its id")),
+    responses(
+        (status = 202, description = "Canceled; gone once its executor has released it"),
+        (status = 204, description = "Gone"),
+        (status = 404, description = "No such transfer, or not the client's", body = ProblemDocument,
+            content_type = "application/problem+json"),
+        Doors, Troubles,
+    ),
+)]
+pub async fn delete_transfer(
+    State(api): State<Api>,
+    Owner(owner): Owner,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, Refusal> {
+    Ok(status(api.ledger.delete(parse_id(id)?, &Scope::Owner(owner)).await?))
+}
+
+/// The id in a path. What is no id names no transfer.
+pub(super) fn parse_id(id: Result<Path<String>, PathRejection>) -> Result<TransferId, Refusal> {
+    let text = id.map(|Path(text)| text).unwrap_or_default();
+    text.parse().map_err(|_| Refusal::new(ProblemCode::TransferNotFound, format!("there is no transfer {text:?}")))
+}
+
+/// The status of an action that was taken.
+pub(super) fn status(answer: Answer) -> StatusCode {
+    match answer {
+        Answer::Done => StatusCode::NO_CONTENT,
+        Answer::Underway => StatusCode::ACCEPTED,
+        Answer::Conflict => unreachable!("the ledger answers a conflict with a problem"),
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = given.next() else { return Ok(None) };
+    let text = value.to_str().ok().filter(|text| {
+        (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    });
+    match (text, given.next()) {
+        (Some(text), None) => Ok(Some(text.to_owned())),
+        _ => {
+            let detail = format!("give one key of 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters");
+            Err(Refusal::new(ProblemCode::InvalidField, detail).at("Idempotency-Key"))
+        }
+    }
+}

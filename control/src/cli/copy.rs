@@ -1,0 +1,129 @@
+//! `copy`: one object, moved by this process, without a service.
+
+use clap::{ArgAction, Args};
+use indicatif::{ProgressBar, ProgressStyle};
+use staccato_dataplane::attempt::Checksum;
+use staccato_protocols::{
+    Code, Error, ObjectUrl, Options,
+    contract::Overwrite,
+    file::{Root, RootAccess},
+};
+
+use super::{Common, Exit, Failure, config::load, location::to_url, on_client, output, submit::parse_pair};
+use crate::{
+    config::{Flags, parse_size, registry},
+    copy::{self, CopyRequest},
+};
+
+/// Arguments of `copy`.
+#[derive(Debug, Args)]
+pub struct Copy {
+    /// Where the object is: a URL, or a path
+    source: String,
+    /// Where it shall be: a URL, or a path
+    destination: String,
+    /// Replace an object that is at the destination already
+    #[arg(long, action = ArgAction::SetTrue)]
+    overwrite: bool,
+    /// What the moved bytes must have: sha256, sha512, md5, crc32 or crc32c, a colon and the digest in hex
+    #[arg(long, value_name = "KIND:HEX")]
+    checksum: Option<String>,
+    /// Most bytes per second, for instance 50M
+    #[arg(long, value_name = "SIZE")]
+    rate_limit: Option<String>,
+    /// An option of the source's protocol
+    #[arg(long = "source-option", value_name = "NAME=VALUE", value_parser = parse_pair)]
+    source_options: Vec<(String, String)>,
+    /// Which lanes move files to files: auto, tokio-uring or glommio
+    #[arg(long)]
+    lane: Option<String>,
+    /// Lanes of each kind
+    #[arg(long, value_name = "N")]
+    lanes: Option<String>,
+    /// Most memory for buffers
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Unit of reading, writing and retry
+    #[arg(long, value_name = "SIZE")]
+    chunk_size: Option<String>,
+}
+
+impl Copy {
+    /// Copies, and prints what came of it.
+    pub fn run(self, common: &Common) -> Result<(), Failure> {
+        let request = self.request()?;
+        // Of the settings of a service, a copy obeys those that say how bytes are moved; it keeps no data.
+        let mut flags = Flags::default().with("data-dir", ".");
+        let given =
+            [("lane", &self.lane), ("lanes", &self.lanes), ("memory", &self.memory), ("chunk-size", &self.chunk_size)];
+        for (flag, value) in given {
+            if let Some(value) = value {
+                flags = flags.with(flag, value);
+            }
+        }
+        let config = load(&flags)?;
+        // Whoever copies by hand may do what the operating system lets them.
+        let everything = Root::new("/", RootAccess::ReadWrite).map_err(Failure::from)?;
+        let registry = registry(&[everything], config.allow_http);
+
+        let bar = if common.json { ProgressBar::hidden() } else { ProgressBar::no_length() };
+        let template =
+            "{bar:30} {percent:>3} % {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
+        let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+        bar.set_style(style.progress_chars("=> "));
+        let mut progress = |done: u64, total: Option<u64>| {
+            if let Some(total) = total {
+                bar.set_length(total);
+            }
+            bar.set_position(done);
+        };
+        let copying = copy::run(request, config.dataplane(), registry, &mut progress);
+        let copied = on_client(async { copying.await.map_err(Failure::from) });
+        bar.finish_and_clear();
+        let copied = copied?;
+        if common.json {
+            output::json(&serde_json::to_value(&copied).expect("numbers and strings"));
+        } else {
+            let rate = copied.bytes_fetched as f64 / copied.seconds.max(f64::EPSILON);
+            output::line(format!(
+                "{} bytes in {:.2} s ({}/s){}{}",
+                copied.bytes_total,
+                copied.seconds,
+                output::approximate(rate as u64),
+                copied.crc32.map_or(String::new(), |crc| format!(", crc32 {crc}")),
+                match copied.bytes_resumed {
+                    0 => String::new(),
+                    bytes => format!(", {bytes} bytes from an earlier run"),
+                },
+            ));
+        }
+        Ok(())
+    }
+
+    fn request(&self) -> Result<CopyRequest, Failure> {
+        let usage = |name: &'static str| move |why: String| Failure::new(Exit::Usage, format!("{name}: {why}"));
+        let rate_limit = self.rate_limit.as_deref().map(parse_size).transpose().map_err(usage("--rate-limit"))?;
+        if rate_limit == Some(0) {
+            return Err(Failure::new(Exit::Usage, "--rate-limit: nothing moves at 0 bytes per second"));
+        }
+        let checksum = self.checksum.as_deref().map(str::parse::<Checksum>).transpose();
+        Ok(CopyRequest {
+            source: ObjectUrl::parse(&to_url(&self.source)?)?,
+            destination: ObjectUrl::parse(&to_url(&self.destination)?)?,
+            source_options: self.source_options.iter().cloned().collect::<Options>(),
+            overwrite: if self.overwrite { Overwrite::Always } else { Overwrite::Never },
+            checksum: checksum.map_err(|error| usage("--checksum")(error.message))?,
+            rate_limit,
+        })
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match error.code {
+            Code::InvalidUrl | Code::InvalidOption | Code::UnsupportedScheme => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        Self { exit, code: Some(error.code.as_str().into()), message: error.message }
+    }
+}

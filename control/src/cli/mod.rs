@@ -1,0 +1,135 @@
+//! The commands of the binary `staccato`, one file each.
+//!
+//! A command is added by a file with its arguments and a `run`, and a row in [`Command`]. What it prints to standard
+//! output is its result, in plain words or (`--json`) as JSON; everything else goes to standard error. How it ends is
+//! an [`Exit`].
+
+mod action;
+mod config;
+mod copy;
+mod demo;
+mod executor;
+mod exit;
+mod list;
+pub mod location;
+mod log;
+mod output;
+mod serve;
+mod show;
+mod submit;
+mod wait;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+pub use exit::{Exit, Failure};
+
+use crate::client::{Client, SERVER_DEFAULT, Server};
+
+/// Moves big objects between storage systems, on behalf of clients that need not live as long as the transfer.
+#[derive(Debug, Parser)]
+#[command(name = "staccato", version, max_term_width = 110)]
+#[command(after_help = exit::HELP)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// The service to talk to: http://HOST:PORT or unix:/PATH
+    #[arg(long, global = true, value_name = "URL", env = "STACCATO_SERVER", default_value = SERVER_DEFAULT)]
+    pub server: Server,
+    /// Print results (and errors) as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service: REST API, scheduler and one executor
+    Serve(serve::Serve),
+    #[command(hide = true)]
+    Executor(executor::Executor),
+    /// Submit a transfer
+    Submit(submit::Submit),
+    /// List your transfers
+    List(list::List),
+    /// Show a transfer
+    Show(show::Show),
+    /// Follow a transfer with a live bar until it ends
+    Watch(watch::Watch),
+    /// Wait until a transfer ends
+    Wait(wait::Wait),
+    /// Cancel a transfer for ever
+    Cancel(action::Target),
+    /// Pause a transfer; what is durable stays
+    Pause(action::Target),
+    /// Resume a paused or failed transfer
+    Resume(action::Target),
+    /// Forget a transfer; one that runs is canceled first
+    Delete(action::Target),
+    /// Copy one object without a service; run again, it goes on where it stopped
+    Copy(copy::Copy),
+    /// Show the main job in one minute: a service, a transfer, a SIGKILL, and a copy that is whole all the same
+    Demo(demo::Demo),
+    /// Print the configuration in force and where each value came from
+    Config(config::Config),
+}
+
+impl Cli {
+    /// Runs the command of this process's arguments.
+    pub fn main() -> ExitCode {
+        let cli = Self::parse();
+        let json = cli.common.json;
+        match cli.run() {
+            Ok(()) => Exit::Done.into(),
+            Err(failure) => {
+                failure.print(json);
+                failure.exit.into()
+            }
+        }
+    }
+
+    fn run(self) -> Result<(), Failure> {
+        let common = self.common;
+        match self.command {
+            Command::Serve(command) => command.run(&common),
+            Command::Executor(command) => command.run(),
+            Command::Config(command) => command.run(&common),
+            Command::Copy(command) => command.run(&common),
+            Command::Demo(command) => command.run(),
+            Command::Submit(command) => on_client(command.run(&common)),
+            Command::List(command) => on_client(command.run(&common)),
+            Command::Show(command) => on_client(command.run(&common)),
+            Command::Watch(command) => on_client(command.run(&common)),
+            Command::Wait(command) => on_client(command.run(&common)),
+            Command::Cancel(target) => on_client(target.act("cancel", &common)),
+            Command::Pause(target) => on_client(target.act("pause", &common)),
+            Command::Resume(target) => on_client(target.act("resume", &common)),
+            Command::Delete(target) => on_client(target.delete(&common)),
+        }
+    }
+}
+
+impl Common {
+    fn client(&self) -> Client {
+        Client::new(self.server.clone())
+    }
+}
+
+/// Runs a client command: one thread suffices.
+fn on_client<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("no event loop can be made: {error}")))?
+        .block_on(command)
+}

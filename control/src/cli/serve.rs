@@ -1,0 +1,30 @@
+//! `serve`: the service, in the foreground.
+
+use clap::Args;
+
+use super::{Common, Exit, Failure, config::load, log, output};
+use crate::{config::Flags, serve};
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl Serve {
+    /// Runs the service until it is told to stop.
+    pub fn run(self, common: &Common) -> Result<(), Failure> {
+        let config = load(&self.flags)?;
+        log::to_standard_error(&config.log);
+        let json = common.json;
+        let ready = move |ready: &serve::Ready| {
+            if json {
+                output::line(serde_json::to_string(ready).expect("addresses and paths"));
+            } else {
+                output::line(ready);
+            }
+        };
+        serve::run(config, ready).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
+    }
+}

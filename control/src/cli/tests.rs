@@ -1,0 +1,100 @@
+use clap::{CommandFactory, Parser as _};
+use serde_json::json;
+
+use super::{submit::TransferOptions, *};
+
+#[test]
+fn the_commands_are_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_of_the_manual_is_understood() {
+    for line in [
+        "serve --listen 127.0.0.1:0 --socket /s --data-dir /d --root /a:ro --root /b --slots 2 --config /c",
+        "serve --executors none --lane glommio --lanes 1 --memory 64M --chunk-size 1M --log debug --allow-http false",
+        "submit a b",
+        "submit a b --wait --option priority=9 --option overwrite=always --source-option header.x=y",
+        "submit a b --checksum crc32:00000000 --overwrite --priority 1 --rate-limit 5M --retries 0 --chunk-size 1M",
+        "submit a b --json --server unix:/s --idempotency-key k",
+        "list",
+        "list --state running --limit 5 --json",
+        "show x",
+        "watch x",
+        "wait x --timeout 5s",
+        "cancel x",
+        "pause x",
+        "resume x",
+        "delete x --json",
+        "config --slots 3",
+        "copy a b --overwrite --lane glommio --memory 64M --checksum crc32:00000000 --rate-limit 1M --json",
+        "--server http://localhost:1 --json list",
+    ] {
+        let words = std::iter::once("staccato").chain(line.split_whitespace());
+        Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn wrong_arguments_are_refused() {
+    for line in [
+        "",
+        "serves",
+        "submit a",
+        "submit a b c",
+        "submit a b --option x",
+        "list --state nowhere",
+        "show",
+        "list --server example.org",
+        "list --server https://h",
+        "wait x --timeout soon",
+        "config --slot 1",
+    ] {
+        let words = std::iter::once("staccato").chain(line.split_whitespace());
+        assert!(Cli::try_parse_from(words).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn options_become_the_fields_of_a_request() {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let options = TransferOptions {
+        options: vec![
+            pair("priority", "9"),
+            pair("rate_limit", "5M"),
+            pair("end_offset", "-1"),
+            pair("source_options.header.x", "a=b"),
+        ],
+        destination_options: vec![pair("mode", "0600")],
+        overwrite: true,
+        ..TransferOptions::default()
+    };
+    let expected = json!({
+        "source_url": "zero:///10", "destination_url": "file:///b", "overwrite": "always", "priority": 9,
+        "rate_limit": 5 << 20, "end_offset": -1, "source_options": {"header.x": "a=b"},
+        "destination_options": {"mode": "0600"},
+    });
+    assert_eq!(options.body("zero:///10", "/b").unwrap(), expected);
+}
+
+#[test]
+fn wrong_options_are_refused_before_anything_is_sent() {
+    for (name, value) in
+        [("prioritty", "1"), ("priority", "x"), ("rate_limit", "fast"), ("checksum", "sha1:00"), ("end_offset", "-2")]
+    {
+        let options = TransferOptions { options: vec![(name.into(), value.into())], ..TransferOptions::default() };
+        let failure = options.body("/a", "/b").expect_err(name);
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains(name), "{}", failure.message);
+    }
+    let options = TransferOptions { options: vec![("prioritty".into(), "1".into())], ..TransferOptions::default() };
+    assert!(options.body("/a", "/b").unwrap_err().message.contains("did you mean priority?"));
+}
+
+#[test]
+fn the_readme_lists_every_exit_code() {
+    let readme = include_str!("../../README.md");
+    for code in 0..=7 {
+        assert!(readme.contains(&format!("| {code} |")), "exit code {code}");
+    }
+}

@@ -1,0 +1,334 @@
+//! The table of settings.
+
+use std::{fmt::Write as _, path::PathBuf, time::Duration};
+
+use staccato_protocols::{CRC_BLOCK, file::Root};
+
+use super::{Config, Environment, Executors, display_size, loopback_address, parse_size};
+
+/// One setting.
+pub(super) struct Key {
+    /// Its name in the file; `STACCATO_` and the name in capitals is its variable.
+    pub name: &'static str,
+    /// Its flag, without the dashes.
+    pub flag: &'static str,
+    /// What a value stands for, in help and reference.
+    pub value: &'static str,
+    /// Whether it may be given several times (and is a list in the file, with commas in the environment).
+    pub list: bool,
+    /// The default as the reference says it.
+    pub default_text: &'static str,
+    /// One sentence for people: meaning, unit, bounds.
+    pub help: &'static str,
+    /// The default as it would be written; may look at settings that stand above it.
+    pub default: fn(&Config, &Environment) -> Vec<String>,
+    /// Parses what was written into its field.
+    pub apply: fn(&mut Config, &[String]) -> Result<(), String>,
+    /// Writes its field back, as it would be given.
+    pub written: fn(&Config) -> Vec<String>,
+}
+
+/// Most transfers that may run at a time.
+const SLOTS_MAX: u64 = 1024;
+/// Most lanes of each kind.
+const LANES_MAX: u64 = 64;
+/// Lanes unless told.
+const LANES_DEFAULT_MAX: usize = 4;
+/// Largest chunk.
+const CHUNK_BYTES_MAX: u64 = 64 << 20;
+/// Longest path of a Unix socket, in bytes (`sun_path` of unix(7), less its final zero).
+pub(super) const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// All settings, in the order in which they are applied and shown.
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "listen",
+        flag: "listen",
+        value: "ADDRESS:PORT",
+        list: false,
+        default_text: "127.0.0.1:5309",
+        help: "Loopback address and port of the REST API, or `none`. Port 0 takes any free port",
+        default: |_, _| one("127.0.0.1:5309"),
+        apply: |config, values| {
+            config.listen = match single(values)? {
+                "none" => None,
+                text => Some(loopback_address(text).map_err(|error| error.to_string())?),
+            };
+            Ok(())
+        },
+        written: |config| one(&config.listen.map_or("none".into(), |address| address.to_string())),
+    },
+    Key {
+        name: "socket",
+        flag: "socket",
+        value: "PATH",
+        list: false,
+        default_text: "none",
+        help: "Unix socket of the REST API (mode 0660: its folder, owner and group decide who may connect), or `none`",
+        default: |_, _| one("none"),
+        apply: |config, values| {
+            config.socket = match single(values)? {
+                "" | "none" => None,
+                text if text.len() > SOCKET_PATH_BYTES_MAX => {
+                    return Err(format!("a Unix socket's path has at most {SOCKET_PATH_BYTES_MAX} bytes"));
+                }
+                text => Some(absolute(text)?),
+            };
+            Ok(())
+        },
+        written: |config| one(&config.socket.as_ref().map_or("none".into(), |path| path.display().to_string())),
+    },
+    Key {
+        name: "data_dir",
+        flag: "data-dir",
+        value: "DIR",
+        list: false,
+        default_text: "$XDG_STATE_HOME/staccato, else ~/.local/state/staccato",
+        help: "Folder of the store; made with mode 0700. One service at a time can use it",
+        default: |_, environment| environment.state_dir().into_iter().collect(),
+        apply: |config, values| {
+            if values.is_empty() {
+                return Err("neither XDG_STATE_HOME nor HOME is set; name a folder".into());
+            }
+            config.data_dir = absolute(single(values)?)?;
+            Ok(())
+        },
+        written: |config| one(&config.data_dir.display().to_string()),
+    },
+    Key {
+        name: "roots",
+        flag: "root",
+        value: "PATH[:ro|:rw]",
+        list: true,
+        default_text: "none",
+        help: "Folders whose files may be moved: `:ro` only from, `:rw` (or neither) also to. \
+               Without one, `file` is off",
+        default: |_, _| Vec::new(),
+        apply: |config, values| {
+            let parse = |text: &String| text.parse::<Root>().map_err(|error| error.to_string());
+            config.roots = values.iter().map(parse).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        written: |config| config.roots.iter().map(ToString::to_string).collect(),
+    },
+    Key {
+        name: "slots",
+        flag: "slots",
+        value: "N",
+        list: false,
+        default_text: "4",
+        help: "Transfers that may run at a time, 1 to 1024",
+        default: |_, _| one("4"),
+        apply: |config, values| {
+            config.slots = count(single(values)?, 1, SLOTS_MAX)? as usize;
+            Ok(())
+        },
+        written: |config| one(&config.slots.to_string()),
+    },
+    Key {
+        name: "executors",
+        flag: "executors",
+        value: "local|none",
+        list: false,
+        default_text: "local",
+        help: "Whether the service starts an executor of its own; with `none`, transfers wait",
+        default: |_, _| one("local"),
+        apply: |config, values| {
+            config.executors = match single(values)? {
+                "local" => Executors::Local,
+                "none" => Executors::None,
+                text => return Err(format!("{text:?} is no choice; use local or none")),
+            };
+            Ok(())
+        },
+        written: |config| one(if config.executors == Executors::Local { "local" } else { "none" }),
+    },
+    Key {
+        name: "lane",
+        flag: "lane",
+        value: "auto|tokio-uring|glommio",
+        list: false,
+        default_text: "auto",
+        help: "Which lanes move files to files",
+        default: |_, _| one("auto"),
+        apply: |config, values| {
+            config.lane = single(values)?.parse()?;
+            Ok(())
+        },
+        written: |config| {
+            let name = serde_json::to_value(config.lane).expect("a choice without fields is a string");
+            one(name.as_str().expect("a choice without fields is a string"))
+        },
+    },
+    Key {
+        name: "lanes",
+        flag: "lanes",
+        value: "N",
+        list: false,
+        default_text: "number of cores, at most 4",
+        help: "Lanes of each kind in an executor, 1 to 64",
+        default: |_, _| {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            vec![cores.min(LANES_DEFAULT_MAX).to_string()]
+        },
+        apply: |config, values| {
+            config.lanes = count(single(values)?, 1, LANES_MAX)? as usize;
+            Ok(())
+        },
+        written: |config| one(&config.lanes.to_string()),
+    },
+    Key {
+        name: "memory",
+        flag: "memory",
+        value: "SIZE",
+        list: false,
+        default_text: "256 MiB",
+        help: "Most memory of an executor's buffers; at least two chunks for each lane",
+        default: |_, _| one("256M"),
+        apply: |config, values| {
+            config.memory_bytes = parse_size(single(values)?)?;
+            Ok(())
+        },
+        written: |config| one(&display_size(config.memory_bytes)),
+    },
+    Key {
+        name: "chunk_size",
+        flag: "chunk-size",
+        value: "SIZE",
+        list: false,
+        default_text: "4 MiB",
+        help: "Unit of reading, writing and retry unless a transfer says otherwise: a multiple of 1 MiB, at most 64 MiB",
+        default: |_, _| one("4M"),
+        apply: |config, values| {
+            let bytes = parse_size(single(values)?)?;
+            if bytes == 0 || !bytes.is_multiple_of(CRC_BLOCK) || bytes > CHUNK_BYTES_MAX {
+                let (block, max) = (display_size(CRC_BLOCK), display_size(CHUNK_BYTES_MAX));
+                return Err(format!("{} is no multiple of {block} between {block} and {max}", display_size(bytes)));
+            }
+            config.chunk_bytes = bytes;
+            Ok(())
+        },
+        written: |config| one(&display_size(config.chunk_bytes)),
+    },
+    Key {
+        name: "log",
+        flag: "log",
+        value: "FILTER",
+        list: false,
+        default_text: "info",
+        help: "What is logged to standard error, as a filter of levels and modules, \
+               for instance `warn,staccato_control=debug`",
+        default: |_, _| one("info"),
+        apply: |config, values| {
+            let text = single(values)?;
+            text.parse::<tracing_subscriber::EnvFilter>()
+                .map_err(|error| format!("{text:?} is no filter ({error})"))?;
+            config.log = text.to_owned();
+            Ok(())
+        },
+        written: |config| one(&config.log),
+    },
+    Key {
+        name: "allow_http",
+        flag: "allow-http",
+        value: "true|false",
+        list: false,
+        default_text: "true",
+        help: "Whether `http` is offered beside `https`",
+        default: |_, _| one("true"),
+        apply: |config, values| {
+            config.allow_http = match single(values)? {
+                "true" => true,
+                "false" => false,
+                text => return Err(format!("{text:?} is no choice; use true or false")),
+            };
+            Ok(())
+        },
+        written: |config| one(&config.allow_http.to_string()),
+    },
+    Key {
+        name: "heartbeat",
+        flag: "heartbeat",
+        value: "DURATION",
+        list: false,
+        default_text: "5s",
+        help: "Longest time between two heartbeats of an executor, 100ms to 10m",
+        default: |_, _| one("5s"),
+        apply: |config, values| {
+            config.heartbeat = duration(single(values)?)?;
+            Ok(())
+        },
+        written: |config| one(&humantime::format_duration(config.heartbeat).to_string()),
+    },
+    Key {
+        name: "lease",
+        flag: "lease",
+        value: "DURATION",
+        list: false,
+        default_text: "15s",
+        help: "How long an executor that is not heard keeps its transfers: at least two heartbeats, at most 10m",
+        default: |_, _| one("15s"),
+        apply: |config, values| {
+            config.lease = duration(single(values)?)?;
+            Ok(())
+        },
+        written: |config| one(&humantime::format_duration(config.lease).to_string()),
+    },
+];
+
+impl Key {
+    /// Its environment variable.
+    pub fn variable(&self) -> String {
+        format!("STACCATO_{}", self.name.to_ascii_uppercase())
+    }
+}
+
+/// The reference of all settings as a Markdown table, as it stands in this crate's README.
+pub fn reference_table() -> String {
+    let mut table =
+        String::from("| file | environment | flag | default | meaning |\n| --- | --- | --- | --- | --- |\n");
+    for key in KEYS {
+        let value = key.value.replace('|', "\\|");
+        writeln!(
+            table,
+            "| `{}` | `{}` | `--{} {value}` | {} | {} |",
+            key.name,
+            key.variable(),
+            key.flag,
+            key.default_text,
+            key.help
+        )
+        .expect("writing to a string");
+    }
+    table
+}
+
+fn one(text: &str) -> Vec<String> {
+    vec![text.to_owned()]
+}
+
+fn single(values: &[String]) -> Result<&str, String> {
+    match values {
+        [value] => Ok(value),
+        _ => Err(format!("give one value, not {}", values.len())),
+    }
+}
+
+fn count(text: &str, min: u64, max: u64) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| format!("{text:?} is no whole number from {min} to {max}"))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|wait| (Duration::from_millis(100)..=Duration::from_secs(600)).contains(wait))
+        .ok_or_else(|| format!("{text:?} is no duration from 100ms to 10m; write for instance 5s"))
+}
+
+/// Relative paths are meant from the folder in which the service was started; later it may not be there any more.
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| format!("{text:?} is no path ({error})"))
+}

@@ -1,0 +1,185 @@
+//! File, environment and flags, laid over one another.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+
+use super::{
+    ConfigError, Origin,
+    keys::{KEYS, Key},
+};
+
+/// Variables with our prefix that are no settings: what the client commands read.
+const OTHER_VARIABLES: &[&str] = &["STACCATO_SERVER"];
+/// Variables with this prefix steer the tests of this repository; the service ignores them.
+const TEST_VARIABLES: &str = "STACCATO_TEST_";
+
+/// A setting that somebody gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Setting {
+    pub values: Vec<String>,
+    pub origin: Origin,
+}
+
+/// The weightiest setting for each key of the table, where anybody gave one.
+pub(super) fn merge(flags: &Flags, environment: &Environment) -> Result<Vec<Option<Setting>>, ConfigError> {
+    let mut settings = vec![None; KEYS.len()];
+    if let Some(path) = &flags.file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError(format!("cannot read the configuration file {}: {error}", path.display())))?;
+        from_file(path, &text, &mut settings)?;
+    }
+    from_environment(environment, &mut settings)?;
+    for (setting, key) in settings.iter_mut().zip(KEYS) {
+        if let Some(values) = flags.values.get(key.flag) {
+            *setting = Some(Setting { values: values.clone(), origin: Origin::Flag(key.flag.into()) });
+        }
+    }
+    Ok(settings)
+}
+
+/// The flags of all settings, and `--config`. Built from the table; parsed by clap, checked by
+/// [`Config::load`](super::Config::load).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// The configuration file.
+    pub file: Option<PathBuf>,
+    pub(super) values: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl Flags {
+    /// The same flags with one more, for callers that start a service of their own. `flag` comes without its dashes.
+    pub fn with(mut self, flag: &str, value: impl Into<String>) -> Self {
+        let key = KEYS.iter().find(|key| key.flag == flag).expect("a flag of the table");
+        let values = self.values.entry(key.flag).or_default();
+        if !key.list {
+            values.clear();
+        }
+        values.push(value.into());
+        self
+    }
+}
+
+impl Args for Flags {
+    fn augment_args(mut command: Command) -> Command {
+        command = command.arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Configuration file (TOML); none unless given"),
+        );
+        for key in KEYS {
+            let action = if key.list { ArgAction::Append } else { ArgAction::Set };
+            let help = format!("{} [default: {}]", key.help, key.default_text);
+            command = command.arg(Arg::new(key.flag).long(key.flag).value_name(key.value).action(action).help(help));
+        }
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |key: &Key| {
+            let values = matches.get_many::<String>(key.flag)?;
+            Some((key.flag, values.cloned().collect()))
+        };
+        Ok(Self { file: matches.get_one("config").cloned(), values: KEYS.iter().filter_map(given).collect() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The environment variables of a process.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    /// Those of this process.
+    pub fn of_process() -> Self {
+        Self(std::env::vars_os().collect())
+    }
+
+    /// Exactly these.
+    pub fn of<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+
+    /// Where services of this user keep their state (XDG Base Directory Specification; a relative path there is
+    /// ignored, as it demands).
+    pub(super) fn state_dir(&self) -> Option<String> {
+        let absolute =
+            |name: &str| self.0.get(&OsString::from(name)).map(PathBuf::from).filter(|path| path.is_absolute());
+        let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
+        state.join("staccato").into_os_string().into_string().ok()
+    }
+}
+
+fn from_file(path: &Path, text: &str, settings: &mut [Option<Setting>]) -> Result<(), ConfigError> {
+    let here = |why: String| ConfigError(format!("{}: {why}", path.display()));
+    let table: toml::Table = text.parse().map_err(|error| here(format!("{error}")))?;
+    for (name, value) in table {
+        let Some(at) = KEYS.iter().position(|key| key.name == name) else {
+            return Err(here(unknown("key", &name, KEYS.iter().map(|key| key.name.to_owned()))));
+        };
+        let values = match value {
+            toml::Value::Array(items) if KEYS[at].list => items.into_iter().map(plain).collect::<Option<Vec<_>>>(),
+            value => plain(value).map(|text| vec![text]),
+        };
+        let shape = if KEYS[at].list { "a string or a list of strings" } else { "a string, a number or true or false" };
+        let values = values.ok_or_else(|| here(format!("{name} must be {shape}")))?;
+        settings[at] = Some(Setting { values, origin: Origin::File(path.to_owned()) });
+    }
+    Ok(())
+}
+
+fn from_environment(environment: &Environment, settings: &mut [Option<Setting>]) -> Result<(), ConfigError> {
+    for (name, value) in &environment.0 {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("STACCATO_")) else { continue };
+        if OTHER_VARIABLES.contains(&name) || name.starts_with(TEST_VARIABLES) {
+            continue;
+        }
+        let Some(at) = KEYS.iter().position(|key| key.variable() == name) else {
+            let known = KEYS.iter().map(Key::variable).chain(OTHER_VARIABLES.iter().map(ToString::to_string));
+            return Err(ConfigError(unknown("environment variable", name, known)));
+        };
+        let value = value.to_str().ok_or_else(|| ConfigError(format!("{name} is not valid UTF-8")))?;
+        let values = if KEYS[at].list {
+            value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+        } else {
+            vec![value.to_owned()]
+        };
+        settings[at] = Some(Setting { values, origin: Origin::Environment(name.into()) });
+    }
+    Ok(())
+}
+
+/// A value without structure, as it would be written on the command line.
+fn plain(value: toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(switch) => Some(switch.to_string()),
+        _ => None,
+    }
+}
+
+fn unknown(kind: &str, name: &str, known: impl Iterator<Item = String>) -> String {
+    let nearest = known.max_by(|a, b| {
+        let likeness = |known: &str| strsim::jaro_winkler(known, name);
+        likeness(a).total_cmp(&likeness(b))
+    });
+    let hint = nearest.map_or(String::new(), |nearest| format!("; did you mean {nearest}?"));
+    format!("unknown {kind} {name}{hint}")
+}

@@ -1,0 +1,222 @@
+//! Configuration: read once at start, valid ever after.
+//!
+//! Every setting is one row of the table in [`keys`]; the file's keys, the `STACCATO_...` variables, the flags and the
+//! reference in this crate's README all come from it. Of the places that give a setting the weightiest wins: flag,
+//! then environment, then file, then default ([`layers`]). Where a value came from is kept, so that `staccato config`
+//! can show it and every complaint can name it.
+
+mod keys;
+mod layers;
+mod listen;
+mod registry;
+mod size;
+
+#[cfg(test)]
+mod tests;
+
+use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
+
+pub use keys::reference_table;
+pub use layers::{Environment, Flags};
+pub use listen::{ListenError, loopback_address};
+pub use registry::registry;
+pub use size::{display_size, parse_size};
+use staccato_dataplane::{DataplaneConfig, attempt::LaneChoice};
+use staccato_protocols::{Registry, file::Root};
+
+/// Everything `serve` can be told. Made only by [`Config::load`], so every value is within its bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where REST listens on TCP: a loopback address, or nowhere.
+    pub listen: Option<std::net::SocketAddr>,
+    /// Where REST listens on a Unix socket.
+    pub socket: Option<PathBuf>,
+    /// Folder of the store, its keys and the executors' socket.
+    pub data_dir: PathBuf,
+    /// Folders whose files may be moved; the `file` protocol is off without one.
+    pub roots: Vec<Root>,
+    /// Transfers that may run at a time.
+    pub slots: usize,
+    /// Which executors `serve` starts.
+    pub executors: Executors,
+    /// Which lanes move files to files.
+    pub lane: LaneChoice,
+    /// Lanes of each kind in an executor.
+    pub lanes: usize,
+    /// Most memory of an executor's buffers, in bytes.
+    pub memory_bytes: u64,
+    /// Bytes per chunk unless a transfer says otherwise: a multiple of the CRC block.
+    pub chunk_bytes: u64,
+    /// What is logged: a filter as of `tracing_subscriber`.
+    pub log: String,
+    /// Whether `http://` is offered beside `https://`.
+    pub allow_http: bool,
+    /// Longest time between two heartbeats of an executor.
+    pub heartbeat: Duration,
+    /// How long an executor that is not heard keeps its transfers.
+    pub lease: Duration,
+    /// Where each value came from, in the table's order.
+    origins: Vec<Origin>,
+}
+
+/// Which executors `serve` starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executors {
+    /// One on this host, as a child process.
+    Local,
+    /// None: transfers wait.
+    None,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// The configuration file.
+    File(PathBuf),
+    /// This environment variable.
+    Environment(String),
+    /// This flag.
+    Flag(String),
+}
+
+/// A configuration that cannot be used, in one sentence that names the setting and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// One setting as `staccato config` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Shown {
+    /// The key in the file.
+    pub key: &'static str,
+    /// The value in force, as it would be written.
+    pub value: String,
+    /// Where it came from.
+    pub origin: String,
+}
+
+impl Config {
+    /// Reads the file that `flags` name (if they name one), the environment and the flags, and checks everything.
+    pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
+        let layered = layers::merge(flags, environment)?;
+        let mut config = Self::blank();
+        for (key, setting) in keys::KEYS.iter().zip(layered) {
+            let (values, origin) = match setting {
+                Some(setting) => (setting.values, setting.origin),
+                None => ((key.default)(&config, environment), Origin::Default),
+            };
+            (key.apply)(&mut config, &values)
+                .map_err(|why| ConfigError(format!("{} (from {origin}): {why}", key.name)))?;
+            config.origins.push(origin);
+        }
+        config.check_together()?;
+        Ok(config)
+    }
+
+    /// Every setting with its value and origin, in the table's order.
+    pub fn shown(&self) -> Vec<Shown> {
+        let show = |(key, origin): (&keys::Key, &Origin)| Shown {
+            key: key.name,
+            value: match (key.written)(self).join(", ") {
+                empty if empty.is_empty() => "none".into(),
+                value => value,
+            },
+            origin: origin.to_string(),
+        };
+        keys::KEYS.iter().zip(&self.origins).map(show).collect()
+    }
+
+    /// This configuration as flags, for a process that shall have the very same one.
+    pub fn as_arguments(&self) -> Vec<OsString> {
+        let argument = |key: &keys::Key, value: String| format!("--{}={value}", key.flag).into();
+        keys::KEYS.iter().flat_map(|key| (key.written)(self).into_iter().map(|value| argument(key, value))).collect()
+    }
+
+    /// What the dataplane of an executor is given.
+    pub fn dataplane(&self) -> DataplaneConfig {
+        DataplaneConfig {
+            memory_bytes: self.memory_bytes,
+            lanes: self.lanes,
+            lane_choice: self.lane,
+            chunk_bytes: self.chunk_bytes,
+        }
+    }
+
+    /// The protocols on offer.
+    pub fn registry(&self) -> Registry {
+        registry::registry(&self.roots, self.allow_http)
+    }
+
+    /// The executors' own socket.
+    pub fn executor_socket(&self) -> PathBuf {
+        self.data_dir.join("executor.sock")
+    }
+
+    /// What no single setting can know.
+    fn check_together(&self) -> Result<(), ConfigError> {
+        if self.listen.is_none() && self.socket.is_none() {
+            return Err(ConfigError("listen is none and socket is empty: nobody could reach the service".into()));
+        }
+        let socket = self.executor_socket();
+        if socket.as_os_str().len() > keys::SOCKET_PATH_BYTES_MAX {
+            return Err(ConfigError(format!(
+                "data_dir is too long: {} has more than the {} bytes that a Unix socket's path can have",
+                socket.display(),
+                keys::SOCKET_PATH_BYTES_MAX
+            )));
+        }
+        if self.lease < self.heartbeat * 2 {
+            return Err(ConfigError(format!(
+                "lease ({}) must be at least twice heartbeat ({}), or one late heartbeat loses every transfer",
+                humantime::format_duration(self.lease),
+                humantime::format_duration(self.heartbeat),
+            )));
+        }
+        let needed = self.chunk_bytes.saturating_mul(2).saturating_mul(self.lanes as u64);
+        if self.memory_bytes < needed {
+            return Err(ConfigError(format!(
+                "memory ({}) must hold two chunks for each lane: {} lanes of {} chunks need {}",
+                display_size(self.memory_bytes),
+                self.lanes,
+                display_size(self.chunk_bytes),
+                display_size(needed),
+            )));
+        }
+        Ok(())
+    }
+
+    /// A configuration whose every field is about to be set: [`Config::load`] applies each row of the table, given or
+    /// default, before anybody sees it.
+    fn blank() -> Self {
+        Self {
+            listen: None,
+            socket: None,
+            data_dir: PathBuf::new(),
+            roots: Vec::new(),
+            slots: 0,
+            executors: Executors::None,
+            lane: LaneChoice::Auto,
+            lanes: 0,
+            memory_bytes: 0,
+            chunk_bytes: 0,
+            log: String::new(),
+            allow_http: false,
+            heartbeat: Duration::ZERO,
+            lease: Duration::ZERO,
+            origins: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(name) => write!(f, "flag --{name}"),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! `staccato demo`: the main job, shown in one minute.
+//!
+//! Everything is real: a service in a temporary folder, an image with holes behind an HTTP server, a submission over
+//! REST, a SIGKILL for the executor half-way, and the comparison of what arrived with what was sent.
+
+mod image;
+mod server;
+
+use std::{
+    fs,
+    io::IsTerminal,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::client::{Client, Server};
+
+/// How the demonstration is run.
+#[derive(Clone, Debug)]
+pub struct DemoOptions {
+    /// Size of the image in MiB.
+    pub mib: u64,
+    /// The transfer's rate limit in MiB per second.
+    pub rate_mib: u64,
+    /// Keep the service running at the end, until Ctrl-C.
+    pub keep: bool,
+}
+
+/// Runs the demonstration.
+pub async fn run(options: DemoOptions) -> Result<(), String> {
+    let folder =
+        tempfile::Builder::new().prefix("staccato-demo-").tempdir().map_err(text("make a temporary folder"))?;
+    let place = |name: &str| folder.path().join(name);
+    for name in ["source", "images"] {
+        fs::create_dir(place(name)).map_err(text("make a folder"))?;
+    }
+    let (image, copy) = (place("source/image.raw"), place("images/image.raw"));
+    let bytes = options.mib << 20;
+
+    say(&format!("1. Making an image of {} MiB, half of it holes: {}", options.mib, image.display()));
+    let data_bytes = image::make(&image, bytes).map_err(text("make the image"))?;
+
+    let server = server::serve(image.clone()).await.map_err(text("serve the image"))?;
+    say(&format!("2. Serving it at {}", server.url));
+
+    let port = free_port().map_err(text("find a free port"))?;
+    let service = Service::start(folder.path(), port)?;
+    let client = Client::new(Server::Tcp("127.0.0.1".into(), port));
+    service.wait_until_ready(&client).await?;
+    say(&format!("3. Started the service at http://127.0.0.1:{port}, data in {}", place("data").display()));
+
+    let body = json!({
+        "source_url": server.url,
+        "destination_url": format!("file://{}", copy.display()),
+        "rate_limit": options.rate_mib << 20,
+    });
+    let created = client.post("/v1/transfers", &body).await.map_err(|error| error.to_string())?.body;
+    let id = created["id"].as_str().ok_or("the service gave the transfer no id")?.to_owned();
+    say(&format!(
+        "4. Submitted transfer {id}, limited to {} MiB/s; half-way its executor gets SIGKILL",
+        options.rate_mib
+    ));
+
+    let began = Instant::now();
+    let killed = follow(&client, &id, bytes, &service).await?;
+    let seconds = began.elapsed().as_secs_f64();
+
+    say("6. Complete. Comparing every byte with the source");
+    let document = client.get(&format!("/v1/transfers/{id}")).await.map_err(|error| error.to_string())?.body;
+    image::compare(&image, &copy)?;
+    let stored = image::stored_bytes(&copy).map_err(text("look at the copy"))?;
+    let sent = server.bytes_sent.load(Ordering::Relaxed);
+    say(&format!("   equal; crc32 {}", document["crc32"].as_str().unwrap_or("unknown")));
+    say(&format!(
+        "   {:.1} s, {:.0} MB/s (limit {} MB/s)",
+        seconds,
+        bytes as f64 / 1e6 / seconds,
+        (options.rate_mib << 20) / 1_000_000
+    ));
+    say(&format!(
+        "   killed at {:.0} MB durable; {:.1} MB fetched twice",
+        killed as f64 / 1e6,
+        sent.saturating_sub(bytes) as f64 / 1e6
+    ));
+    say(&format!("   holes kept: the copy takes {} MiB of disk for {} MiB of data", stored >> 20, data_bytes >> 20));
+
+    hints(&server.url, folder.path());
+    if options.keep {
+        say(&format!("\nThe service runs on at http://127.0.0.1:{port} until you press Ctrl-C."));
+        tokio::signal::ctrl_c().await.map_err(text("wait for Ctrl-C"))?;
+    }
+    Ok(())
+}
+
+/// Shows progress until the transfer is complete; kills the executor half-way. Returns what was durable then.
+async fn follow(client: &Client, id: &str, bytes: u64, service: &Service) -> Result<u64, String> {
+    let bar = ProgressBar::new(bytes);
+    let style = "   [{bar:40}] {bytes}/{total_bytes} {msg}";
+    bar.set_style(ProgressStyle::with_template(style).map_err(|error| error.to_string())?.progress_chars("=> "));
+    let on_terminal = std::io::stderr().is_terminal();
+    let (mut killed, mut shown) = (None, 0);
+    loop {
+        let document = client.get(&format!("/v1/transfers/{id}")).await.map_err(|error| error.to_string())?.body;
+        let (state, progress) =
+            (document["state"].as_str().unwrap_or_default(), document["progress"].as_u64().unwrap_or(0));
+        bar.set_position(progress);
+        bar.set_message(format!("{state} attempt {}", document["attempts"]));
+        // Without a terminal there is no bar: a line for every tenth.
+        if !on_terminal && progress / (bytes / 10).max(1) > shown {
+            shown = progress / (bytes / 10).max(1);
+            say(&format!(
+                "   {:>3} % durable, {state}, attempt {}",
+                progress * 100 / bytes.max(1),
+                document["attempts"]
+            ));
+        }
+        match state {
+            "STATE_COMPLETE" => {
+                bar.finish();
+                return killed
+                    .ok_or("the transfer was over before its executor could be killed; try a larger image".into());
+            }
+            "STATE_ERROR" | "STATE_CANCELED" => return Err(format!("the transfer failed: {}", document["error"])),
+            _ => (),
+        }
+        if killed.is_none() && progress >= bytes / 2 {
+            let executor = service.executor().ok_or("the executor is not there")?;
+            kill_process(executor, Signal::KILL).map_err(|error| format!("cannot kill the executor: {error}"))?;
+            killed = Some(progress);
+            bar.suspend(|| {
+                say(&format!(
+                    "5. Killed the executor (pid {}); the service starts another one, which resumes",
+                    executor.as_raw_nonzero()
+                ))
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn hints(source: &str, folder: &Path) {
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("staccato"));
+    let program = program.display();
+    say("\nThe same by hand. In one terminal:");
+    say(&format!("  {program} serve --root /tmp --data-dir {}-by-hand", folder.display()));
+    say("In another, with any URL of a file:");
+    say("  curl -s http://127.0.0.1:5309/v1/transfers -H 'Content-Type: application/json' \\");
+    say(&format!("       -d '{}'", json!({"source_url": source, "destination_url": "file:///tmp/image.raw"})));
+    say("  curl -s http://127.0.0.1:5309/v1/transfers/ID");
+    say(
+        "  curl -s http://127.0.0.1:5309/v1/transfers/ID/action -H 'Content-Type: application/json' -d '{\"xferaction\": \"pause\"}'",
+    );
+    say(&format!("  {program} list; {program} watch ID"));
+}
+
+/// The service, ended when the demonstration ends.
+struct Service {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Service {
+    fn start(folder: &Path, port: u16) -> Result<Self, String> {
+        let log = folder.join("service.log");
+        let output = fs::File::create(&log).map_err(text("create the log"))?;
+        let program = std::env::current_exe().map_err(text("find the program itself"))?;
+        let process = Command::new(program)
+            .args(["serve", "--listen", &format!("127.0.0.1:{port}")])
+            .arg("--data-dir")
+            .arg(folder.join("data"))
+            .arg("--socket")
+            .arg(folder.join("socket"))
+            .arg("--root")
+            .arg(format!("{}:rw", folder.join("images").display()))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().map_err(text("open the log"))?)
+            .stderr(output)
+            .spawn()
+            .map_err(text("start the service"))?;
+        Ok(Self { process, log })
+    }
+
+    async fn wait_until_ready(&self, client: &Client) -> Result<(), String> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while client.get("/readyz").await.is_err() {
+            if Instant::now() > deadline {
+                let log = fs::read_to_string(&self.log).unwrap_or_default();
+                return Err(format!("the service did not become ready within 10 s:\n{log}"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Its one child process.
+    fn executor(&self) -> Option<Pid> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).ok()?;
+        let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+        let children: Vec<i32> = children
+            .flat_map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+            .filter_map(|pid| pid.parse().ok())
+            .collect();
+        children.first().and_then(|pid| Pid::from_raw(*pid))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn say(line: &str) {
+    println!("{line}");
+}
+
+fn text<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> String {
+    move |error| format!("cannot {doing}: {error}")
+}

@@ -1,0 +1,174 @@
+//! What executors and the ledger say to each other: JSON over HTTP, `POST /executor/v1/NAME`.
+//!
+//! | name | what it says |
+//! | --- | --- |
+//! | `claim` | I have room: is there something to do? Waits for it (long poll). |
+//! | `heartbeat` | I run these attempts: their leases run in full again from the receipt. Waits for directives. |
+//! | `checkpoint` | this much is durable |
+//! | `prepare` | everything is durable: may I give it its name? |
+//! | `committed` | it has its name |
+//! | `release` | an attempt is over |
+//! | `swept` | a sweep is done, or failed |
+//!
+//! Answers: 200; 409 with [`Refusal`]: the attempt is not yours (any more), stop and touch nothing; 503: try again; any
+//! other status is a defect of the executor. What is not answered was perhaps recorded: every message may be repeated.
+//!
+//! Leases are durations. The ledger counts from the receipt of what renewed them, the executor, on CLOCK_BOOTTIME, from
+//! before it asked; so the executor's end never lies behind the ledger's.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use staccato_dataplane::attempt::{AttemptSpec, CheckpointReport, Completion, Outcome};
+
+use crate::{
+    ledger::{Directive, Held, Prepared, Sweep},
+    model::TransferId,
+};
+
+/// Largest body, in bytes: a checkpoint of very many ranges.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// A message of an executor and its answer.
+pub trait Message: Serialize + DeserializeOwned + Send + 'static {
+    /// The last part of its path.
+    const NAME: &'static str;
+    /// What is answered.
+    type Answer: Serialize + DeserializeOwned + Send + 'static;
+}
+
+/// I have room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// Who asks.
+    pub executor: String,
+    /// Whether an attempt is wanted; else only sweeps are.
+    pub attempt: bool,
+    /// How long to wait for something, in milliseconds; the ledger may answer earlier.
+    pub wait_ms: u64,
+}
+
+/// Something to do, or nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claimed {
+    /// An attempt to run.
+    pub attempt: Option<AttemptSpec>,
+    /// How long its lease runs, in milliseconds.
+    pub lease_ms: u64,
+    /// What is to be removed.
+    pub sweeps: Vec<Sweep>,
+}
+
+/// I am alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// Who.
+    pub executor: String,
+    /// What it runs.
+    pub held: Vec<Held>,
+    /// How long to wait for directives, in milliseconds; the ledger may answer earlier.
+    pub wait_ms: u64,
+}
+
+/// What to do about the attempts that run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directives {
+    /// For each attempt at most one.
+    pub directives: Vec<Directive>,
+    /// How long leases run, in milliseconds.
+    pub lease_ms: u64,
+}
+
+/// About one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About<T> {
+    /// Who runs it.
+    pub executor: String,
+    /// Which transfer.
+    pub transfer: TransferId,
+    /// Which attempt.
+    pub epoch: u64,
+    /// What about it.
+    pub body: T,
+}
+
+/// More is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint(pub CheckpointReport);
+
+/// May it be given its name?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepare(pub Completion);
+
+/// The answer to [`Prepare`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrepareAnswer {
+    /// Yes, or stop.
+    pub prepared: Prepared,
+    /// How long the lease runs, in milliseconds.
+    pub lease_ms: u64,
+}
+
+/// It has its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed(pub Completion);
+
+/// It is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release(pub Outcome);
+
+/// A sweep has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Swept {
+    /// Whose leavings.
+    pub transfer: TransferId,
+    /// What went wrong, if something did.
+    pub failure: Option<String>,
+}
+
+/// Nothing more to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noted {}
+
+/// The body of a 409.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why.
+    pub refused: String,
+}
+
+impl Message for Claim {
+    const NAME: &'static str = "claim";
+    type Answer = Claimed;
+}
+
+impl Message for Heartbeat {
+    const NAME: &'static str = "heartbeat";
+    type Answer = Directives;
+}
+
+impl Message for About<Checkpoint> {
+    const NAME: &'static str = "checkpoint";
+    type Answer = Noted;
+}
+
+impl Message for About<Prepare> {
+    const NAME: &'static str = "prepare";
+    type Answer = PrepareAnswer;
+}
+
+impl Message for About<Committed> {
+    const NAME: &'static str = "committed";
+    type Answer = Noted;
+}
+
+impl Message for About<Release> {
+    const NAME: &'static str = "release";
+    type Answer = Noted;
+}
+
+impl Message for Swept {
+    const NAME: &'static str = "swept";
+    type Answer = Noted;
+}

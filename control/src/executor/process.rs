@@ -1,0 +1,287 @@
+//! The executor process: claims transfers while it has room, runs attempts on the dataplane, keeps their leases alive,
+//! and ends when its standard input does.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    io::Read,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use staccato_dataplane::{
+    Dataplane, DataplaneConfig,
+    attempt::{AttemptHandle, AttemptSpec, Reporter, StopReason},
+};
+use staccato_protocols::{Error, Registry};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    ledger::{Held, Sweep},
+    model::TransferId,
+};
+
+use super::{
+    client::{CallError, Client},
+    contract::{Claim, Heartbeat, Swept},
+    relay::{ChannelReporter, Relay},
+};
+
+/// What an executor is told at its start.
+pub struct ExecutorOptions {
+    /// The ledger's socket.
+    pub socket: PathBuf,
+    /// This executor's name, a new one at every start.
+    pub instance: String,
+    /// Most attempts at a time.
+    pub attempts_max: usize,
+    /// How its dataplane is built.
+    pub dataplane: DataplaneConfig,
+    /// The protocols it offers.
+    pub registry: Registry,
+    /// Longest time between heartbeats.
+    pub heartbeat: Duration,
+    /// How long attempts go on while the service is not reached. They commit nothing meanwhile.
+    pub outage_max: Duration,
+}
+
+/// `outage_max` unless told.
+pub const OUTAGE_MAX_DEFAULT: Duration = Duration::from_secs(30 * 60);
+
+/// How long attempts may take to stop when the executor ends.
+const DRAIN_MAX: Duration = Duration::from_secs(8);
+/// Wait after the service was not reached.
+const UNREACHABLE_WAIT: Duration = Duration::from_millis(200);
+
+/// Runs an executor until standard input ends, that is until the process that started it is gone or wants it to end.
+/// Attempts are stopped then and keep what is durable. The caller should exit the process when this returns: nothing
+/// waits for what may still be under way when the service is gone.
+pub async fn run(options: ExecutorOptions) -> Result<(), Error> {
+    let dataplane = Dataplane::start(options.dataplane.clone(), options.registry.clone())?;
+    let attempt = move |spec: AttemptSpec, reporter: Box<dyn Reporter>| dataplane.attempt(spec, |_| reporter);
+    run_with(options, attempt, input_ended()).await;
+    Ok(())
+}
+
+/// [`run`] with another way to run attempts and another end.
+pub async fn run_with(
+    options: ExecutorOptions,
+    attempt: impl Fn(AttemptSpec, Box<dyn Reporter>) -> AttemptHandle,
+    end: impl Future<Output = ()>,
+) {
+    let executor = Executor {
+        client: Client::new(options.socket.clone()),
+        options,
+        running: Mutex::default(),
+        changed: watch::Sender::new(()),
+    };
+    let executor = Arc::new(executor);
+    tokio::select! {
+        () = end => {}
+        () = executor.claim_for_ever(&attempt) => {}
+        () = executor.beat() => {}
+    }
+    executor.drain().await;
+}
+
+/// Resolves when standard input ends. On a thread of its own, which nobody waits for.
+async fn input_ended() {
+    let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+    let watch = move || {
+        let mut input = std::io::stdin().lock();
+        let mut scrap = [0; 256];
+        loop {
+            match input.read(&mut scrap) {
+                Ok(0) => break,
+                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => break,
+                _ => {}
+            }
+        }
+        drop(sender);
+    };
+    let started = std::thread::Builder::new().name("input".into()).spawn(watch);
+    if let Err(error) = started {
+        tracing::error!(%error, "cannot watch the standard input");
+    }
+    let _ = receiver.await;
+}
+
+struct Executor {
+    options: ExecutorOptions,
+    client: Client,
+    running: Mutex<HashMap<TransferId, Running>>,
+    /// Changes when an attempt begins or ends.
+    changed: watch::Sender<()>,
+}
+
+struct Running {
+    epoch: u64,
+    handle: AttemptHandle,
+    stopping: Option<StopReason>,
+}
+
+const POISON: &str = "no code panics while it holds this lock";
+
+impl Executor {
+    /// Claims while there is room, for ever.
+    async fn claim_for_ever(self: &Arc<Self>, attempt: &impl Fn(AttemptSpec, Box<dyn Reporter>) -> AttemptHandle) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let room = self.running.lock().expect(POISON).len() < self.options.attempts_max;
+            let wait = self.options.heartbeat;
+            let claim = Claim {
+                executor: self.options.instance.clone(),
+                attempt: room,
+                wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            };
+            let answer = if room {
+                // Never given up half-way: what it brings would be lost until its lease ends.
+                self.client.call(&claim, wait).await
+            } else {
+                tokio::select! {
+                    answer = self.client.call(&claim, wait) => answer,
+                    _ = changed.changed() => continue,
+                }
+            };
+            match answer {
+                Ok(claimed) => {
+                    if let Some(spec) = claimed.attempt {
+                        self.begin(spec, attempt);
+                    }
+                    if !claimed.sweeps.is_empty() {
+                        tokio::spawn(self.clone().sweep(claimed.sweeps));
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot claim");
+                    tokio::time::sleep(UNREACHABLE_WAIT).await;
+                }
+            }
+        }
+    }
+
+    fn begin(self: &Arc<Self>, spec: AttemptSpec, attempt: &impl Fn(AttemptSpec, Box<dyn Reporter>) -> AttemptHandle) {
+        let Ok(transfer) = spec.transfer.parse::<TransferId>() else {
+            tracing::error!(transfer = spec.transfer, "the ledger handed out something that is no transfer");
+            return;
+        };
+        let epoch = spec.epoch;
+        tracing::info!(%transfer, epoch, "attempt begins");
+        let (reporter, told) = ChannelReporter::new();
+        let handle = attempt(spec, Box::new(reporter));
+        let running = Running { epoch, handle: handle.clone(), stopping: None };
+        if let Some(former) = self.running.lock().expect(POISON).insert(transfer, running) {
+            // The ledger gave the transfer away and back again before this executor noticed.
+            former.handle.stop(StopReason::LeaseLost);
+        }
+        self.changed.send_replace(());
+        let relay = Relay {
+            client: self.client.clone(),
+            executor: self.options.instance.clone(),
+            transfer,
+            epoch,
+            handle,
+            outage_max: self.options.outage_max,
+        };
+        let executor = self.clone();
+        tokio::spawn(async move {
+            relay.run(told).await;
+            tracing::info!(%transfer, epoch, "attempt ended");
+            let mut running = executor.running.lock().expect(POISON);
+            if running.get(&transfer).is_some_and(|running| running.epoch == epoch) {
+                running.remove(&transfer);
+            }
+            drop(running);
+            executor.changed.send_replace(());
+        });
+    }
+
+    /// Keeps the leases alive and does what the ledger says, for ever.
+    async fn beat(&self) {
+        let mut heard = Instant::now();
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            tokio::select! {
+                answer = self.heartbeat(self.options.heartbeat) => match answer {
+                    Ok(()) => heard = Instant::now(),
+                    Err(error) => {
+                        tracing::debug!(%error, "cannot renew leases");
+                        if heard.elapsed() > self.options.outage_max {
+                            self.stop_all(StopReason::LeaseLost);
+                        }
+                        tokio::time::sleep(UNREACHABLE_WAIT).await;
+                    }
+                },
+                // Something new runs: the ledger is to know of it at once, so that its directives come at once.
+                _ = changed.changed() => {}
+            }
+        }
+    }
+
+    async fn heartbeat(&self, wait: Duration) -> Result<(), CallError> {
+        let held = {
+            let running = self.running.lock().expect(POISON);
+            running
+                .iter()
+                .map(|(transfer, one)| Held { transfer: *transfer, epoch: one.epoch, stopping: one.stopping })
+                .collect()
+        };
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let message = Heartbeat { executor: self.options.instance.clone(), held, wait_ms };
+        let answer = self.client.call(&message, wait).await?;
+        let mut running = self.running.lock().expect(POISON);
+        for directive in answer.directives {
+            if let Some(one) = running.get_mut(&directive.transfer).filter(|one| one.epoch == directive.epoch) {
+                tracing::info!(transfer = %directive.transfer, epoch = one.epoch, reason = ?directive.stop, "told to stop");
+                one.stopping = Some(directive.stop);
+                one.handle.stop(directive.stop);
+            }
+        }
+        Ok(())
+    }
+
+    fn stop_all(&self, reason: StopReason) {
+        for one in self.running.lock().expect(POISON).values_mut() {
+            if one.stopping.is_none() || reason == StopReason::LeaseLost {
+                one.stopping = Some(reason);
+                one.handle.stop(reason);
+            }
+        }
+    }
+
+    async fn sweep(self: Arc<Self>, sweeps: Vec<Sweep>) {
+        for Sweep { transfer, destination_url } in sweeps {
+            let registry = self.options.registry.clone();
+            let swept = tokio::task::spawn_blocking(move || {
+                registry.module(&destination_url)?.sweep(&destination_url, &transfer.to_string())
+            });
+            let failure = match swept.await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Err(error) = self.client.call(&Swept { transfer, failure }, Duration::ZERO).await {
+                tracing::debug!(%transfer, %error, "a sweep was not recorded; it will be done again");
+            }
+        }
+    }
+
+    /// Stops all attempts and waits until the ledger has them back. When the service is not reached, it is gone, and
+    /// nothing is waited for.
+    async fn drain(&self) {
+        self.stop_all(StopReason::Shutdown);
+        let deadline = Instant::now() + DRAIN_MAX;
+        let mut changed = self.changed.subscribe();
+        while !self.running.lock().expect(POISON).is_empty() && Instant::now() < deadline {
+            let pause = Duration::from_millis(100);
+            if let Err(CallError::Unreachable(error)) = self.heartbeat(Duration::ZERO).await {
+                tracing::warn!(error, "the service is gone");
+                return;
+            }
+            let _ = tokio::time::timeout(pause, changed.changed()).await;
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The one way in which a record is changed: read, decide, commit everything that follows from it, try again when
+//! somebody was faster.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use staccato_dataplane::attempt::VerifiedRange;
+
+use crate::{
+    model::{
+        Action, Answer, Problem, ProblemCode, State, Timestamp, TransferId, TransferRecord,
+        lifecycle::{self, Event},
+        transfer::{NoteKind, RECORD_VERSION},
+    },
+    store::{Commit, CommitError, Revision},
+};
+
+use super::{Ledger, LedgerError, Refused, STRIPES, Scope, add, keys, lease::Until, sweep::SweepRecord};
+
+/// Most verified ranges in one key.
+const RANGES_PER_PIECE: usize = 1024;
+/// Most verified ranges that are kept; of more, the longest.
+pub(crate) const RANGES_MAX: usize = 32 * RANGES_PER_PIECE;
+
+/// A record being changed.
+pub(crate) struct Change {
+    /// As it was read.
+    pub before: TransferRecord,
+    /// As it shall be.
+    pub record: TransferRecord,
+    /// What happens to the verified ranges.
+    pub ranges: Ranges,
+    /// Whether the attempt removed its partial itself.
+    pub discarded: bool,
+    /// How long a sweep must wait, because an attempt may still be at work.
+    pub sweep_after: Duration,
+    /// Whether the transfer is forgotten.
+    pub forget: bool,
+    /// The moment of the change.
+    pub now: Timestamp,
+}
+
+/// What happens to the verified ranges.
+pub(crate) enum Ranges {
+    /// They stay.
+    Keep,
+    /// They are dropped.
+    Drop,
+    /// These replace them.
+    Set(Vec<VerifiedRange>),
+}
+
+/// What the scheduler knows of a transfer: the value of the keys below `w/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WorkEntry {
+    pub owner: String,
+    pub priority: u8,
+    pub created_at: Timestamp,
+    pub source_host: String,
+    pub destination_host: String,
+}
+
+impl Ledger {
+    /// Reads a record, lets `decide` change it, and commits it with its indexes. Nothing is written when nothing
+    /// changed. `decide` may run more than once.
+    pub(crate) async fn change<T>(
+        &self,
+        id: TransferId,
+        mut decide: impl FnMut(&mut Change) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        let mut turn = self.turn(id).await;
+        loop {
+            let (before, revision) = self.load(id).await?.ok_or_else(|| LedgerError::not_found(id))?;
+            let mut change = Change {
+                record: before.clone(),
+                before,
+                ranges: Ranges::Keep,
+                discarded: false,
+                sweep_after: Duration::ZERO,
+                forget: false,
+                now: self.inner.environment.now(),
+            };
+            let decided = decide(&mut change)?;
+            let Some(commit) = change.finish(revision) else { return Ok(decided) };
+            let owner = change.record.owner.clone();
+            // On a task of its own: whoever asked may go away (a request's connection closes), but memory follows the
+            // store whatever happens, and until then nobody else has this transfer's turn.
+            let ledger = self.clone();
+            let committing = tokio::spawn(async move {
+                let committed = ledger.inner.store.commit(commit).await;
+                if committed.is_ok() {
+                    ledger.follow(&change);
+                }
+                (committed, turn)
+            });
+            let (committed, own_turn) = committing.await.expect("a commit does not panic and is not aborted");
+            turn = own_turn;
+            match committed {
+                Ok(_) => return Ok(decided),
+                Err(CommitError::Failed(error)) => return Err(error.into()),
+                Err(CommitError::Conflict(key)) if key.starts_with(b"d/") => {
+                    return Err(self.destination_busy(&key, &owner).await);
+                }
+                Err(CommitError::Conflict(_)) => {}
+            }
+        }
+    }
+
+    /// Waits for one's turn at a transfer.
+    async fn turn(&self, id: TransferId) -> tokio::sync::OwnedMutexGuard<()> {
+        let stripe = (id.as_uuid().as_u128() % STRIPES as u128) as usize;
+        self.inner.stripes[stripe].clone().lock_owned().await
+    }
+
+    pub(crate) async fn load(&self, id: TransferId) -> Result<Option<(TransferRecord, Revision)>, LedgerError> {
+        let key = keys::transfer(id);
+        let Some(found) = self.inner.store.get(&key).await? else { return Ok(None) };
+        Ok(Some((decode_record(&key, &found.value)?, found.revision)))
+    }
+
+    pub(crate) async fn load_ranges(&self, record: &TransferRecord) -> Result<Vec<VerifiedRange>, LedgerError> {
+        let mut ranges = Vec::new();
+        for piece in 0..record.range_pieces {
+            let key = keys::ranges_piece(record.id, piece);
+            let found = self.inner.store.get(&key).await?;
+            let value = found.ok_or_else(|| LedgerError::unreadable(&key, "a piece is missing"))?.value;
+            let piece: Vec<VerifiedRange> =
+                serde_json::from_slice(&value).map_err(|error| LedgerError::unreadable(&key, error))?;
+            ranges.extend(piece);
+        }
+        Ok(ranges)
+    }
+
+    pub(crate) async fn destination_busy(&self, key: &[u8], owner: &str) -> LedgerError {
+        let holder = match self.inner.store.get(key).await {
+            Ok(found) => found.and_then(|found| keys::trailing_id(&found.value)),
+            Err(error) => return error.into(),
+        };
+        let own = match holder {
+            Some(id) => matches!(self.load(id).await, Ok(Some((record, _))) if record.owner == owner),
+            None => false,
+        };
+        let who = holder.filter(|_| own).map_or("another transfer".into(), |id| format!("transfer {id}"));
+        let detail = format!("{who} is writing to this destination; wait for it or cancel it");
+        Problem::new(ProblemCode::DestinationBusy, detail).at("destination_url").into()
+    }
+
+    /// Brings what is in memory up to date with what was committed.
+    pub(crate) fn follow(&self, change: &Change) {
+        let monotonic = self.inner.environment.monotonic();
+        let config = &self.inner.config;
+        let until = Until { lease: monotonic + config.lease, ready: monotonic + config.ready_timeout };
+        let after = (!change.forget).then_some(&change.record);
+        self.inner.leases.lock().expect(POISON).follow(change.record.id, after, until);
+        self.ring();
+
+        let (before, record, counters) = (&change.before, &change.record, &self.inner.counters);
+        let fetched = record.bytes_fetched().saturating_sub(before.bytes_fetched());
+        add(&counters.bytes_fetched, fetched);
+        if record.state != before.state {
+            match record.state {
+                State::Running => add(&counters.attempts, 1),
+                State::Complete => {
+                    add(&counters.completed, 1);
+                    add(&counters.bytes_completed, record.bytes_total.unwrap_or(0));
+                }
+                State::Error => add(&counters.failed, 1),
+                State::Canceled => add(&counters.canceled, 1),
+                State::New if record.failures > before.failures => add(&counters.retried, 1),
+                _ => {}
+            }
+        }
+    }
+
+    /// Wakes whoever waits for work or for directives.
+    pub(crate) fn ring(&self) {
+        self.inner.work.send_modify(|count| *count += 1);
+    }
+}
+
+pub(crate) const POISON: &str = "no code panics while it holds this lock";
+
+impl Change {
+    /// Applies an event; a pair that the table does not know is a conflict.
+    pub fn apply(&mut self, event: Event) -> Result<(), LedgerError> {
+        let state = self.record.state;
+        if self.record.apply(event, self.now) {
+            return Ok(());
+        }
+        Err(Problem::new(ProblemCode::StateConflict, format!("not possible in {state}")).into())
+    }
+
+    /// Everything that has to be written, or nothing when nothing changed.
+    fn finish(&mut self, revision: Revision) -> Option<Commit> {
+        let id = self.record.id;
+        self.forget |= self.record.delete_asked && !self.record.state.is_leased();
+        let mut commit = Commit::new().require(keys::transfer(id), revision);
+
+        let pieces = match std::mem::replace(&mut self.ranges, Ranges::Keep) {
+            Ranges::Keep if !self.forget => None,
+            Ranges::Keep | Ranges::Drop => Some(Vec::new()),
+            Ranges::Set(ranges) => Some(ranges),
+        };
+        if let Some(ranges) = pieces {
+            let pieces: Vec<_> = ranges.chunks(RANGES_PER_PIECE).collect();
+            for (index, piece) in pieces.iter().enumerate() {
+                let value = serde_json::to_vec(piece).expect("ranges are numbers");
+                commit = commit.put(keys::ranges_piece(id, index), value);
+            }
+            for index in pieces.len()..self.before.range_pieces {
+                commit = commit.delete(keys::ranges_piece(id, index));
+            }
+            self.record.range_pieces = pieces.len();
+        }
+
+        let ended_unfinished = self.record.state == State::Canceled && self.before.state != State::Canceled;
+        let forgotten_unfinished = self.forget && !self.record.state.is_final();
+        let sweep = (ended_unfinished || forgotten_unfinished) && self.record.epoch > 0 && !self.discarded;
+        if sweep {
+            let due = self.now.after(self.sweep_after);
+            commit = commit.put(keys::sweep(id), SweepRecord::of(&self.record, due).encode());
+        }
+        if self.record.sealed && (self.forget || self.record.state.is_final()) {
+            // A sweep needs the destination; it drops the secrets when it is done.
+            if !(sweep && SweepRecord::needs_secrets(&self.record)) {
+                commit = commit.delete(keys::secrets(id));
+            }
+            self.record.sealed = false;
+        }
+
+        if self.forget {
+            commit = commit.delete(keys::transfer(id));
+            if let Some(digest) = &self.record.idempotency_digest {
+                commit = commit.delete(keys::idempotency(digest));
+            }
+        } else if self.record == self.before && commit.writes.is_empty() {
+            return None;
+        } else {
+            self.record.version = RECORD_VERSION;
+            commit = commit.put(keys::transfer(id), encode_record(&self.record));
+        }
+        let old = indexes(&self.before);
+        let new = if self.forget { Vec::new() } else { indexes(&self.record) };
+        Some(move_indexes(commit, old, new))
+    }
+}
+
+/// Adds to `commit` what turns the index entries `old` into `new`. A destination that is newly claimed must be free.
+fn move_indexes(mut commit: Commit, old: Vec<Entry>, new: Vec<Entry>) -> Commit {
+    for entry in &old {
+        if !new.iter().any(|kept| kept.key == entry.key) {
+            commit = commit.delete(entry.key.clone());
+        }
+    }
+    for entry in new {
+        if !old.iter().any(|kept| kept.key == entry.key) {
+            if entry.exclusive {
+                commit = commit.require_absent(entry.key.clone());
+            }
+            commit = commit.put(entry.key, entry.value);
+        }
+    }
+    commit
+}
+
+struct Entry {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    exclusive: bool,
+}
+
+/// The index entries of a record.
+fn indexes(record: &TransferRecord) -> Vec<Entry> {
+    let entry = |key, value| Entry { key, value, exclusive: false };
+    let (id, state) = (record.id, record.state);
+    let mut entries = vec![
+        entry(keys::with_id(&keys::by_state(state), id), Vec::new()),
+        entry(keys::with_id(&keys::by_owner(&record.owner), id), Vec::new()),
+        entry(keys::with_id(&keys::by_owner_and_state(&record.owner, state), id), Vec::new()),
+    ];
+    let work = match (state, record.not_before) {
+        (State::New, None) => Some(keys::queue(record.priority, id)),
+        (State::New, Some(time)) => Some(keys::backoff(time, id)),
+        _ if state.takes_slot() => Some(keys::active(id)),
+        _ => None,
+    };
+    if let Some(key) = work {
+        entries.push(entry(key, serde_json::to_vec(&WorkEntry::of(record)).expect("an entry is strings and numbers")));
+    }
+    if let Some(digest) = &record.destination_digest
+        && !state.is_ended()
+    {
+        let value = id.to_string().into_bytes();
+        entries.push(Entry { key: keys::destination(digest), value, exclusive: true });
+    }
+    entries
+}
+
+/// The writes that make a new record.
+pub(crate) fn insert(record: &TransferRecord) -> Commit {
+    let key = keys::transfer(record.id);
+    let commit = Commit::new().require_absent(key.clone()).put(key, encode_record(record));
+    move_indexes(commit, Vec::new(), indexes(record))
+}
+
+impl WorkEntry {
+    fn of(record: &TransferRecord) -> Self {
+        let host = |url: &str| {
+            let parsed = url::Url::parse(url).ok();
+            parsed.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+        };
+        Self {
+            owner: record.owner.clone(),
+            priority: record.priority.get(),
+            created_at: record.created_at,
+            source_host: host(&record.source_url),
+            destination_host: host(&record.destination_url),
+        }
+    }
+}
+
+pub(crate) fn encode_record(record: &TransferRecord) -> Vec<u8> {
+    serde_json::to_vec(record).expect("a record is strings and numbers")
+}
+
+pub(crate) fn decode_record(key: &[u8], value: &[u8]) -> Result<TransferRecord, LedgerError> {
+    let record: TransferRecord = serde_json::from_slice(value).map_err(|error| LedgerError::unreadable(key, error))?;
+    if record.version > RECORD_VERSION {
+        return Err(LedgerError::unreadable(key, format!("its version {} is of a newer Staccato", record.version)));
+    }
+    Ok(record)
+}
+
+impl Change {
+    /// The answer to a client's action; an error when the client may not see the transfer, or may not do this now.
+    pub fn asked(&self, action: Action, scope: &Scope) -> Result<Answer, LedgerError> {
+        let record = &self.record;
+        if !scope.sees(&record.owner) {
+            return Err(LedgerError::not_found(record.id));
+        }
+        let answer = lifecycle::answer(record.state, action, record.prepared.is_some());
+        if answer == Answer::Conflict {
+            let prepared = record.prepared.is_some() && !record.state.is_ended();
+            let why = if prepared && action == Action::Cancel {
+                "its commit is being done; wait for its end".to_owned()
+            } else {
+                format!("it is in {}", record.state)
+            };
+            let detail = format!("cannot {} transfer {}: {why}", action.as_str(), record.id);
+            return Err(Problem::new(ProblemCode::StateConflict, detail).into());
+        }
+        Ok(answer)
+    }
+
+    /// Refuses an executor that does not hold this very attempt.
+    pub fn held_by(&self, executor: &str, epoch: u64) -> Result<(), Refused> {
+        let record = &self.record;
+        let why = if record.epoch != epoch {
+            "another attempt has begun"
+        } else if !record.state.is_leased() || record.executor.as_deref() != Some(executor) {
+            "the lease is lost"
+        } else {
+            return Ok(());
+        };
+        Err(Refused { transfer: record.id, epoch, why })
+    }
+
+    /// Remembers something in the record.
+    pub fn note(&mut self, kind: NoteKind, message: impl Into<String>) {
+        self.record.note(self.now, kind, message);
+    }
+}

@@ -1,0 +1,105 @@
+//! `claim`: an executor takes a ready transfer.
+
+use staccato_dataplane::attempt::AttemptSpec;
+use staccato_protocols::{Code, ObjectUrl};
+
+use crate::model::{Failure, State, TransferId, TransferRecord, lifecycle::Event, transfer::NoteKind};
+
+use super::{Ledger, LedgerError, change::POISON, gone_is, keys, seal::Secrets};
+
+impl Ledger {
+    /// Gives the transfer that has been ready for longest to `executor`, under a new epoch; nothing when none is ready.
+    /// The lease runs from the moment of this call.
+    pub async fn claim(&self, executor: &str) -> Result<Option<AttemptSpec>, LedgerError> {
+        if self.is_gone(executor) {
+            return Ok(None);
+        }
+        loop {
+            let Some(id) = self.inner.leases.lock().expect(POISON).first_ready() else { return Ok(None) };
+            let claimed = self
+                .change(id, |change| {
+                    if change.record.state != State::Ready {
+                        return Ok(None);
+                    }
+                    change.apply(Event::Claimed)?;
+                    let now = change.now;
+                    let record = &mut change.record;
+                    record.epoch += 1;
+                    record.executor = Some(executor.to_owned());
+                    record.started_at = record.started_at.or(Some(now));
+                    record.fetched_before = record.bytes_fetched();
+                    record.fetched_now = 0;
+                    record.throughput = None;
+                    record.checkpoint_at = Some(now);
+                    let message = format!("attempt {} by executor {executor}", record.epoch);
+                    change.note(NoteKind::AttemptStarted, message);
+                    Ok(Some(change.record.clone()))
+                })
+                .await;
+            let Some(record) = gone_is(claimed, None)? else { continue };
+            match self.attempt_spec(&record).await {
+                Ok(spec) => return Ok(Some(spec)),
+                Err(LedgerError::Store(error)) => return Err(error.into()),
+                Err(error) => {
+                    tracing::error!(transfer = %id, %error, "a transfer cannot be run");
+                    self.fail_unrunnable(id, record.epoch, &error).await?;
+                }
+            }
+        }
+    }
+
+    /// What the executor is told. Nobody changes ranges or secrets behind this call's back: only the attempt itself
+    /// could, and it has not begun.
+    async fn attempt_spec(&self, record: &TransferRecord) -> Result<AttemptSpec, LedgerError> {
+        let checkpoint = self.load_ranges(record).await?;
+        let secrets = if record.sealed { self.load_secrets(record.id).await? } else { Secrets::default() };
+        let url = |secret: Option<ObjectUrl>, shown: &str| match secret {
+            Some(url) => Ok(url),
+            None => ObjectUrl::parse(shown).map_err(|error| LedgerError::unreadable(&keys::transfer(record.id), error)),
+        };
+        let mut source_options = record.source_options.clone();
+        source_options.extend(secrets.source_options);
+        let mut destination_options = record.destination_options.clone();
+        destination_options.extend(secrets.destination_options);
+        Ok(AttemptSpec {
+            transfer: record.id.to_string(),
+            epoch: record.epoch,
+            source_url: url(secrets.source_url, &record.source_url)?,
+            destination_url: url(secrets.destination_url, &record.destination_url)?,
+            source_options,
+            destination_options,
+            part: record.part,
+            overwrite: record.overwrite,
+            checksum: record.checksum.clone(),
+            rate_limit: record.rate_limit,
+            chunk_size: record.chunk_size,
+            validator: record.validator.clone(),
+            checkpoint,
+            prepared: record.prepared.map(|prepared| prepared.completion),
+        })
+    }
+
+    pub(crate) async fn load_secrets(&self, id: TransferId) -> Result<Secrets, LedgerError> {
+        let key = keys::secrets(id);
+        let found = self.inner.store.get(&key).await?;
+        let sealed = found.ok_or_else(|| LedgerError::unreadable(&key, "it is missing"))?.value;
+        self.inner.seal.unseal(id, &sealed).map_err(|error| LedgerError::unreadable(&key, error))
+    }
+
+    /// Fails a transfer whose records cannot be read: trying again would not help.
+    async fn fail_unrunnable(&self, id: TransferId, epoch: u64, error: &LedgerError) -> Result<(), LedgerError> {
+        let message = error.to_string();
+        let failed = self
+            .change(id, |change| {
+                if change.record.epoch == epoch && change.record.state.is_leased() {
+                    change.apply(Event::Failed)?;
+                    let error = staccato_protocols::Error::fatal(Code::Internal, message.clone());
+                    change.record.error = Some(Failure::from_error(&error));
+                    change.note(NoteKind::AttemptFailed, message.clone());
+                }
+                Ok(())
+            })
+            .await;
+        gone_is(failed, ())
+    }
+}

@@ -1,0 +1,133 @@
+//! Keys of the store. All are text; ids sort in the order of submission.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `t/ID` | the record of a transfer |
+//! | `x/ID` | its secrets, sealed; while it is not final |
+//! | `c/ID/NN` | its verified ranges, in pieces |
+//! | `s/STATE/ID` | index by state; the owner |
+//! | `u/OWNER/ID` | index by owner |
+//! | `o/OWNER/STATE/ID` | index by owner and state |
+//! | `d/DIGEST` | the live transfer that writes to a destination |
+//! | `k/DIGEST` | the transfer that an idempotency key made, and the digest of its body |
+//! | `w/q/P/ID` | waits to be scheduled; P is 9 minus its priority |
+//! | `w/b/MILLIS/ID` | waits for the time to be queued again |
+//! | `w/a/ID` | ready or leased: takes a slot |
+//! | `g/ID` | what a transfer left beside its destination, to be swept |
+//! | `e/INSTANCE` | an executor's process |
+//!
+//! A transfer in `STATE_NEW` has exactly one of `w/q` and `w/b`; one that takes a slot has `w/a`; others have none.
+
+use crate::model::{Priority, State, Timestamp, TransferId};
+
+pub(crate) const WORK: &[u8] = b"w/";
+pub(crate) const QUEUE: &[u8] = b"w/q/";
+pub(crate) const BACKOFF: &[u8] = b"w/b/";
+pub(crate) const ACTIVE: &[u8] = b"w/a/";
+pub(crate) const TRANSFERS: &[u8] = b"t/";
+pub(crate) const SWEEPS: &[u8] = b"g/";
+pub(crate) const EXECUTORS: &[u8] = b"e/";
+
+pub(crate) fn transfer(id: TransferId) -> Vec<u8> {
+    format!("t/{id}").into_bytes()
+}
+
+pub(crate) fn secrets(id: TransferId) -> Vec<u8> {
+    format!("x/{id}").into_bytes()
+}
+
+pub(crate) fn ranges_piece(id: TransferId, piece: usize) -> Vec<u8> {
+    format!("c/{id}/{piece:02}").into_bytes()
+}
+
+pub(crate) fn by_state(state: State) -> Vec<u8> {
+    format!("s/{state}/").into_bytes()
+}
+
+pub(crate) fn by_owner(owner: &str) -> Vec<u8> {
+    format!("u/{}/", escaped(owner)).into_bytes()
+}
+
+pub(crate) fn by_owner_and_state(owner: &str, state: State) -> Vec<u8> {
+    format!("o/{}/{state}/", escaped(owner)).into_bytes()
+}
+
+/// Owners are names of users; what could be mistaken for the separator is escaped.
+fn escaped(owner: &str) -> String {
+    owner.replace('%', "%25").replace('/', "%2F")
+}
+
+pub(crate) fn destination(digest: &str) -> Vec<u8> {
+    format!("d/{digest}").into_bytes()
+}
+
+pub(crate) fn idempotency(digest: &str) -> Vec<u8> {
+    format!("k/{digest}").into_bytes()
+}
+
+pub(crate) fn queue(priority: Priority, id: TransferId) -> Vec<u8> {
+    format!("w/q/{}/{id}", Priority::MAX.get() - priority.get()).into_bytes()
+}
+
+pub(crate) fn backoff(not_before: Timestamp, id: TransferId) -> Vec<u8> {
+    format!("w/b/{:015}/{id}", not_before.as_millis()).into_bytes()
+}
+
+pub(crate) fn active(id: TransferId) -> Vec<u8> {
+    format!("w/a/{id}").into_bytes()
+}
+
+pub(crate) fn sweep(id: TransferId) -> Vec<u8> {
+    format!("g/{id}").into_bytes()
+}
+
+pub(crate) fn executor(instance: &str) -> Vec<u8> {
+    format!("e/{instance}").into_bytes()
+}
+
+/// `prefix` and the text of an id behind it.
+pub(crate) fn with_id(prefix: &[u8], id: TransferId) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    key.extend_from_slice(id.to_string().as_bytes());
+    key
+}
+
+/// The id at the end of an index key.
+pub(crate) fn trailing_id(key: &[u8]) -> Option<TransferId> {
+    const ID_LEN: usize = 36;
+    let at = key.len().checked_sub(ID_LEN)?;
+    std::str::from_utf8(&key[at..]).ok()?.parse().ok()
+}
+
+/// The first key of the backoff index that is not due at `now`.
+pub(crate) fn backoff_end(now: Timestamp) -> Vec<u8> {
+    format!("w/b/{:015}/", now.as_millis().saturating_add(1)).into_bytes()
+}
+
+/// The first key behind everything that starts with `prefix`.
+pub(crate) fn end_of(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    let last = end.last_mut().expect("prefixes end in a separator");
+    *last += 1;
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_as_what_they_stand_for() {
+        let early = TransferId::following(None, Timestamp::from_millis(1), 0);
+        let late = TransferId::following(Some(early), Timestamp::from_millis(2), 0);
+        let (high, low) = (Priority::new(9).unwrap(), Priority::new(0).unwrap());
+        assert!(queue(high, late) < queue(low, early) && queue(low, early) < queue(low, late));
+        let (soon, later) = (Timestamp::from_millis(99), Timestamp::from_millis(100));
+        assert!(backoff(soon, late) < backoff(later, early));
+        assert!(backoff(Timestamp::MAX, late) < end_of(BACKOFF));
+        assert!(backoff(soon, late) < backoff_end(soon) && backoff_end(soon) < backoff(later, early));
+        assert_eq!(trailing_id(&queue(low, late)), Some(late));
+        assert_eq!(trailing_id(b"w/a/x"), None);
+        assert!(by_owner_and_state("a/b", State::New).starts_with(b"o/a%2Fb/STATE_NEW/"));
+    }
+}

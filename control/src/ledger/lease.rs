@@ -1,0 +1,134 @@
+//! Leases and the line of ready transfers: what the ledger keeps in memory, rebuilt from the records at start. Pure:
+//! time is an argument, a duration on the process's monotonic clock.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use staccato_dataplane::attempt::StopReason;
+
+use crate::model::{State, TransferId, TransferRecord};
+
+/// Who holds what until when, and what is ready to be taken.
+#[derive(Debug, Default)]
+pub struct Leases {
+    held: HashMap<TransferId, Lease>,
+    /// Ready transfers in the order in which they became ready.
+    ready: BTreeMap<u64, Ready>,
+    ready_at: HashMap<TransferId, u64>,
+    next_ready: u64,
+}
+
+/// One executor's right to run one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Which executor.
+    pub executor: String,
+    /// Which attempt.
+    pub epoch: u64,
+    /// When it ends.
+    pub expires: Duration,
+    /// What the executor is to do.
+    pub stop: Option<StopReason>,
+}
+
+#[derive(Debug)]
+struct Ready {
+    id: TransferId,
+    expires: Duration,
+}
+
+impl Leases {
+    /// Follows a record that was just written (or is no more, when `after` is nothing): grants and ends leases, and
+    /// puts transfers into the line or takes them out.
+    pub fn follow(&mut self, id: TransferId, after: Option<&TransferRecord>, until: Until) {
+        match after {
+            Some(record) if record.state.is_leased() => {
+                let executor = record.executor.clone().unwrap_or_default();
+                let stop = match record.state {
+                    State::Canceling => Some(StopReason::Cancel),
+                    // What an attempt fetched stays for whoever resumes the transfer.
+                    State::Erroring => Some(StopReason::Pause),
+                    _ if record.pause_asked => Some(StopReason::Pause),
+                    _ => None,
+                };
+                match self.held.get_mut(&id) {
+                    Some(lease) if lease.epoch == record.epoch && lease.executor == executor => lease.stop = stop,
+                    _ => {
+                        let lease = Lease { executor, epoch: record.epoch, expires: until.lease, stop };
+                        self.held.insert(id, lease);
+                    }
+                }
+            }
+            _ => {
+                self.held.remove(&id);
+            }
+        }
+        if after.is_some_and(|record| record.state == State::Ready) {
+            if !self.ready_at.contains_key(&id) {
+                self.ready.insert(self.next_ready, Ready { id, expires: until.ready });
+                self.ready_at.insert(id, self.next_ready);
+                self.next_ready += 1;
+            }
+        } else if let Some(place) = self.ready_at.remove(&id) {
+            self.ready.remove(&place);
+        }
+    }
+
+    /// The lease on a transfer.
+    pub fn get(&self, id: TransferId) -> Option<&Lease> {
+        self.held.get(&id)
+    }
+
+    /// Renews the lease if this executor holds it with this epoch; `false` if not.
+    pub fn renew(&mut self, id: TransferId, executor: &str, epoch: u64, expires: Duration) -> bool {
+        match self.held.get_mut(&id) {
+            Some(lease) if lease.epoch == epoch && lease.executor == executor => {
+                lease.expires = lease.expires.max(expires);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Leases that have ended, with their epochs.
+    pub fn expired(&self, now: Duration) -> Vec<(TransferId, u64)> {
+        self.held.iter().filter(|(_, lease)| lease.expires <= now).map(|(id, lease)| (*id, lease.epoch)).collect()
+    }
+
+    /// Whether this lease has ended.
+    pub fn is_expired(&self, id: TransferId, epoch: u64, now: Duration) -> bool {
+        self.held.get(&id).is_some_and(|lease| lease.epoch == epoch && lease.expires <= now)
+    }
+
+    /// What an executor holds, with the epochs.
+    pub fn of_executor(&self, executor: &str) -> Vec<(TransferId, u64)> {
+        let own = self.held.iter().filter(|(_, lease)| lease.executor == executor);
+        own.map(|(id, lease)| (*id, lease.epoch)).collect()
+    }
+
+    /// The transfer that has been ready for longest.
+    pub fn first_ready(&self) -> Option<TransferId> {
+        self.ready.values().next().map(|ready| ready.id)
+    }
+
+    /// Ready transfers that nobody took in time.
+    pub fn unclaimed(&self, now: Duration) -> Vec<TransferId> {
+        self.ready.values().take_while(|ready| ready.expires <= now).map(|ready| ready.id).collect()
+    }
+
+    /// Leases held.
+    pub fn held_count(&self) -> usize {
+        self.held.len()
+    }
+}
+
+/// When what [`Leases::follow`] begins will end.
+#[derive(Clone, Copy, Debug)]
+pub struct Until {
+    /// A lease.
+    pub lease: Duration,
+    /// The time in the line.
+    pub ready: Duration,
+}

@@ -1,0 +1,97 @@
+//! Opening a ledger: what it keeps in memory is made from the records.
+
+use std::sync::{Arc, Mutex};
+
+use staccato_protocols::Registry;
+
+use crate::store::SharedStore;
+
+use super::{
+    Counters, Environment, ExecutorProcess, Inner, Ledger, LedgerConfig, LedgerError, Seal,
+    change::POISON,
+    keys,
+    lease::{Leases, Until},
+};
+
+/// Keys that are read in one go.
+const PAGE: usize = 1024;
+
+impl Ledger {
+    /// Opens the ledger in `store`. All leases run in full again, but for those of executors whose process is gone:
+    /// these are free when this returns.
+    pub async fn open(
+        store: SharedStore,
+        seal: Seal,
+        registry: Registry,
+        config: LedgerConfig,
+        environment: Arc<dyn Environment>,
+    ) -> Result<Self, LedgerError> {
+        let newest = store.range(keys::TRANSFERS, &keys::end_of(keys::TRANSFERS), 1, true).await?;
+        let last_id = newest.first().and_then(|(key, _)| keys::trailing_id(key));
+        let inner = Inner {
+            store,
+            seal,
+            registry,
+            config,
+            environment,
+            last_id: Mutex::new(last_id),
+            leases: Mutex::new(Leases::default()),
+            sweeps_out: Mutex::default(),
+            executors: Mutex::default(),
+            gone: Mutex::default(),
+            work: tokio::sync::watch::Sender::new(0),
+            stripes: std::array::from_fn(|_| Arc::default()),
+            counters: Counters::default(),
+        };
+        let ledger = Self { inner: Arc::new(inner) };
+        ledger.load_active().await?;
+        ledger.load_executors().await?;
+        Ok(ledger)
+    }
+
+    async fn load_active(&self) -> Result<(), LedgerError> {
+        let monotonic = self.inner.environment.monotonic();
+        let config = &self.inner.config;
+        let until = Until { lease: monotonic + config.lease, ready: monotonic + config.ready_timeout };
+        let mut ready = Vec::new();
+        let mut start = keys::ACTIVE.to_vec();
+        loop {
+            let page = self.inner.store.range(&start, &keys::end_of(keys::ACTIVE), PAGE, false).await?;
+            for (key, _) in &page {
+                let id = keys::trailing_id(key).ok_or_else(|| LedgerError::unreadable(key, "no id at its end"))?;
+                let Some((record, _)) = self.load(id).await? else {
+                    return Err(LedgerError::unreadable(key, "an index entry without its record"));
+                };
+                if record.state.is_leased() {
+                    self.inner.leases.lock().expect(POISON).follow(id, Some(&record), until);
+                } else {
+                    ready.push(record);
+                }
+            }
+            let Some((last, _)) = page.last().filter(|_| page.len() == PAGE) else { break };
+            start.clone_from(last);
+            start.push(0);
+        }
+        ready.sort_by_key(|record| (record.ready_at, record.id));
+        let mut leases = self.inner.leases.lock().expect(POISON);
+        for record in ready {
+            leases.follow(record.id, Some(&record), until);
+        }
+        Ok(())
+    }
+
+    async fn load_executors(&self) -> Result<(), LedgerError> {
+        let found = self.inner.store.range(keys::EXECUTORS, &keys::end_of(keys::EXECUTORS), PAGE, false).await?;
+        for (key, value) in found {
+            let process: ExecutorProcess =
+                serde_json::from_slice(&value.value).map_err(|error| LedgerError::unreadable(&key, error))?;
+            let instance = process.instance.clone();
+            let alive = self.inner.environment.is_alive(&process);
+            self.inner.executors.lock().expect(POISON).insert(instance.clone(), process);
+            if !alive {
+                self.release_executor(&instance).await?;
+            }
+        }
+        Ok(())
+    }
+}

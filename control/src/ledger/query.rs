@@ -1,0 +1,76 @@
+//! `get` and `list`: what clients may see.
+
+use crate::model::{State, TransferDocument, TransferId, TransferRecord};
+
+use super::{Ledger, LedgerError, Scope, change::decode_record, keys};
+
+/// Which transfers to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Whose.
+    pub scope: Scope,
+    /// Only those in this state.
+    pub state: Option<State>,
+    /// Only those behind this one.
+    pub marker: Option<TransferId>,
+    /// At most so many; at least 1.
+    pub limit: usize,
+}
+
+/// A page of transfers in the order of their ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The transfers.
+    pub transfers: Vec<TransferDocument>,
+    /// The marker of the next page; none when this is the last one.
+    pub next: Option<TransferId>,
+}
+
+impl Ledger {
+    /// One transfer; `transfer_not_found` also when it is somebody else's.
+    pub async fn get(&self, id: TransferId, scope: &Scope) -> Result<TransferDocument, LedgerError> {
+        Ok(self.visible(id, scope).await?.document())
+    }
+
+    /// A page of transfers. A transfer that changes its state meanwhile may be missing from a page of one state, never
+    /// from a page of all.
+    pub async fn list(&self, query: &ListQuery) -> Result<Page, LedgerError> {
+        let limit = query.limit.max(1);
+        let prefix = match (&query.scope, query.state) {
+            (Scope::All, None) => keys::TRANSFERS.to_vec(),
+            (Scope::All, Some(state)) => keys::by_state(state),
+            (Scope::Owner(owner), None) => keys::by_owner(owner),
+            (Scope::Owner(owner), Some(state)) => keys::by_owner_and_state(owner, state),
+        };
+        let start = match query.marker {
+            None => prefix.clone(),
+            Some(marker) => {
+                let mut key = keys::with_id(&prefix, marker);
+                key.push(0);
+                key
+            }
+        };
+        let mut found = self.inner.store.range(&start, &keys::end_of(&prefix), limit + 1, false).await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = if more { found.last().and_then(|(key, _)| keys::trailing_id(key)) } else { None };
+
+        let mut transfers = Vec::with_capacity(found.len());
+        for (key, value) in found {
+            let record = if prefix == keys::TRANSFERS {
+                Some(decode_record(&key, &value.value)?)
+            } else {
+                let id = keys::trailing_id(&key).ok_or_else(|| LedgerError::unreadable(&key, "no id at its end"))?;
+                self.load(id).await?.map(|(record, _)| record)
+            };
+            let wanted = |record: &TransferRecord| query.state.is_none_or(|state| record.state == state);
+            transfers.extend(record.filter(wanted).map(|record| record.document()));
+        }
+        Ok(Page { transfers, next })
+    }
+
+    pub(crate) async fn visible(&self, id: TransferId, scope: &Scope) -> Result<TransferRecord, LedgerError> {
+        let found = self.load(id).await?.map(|(record, _)| record);
+        found.filter(|record| scope.sees(&record.owner)).ok_or_else(|| LedgerError::not_found(id))
+    }
+}

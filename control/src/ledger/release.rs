@@ -1,0 +1,109 @@
+//! `release`: an attempt has ended without a commit.
+
+use staccato_dataplane::attempt::{Outcome, StopReason};
+use staccato_protocols::{Code, Disposition, Error};
+
+use crate::model::{Failure, State, TransferId, lifecycle::Event, transfer::NoteKind};
+
+use super::{
+    Ledger, LedgerError,
+    change::{Change, Ranges},
+    refused_if_gone,
+};
+
+impl Ledger {
+    /// Ends an attempt: its I/O is over and its lease free. A failure that a later try may not meet is tried again after
+    /// a wait, at most `retries` times; told stops, kills and lost leases do not count.
+    pub async fn release(
+        &self,
+        executor: &str,
+        id: TransferId,
+        epoch: u64,
+        outcome: &Outcome,
+    ) -> Result<(), LedgerError> {
+        if let Outcome::Committed(completion) = outcome {
+            return self.committed(executor, id, epoch, completion).await;
+        }
+        let random = self.inner.environment.random();
+        let released = self
+            .change(id, |change| {
+                change.held_by(executor, epoch)?;
+                match outcome {
+                    Outcome::Failed { error } if error.disposition == Disposition::Canceled => change.stopped(None),
+                    Outcome::Failed { error } => self.failed(change, error, random),
+                    Outcome::Stopped { reason } => change.stopped(Some(*reason)),
+                    Outcome::Committed(_) => unreachable!("handed on above"),
+                }
+            })
+            .await;
+        refused_if_gone(released, id, epoch)
+    }
+
+    fn failed(&self, change: &mut Change, error: &Error, random: u64) -> Result<(), LedgerError> {
+        if change.record.state != State::Running {
+            // It was to stop anyway. Whether its partial is gone is not known: a sweep will see.
+            return change.yielded();
+        }
+        let failure = Failure::from_error(error);
+        change.note(NoteKind::AttemptFailed, format!("{}: {}", failure.code, failure.message));
+        if error.code == Code::DestinationExists {
+            // The rename did not happen, and an object of somebody else is there.
+            change.record.prepared = None;
+        }
+        match error.code {
+            Code::SourceChanged => change.drop_progress("the source changed"),
+            Code::ChecksumMismatch => change.drop_progress("the bytes have the wrong checksum"),
+            _ if error.disposition == Disposition::SourceChanged => change.drop_progress("the source changed"),
+            _ => {}
+        }
+        let retry = error.is_retryable() && error.code != Code::ChecksumMismatch;
+        change.record.error = Some(Failure { retryable: retry, ..failure });
+        if !retry || change.record.failures >= change.record.retries {
+            return change.apply(Event::Failed);
+        }
+        change.record.failures += 1;
+        if change.record.pause_asked {
+            return change.yielded();
+        }
+        let asked = match error.disposition {
+            Disposition::Retry { after } => after.unwrap_or_default(),
+            _ => std::time::Duration::ZERO,
+        };
+        let wait = self.inner.config.backoff.wait(change.record.failures, random).max(asked);
+        change.yielded()?;
+        change.record.not_before = Some(change.now.after(wait));
+        Ok(())
+    }
+}
+
+impl Change {
+    /// The attempt ended because it was told to.
+    fn stopped(&mut self, reason: Option<StopReason>) -> Result<(), LedgerError> {
+        self.discarded = self.record.state == State::Canceling && reason == Some(StopReason::Cancel);
+        self.note(
+            NoteKind::AttemptStopped,
+            match reason {
+                Some(StopReason::Cancel) => "stopped to be canceled",
+                Some(StopReason::Pause) => "stopped to be paused",
+                Some(StopReason::LeaseLost) => "stopped without a lease",
+                Some(StopReason::Shutdown) => "stopped because its executor shuts down",
+                None => "stopped",
+            },
+        );
+        self.yielded()
+    }
+
+    /// The attempt is over and nobody is to blame.
+    pub(crate) fn yielded(&mut self) -> Result<(), LedgerError> {
+        self.apply(if self.record.pause_asked { Event::YieldedToPause } else { Event::Yielded })
+    }
+
+    /// The next attempt begins anew.
+    fn drop_progress(&mut self, why: &str) {
+        let before = self.record.progress;
+        self.record.start_over();
+        self.record.prepared = None;
+        self.ranges = Ranges::Drop;
+        self.note(NoteKind::StartedOver, format!("{why}: progress fell from {before} to 0"));
+    }
+}

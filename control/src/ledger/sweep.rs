@@ -1,0 +1,143 @@
+//! Sweeps: removing what attempts of a transfer left beside its destination, when no attempt is there any more to do
+//! it. A sweep survives the transfer it belongs to.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use staccato_protocols::ObjectUrl;
+
+use crate::{
+    model::{Timestamp, TransferId, TransferRecord, transfer::REDACTED},
+    store::{Commit, CommitError},
+};
+
+use super::{Ledger, LedgerError, change::POISON, keys};
+
+/// Most sweeps that are handed out at once.
+pub const SWEEPS_MAX: usize = 16;
+/// Longest wait between tries of one sweep.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
+/// Something to remove: see [`Protocol::sweep`](staccato_protocols::Protocol::sweep).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// Whose leavings.
+    pub transfer: TransferId,
+    /// Beside which object.
+    pub destination_url: ObjectUrl,
+}
+
+/// A sweep as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SweepRecord {
+    destination_url: String,
+    /// Whether the destination is sealed with the transfer's secrets, which wait for this sweep.
+    sealed: bool,
+    not_before: Timestamp,
+    failures: u32,
+}
+
+/// Sweeps that executors are at, and until when they are left to it.
+pub(crate) type SweepsOut = HashMap<TransferId, (String, Duration)>;
+
+impl SweepRecord {
+    pub fn of(record: &TransferRecord, not_before: Timestamp) -> Self {
+        let sealed = Self::needs_secrets(record);
+        Self { destination_url: record.destination_url.clone(), sealed, not_before, failures: 0 }
+    }
+
+    pub fn needs_secrets(record: &TransferRecord) -> bool {
+        record.sealed && record.destination_url.ends_with(REDACTED)
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and numbers")
+    }
+}
+
+impl Ledger {
+    /// Sweeps that are due, at most [`SWEEPS_MAX`], for `executor` to do; they are offered again when it does not
+    /// confirm them within four leases.
+    pub async fn claim_sweeps(&self, executor: &str) -> Result<Vec<Sweep>, LedgerError> {
+        let now = self.inner.environment.now();
+        let monotonic = self.inner.environment.monotonic();
+        let mut sweeps = Vec::new();
+        let mut start = keys::SWEEPS.to_vec();
+        // One page: what lies behind it comes when these are done.
+        let found = self.inner.store.range(&start, &keys::end_of(keys::SWEEPS), PAGE, false).await?;
+        for (key, value) in found {
+            start.clone_from(&key);
+            let record: SweepRecord =
+                serde_json::from_slice(&value.value).map_err(|error| LedgerError::unreadable(&key, error))?;
+            let id = keys::trailing_id(&key).ok_or_else(|| LedgerError::unreadable(&key, "no id at its end"))?;
+            if record.not_before > now || sweeps.len() >= SWEEPS_MAX {
+                continue;
+            }
+            {
+                let mut out = self.inner.sweeps_out.lock().expect(POISON);
+                if out.get(&id).is_some_and(|(_, until)| *until > monotonic) {
+                    continue;
+                }
+                out.insert(id, (executor.to_owned(), monotonic + self.inner.config.lease * 4));
+            }
+            let url = if record.sealed {
+                self.load_secrets(id).await.map(|secrets| secrets.destination_url)
+            } else {
+                Ok(ObjectUrl::parse(&record.destination_url).ok())
+            };
+            match url {
+                Ok(Some(destination_url)) => sweeps.push(Sweep { transfer: id, destination_url }),
+                Err(LedgerError::Store(error)) => return Err(error.into()),
+                _ => {
+                    tracing::error!(transfer = %id, "a sweep cannot be read and is dropped");
+                    self.sweep_done(id, true).await?;
+                }
+            }
+        }
+        Ok(sweeps)
+    }
+
+    /// Ends a sweep that was done, or puts one off that failed.
+    pub async fn sweep_done(&self, id: TransferId, done: bool) -> Result<(), LedgerError> {
+        let key = keys::sweep(id);
+        loop {
+            let Some(found) = self.inner.store.get(&key).await? else { break };
+            let mut record: SweepRecord =
+                serde_json::from_slice(&found.value).map_err(|error| LedgerError::unreadable(&key, error))?;
+            let commit = Commit::new().require(key.clone(), found.revision);
+            let commit = if done {
+                let commit = commit.delete(key.clone());
+                if record.sealed { commit.delete(keys::secrets(id)) } else { commit }
+            } else {
+                record.failures = record.failures.saturating_add(1);
+                let wait = Duration::from_secs(1 << record.failures.min(12)).min(WAIT_MAX);
+                record.not_before = self.inner.environment.now().after(wait);
+                commit.put(key.clone(), record.encode())
+            };
+            match self.inner.store.commit(commit).await {
+                Ok(_) => break,
+                Err(CommitError::Failed(error)) => return Err(error.into()),
+                Err(CommitError::Conflict(_)) => {}
+            }
+        }
+        self.inner.sweeps_out.lock().expect(POISON).remove(&id);
+        Ok(())
+    }
+
+    /// Whether a sweep is due that nobody is at.
+    pub(crate) async fn sweep_is_due(&self) -> Result<bool, LedgerError> {
+        let now = self.inner.environment.now();
+        let monotonic = self.inner.environment.monotonic();
+        let found = self.inner.store.range(keys::SWEEPS, &keys::end_of(keys::SWEEPS), PAGE, false).await?;
+        let out = self.inner.sweeps_out.lock().expect(POISON);
+        Ok(found.iter().any(|(key, value)| {
+            let due = serde_json::from_slice(&value.value).is_ok_and(|record: SweepRecord| record.not_before <= now);
+            let free = |id| out.get(&id).is_none_or(|(_, until): &(String, Duration)| *until <= monotonic);
+            due && keys::trailing_id(key).is_some_and(free)
+        }))
+    }
+}
+
+/// Sweeps that are looked at in one go.
+const PAGE: usize = 256;

@@ -1,0 +1,16 @@
+//! The control plane: REST API, ledger, store, scheduler loop, executor host, and the commands of the binary `staccato`.
+
+#![warn(missing_docs)]
+
+pub mod api;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod copy;
+pub mod demo;
+pub mod executor;
+pub mod ledger;
+pub mod model;
+pub mod scheduler;
+pub mod serve;
+pub mod store;

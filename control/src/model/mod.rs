@@ -1,0 +1,18 @@
+//! What a transfer is and how it lives: pure values and tables, without clock, store or network.
+//!
+//! [`transfer`] is the record and the document made from it, [`lifecycle`] the table of states, [`request`] what a
+//! client may ask for, [`problem`] what it is told when it may not.
+
+pub mod id;
+pub mod lifecycle;
+pub mod problem;
+pub mod request;
+pub mod timestamp;
+pub mod transfer;
+
+pub use id::TransferId;
+pub use lifecycle::{Action, Answer, State};
+pub use problem::{Problem, ProblemCode};
+pub use request::{CreateRequest, Priority};
+pub use timestamp::Timestamp;
+pub use transfer::{Failure, TransferDocument, TransferRecord};

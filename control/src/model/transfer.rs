@@ -1,0 +1,387 @@
+//! A transfer: the record that the ledger keeps, and the document that clients see.
+
+use serde::{Deserialize, Serialize};
+use staccato_dataplane::attempt::{Checksum, Completion, Part};
+use staccato_protocols::{Code, Options, Validator, contract::Overwrite};
+use utoipa::ToSchema;
+
+use super::{Priority, State, Timestamp, TransferId, lifecycle};
+
+/// Version of [`TransferRecord`] as it is written now. Raise it when a field changes its meaning.
+pub const RECORD_VERSION: u32 = 1;
+/// Most events that a transfer remembers; the oldest go first.
+pub const EVENTS_MAX: usize = 16;
+/// Most bytes of a failure's sentence; longer ones are cut.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+/// Most bytes of an event's sentence; longer ones are cut.
+pub const NOTE_BYTES_MAX: usize = 256;
+/// What stands in place of a secret.
+pub const REDACTED: &str = "<redacted>";
+
+/// Everything the ledger knows of a transfer but its secrets (sealed, under a key of their own) and its verified ranges
+/// (likewise).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferRecord {
+    /// [`RECORD_VERSION`] of whoever wrote it.
+    pub version: u32,
+    /// Its id.
+    pub id: TransferId,
+    /// Whose it is.
+    pub owner: String,
+    /// Where it stands.
+    pub state: State,
+
+    /// The source, as it may be shown.
+    pub source_url: String,
+    /// The destination, as it may be shown.
+    pub destination_url: String,
+    /// Options of the source, as they may be shown.
+    pub source_options: Options,
+    /// Options of the destination, as they may be shown.
+    pub destination_options: Options,
+    /// Whether something above is redacted and lies sealed under a key of its own.
+    pub sealed: bool,
+    /// Which part of the source is wanted.
+    pub part: Part,
+    /// What to do with an object that is at the destination already.
+    pub overwrite: Overwrite,
+    /// A checksum the part must have.
+    pub checksum: Option<Checksum>,
+    /// Its place in the queue.
+    pub priority: Priority,
+    /// Further attempts after retryable failures.
+    pub retries: u32,
+    /// Most bytes per second.
+    pub rate_limit: Option<u64>,
+    /// Bytes per chunk.
+    pub chunk_size: Option<u64>,
+    /// Keyed digest of the destination, by which a second transfer to it is noticed; none where destinations are not
+    /// exclusive.
+    pub destination_digest: Option<String>,
+    /// Keyed digest of the idempotency key it was created with.
+    pub idempotency_digest: Option<String>,
+
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its state last changed, or its progress.
+    pub updated_at: Timestamp,
+    /// When it became ready; set in `STATE_READY` only.
+    pub ready_at: Option<Timestamp>,
+    /// When an executor first took it.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Not to be scheduled before.
+    pub not_before: Option<Timestamp>,
+
+    /// Number of its last attempt; 0 before the first. Only grows.
+    pub epoch: u64,
+    /// Attempts that failed and count against `retries`, since it was created or resumed.
+    pub failures: u32,
+    /// The executor that holds its lease; set in the leased states only.
+    pub executor: Option<String>,
+    /// A client asked to pause it while it was running.
+    pub pause_asked: bool,
+    /// A client deleted it while an executor held it: it is forgotten once released.
+    pub delete_asked: bool,
+
+    /// The source's version, pinned at first open.
+    pub validator: Option<Validator>,
+    /// Length of the part, once known.
+    pub bytes_total: Option<u64>,
+    /// Bytes that survive a power cut at the destination.
+    pub progress: u64,
+    /// Number of keys that hold its verified ranges.
+    pub range_pieces: usize,
+    /// CRC-32 of the part, once complete.
+    pub crc32: Option<u32>,
+    /// Bytes read from the source by attempts that have ended.
+    pub fetched_before: u64,
+    /// Bytes read from the source by the last attempt, as far as it told.
+    pub fetched_now: u64,
+    /// A commit that was allowed and whose result is not known yet.
+    pub prepared: Option<PreparedCommit>,
+    /// The last failure that has not been overcome.
+    pub error: Option<Failure>,
+    /// Bytes per second: lately while it runs, on average once it is complete.
+    pub throughput: Option<u64>,
+    /// When the last checkpoint came.
+    pub checkpoint_at: Option<Timestamp>,
+    /// What happened to it, oldest first; at most [`EVENTS_MAX`].
+    pub events: Vec<Note>,
+}
+
+/// A commit that an attempt was allowed to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedCommit {
+    /// Which attempt.
+    pub epoch: u64,
+    /// What it had finished.
+    pub completion: Completion,
+}
+
+/// Why a transfer failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The stable code.
+    pub code: Code,
+    /// One sentence that says what to do.
+    pub message: String,
+    /// Whether a later try may not meet it.
+    pub retryable: bool,
+}
+
+/// Something worth knowing that happened to a transfer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// When.
+    pub at: Timestamp,
+    /// A stable word for what it was.
+    pub kind: NoteKind,
+    /// One sentence for people.
+    pub message: String,
+}
+
+/// Kinds of [`Note`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoteKind {
+    /// The scheduler chose it; the message is the plug-in's reason.
+    Scheduled,
+    /// No executor took it in time.
+    Unclaimed,
+    /// An attempt began.
+    AttemptStarted,
+    /// An attempt failed.
+    AttemptFailed,
+    /// An attempt stopped because it was told to.
+    AttemptStopped,
+    /// An attempt lost its lease or its executor.
+    LeaseLost,
+    /// Everything is fetched again: the source changed or verification failed.
+    StartedOver,
+    /// Some bytes did not verify and are fetched again.
+    VerificationFailed,
+    /// A client canceled it.
+    Canceled,
+    /// A client paused it.
+    Paused,
+    /// A client resumed it.
+    Resumed,
+    /// The object is at its destination.
+    Completed,
+}
+
+impl TransferRecord {
+    /// Moves it to the state that `event` leads to; `false` when it leads nowhere from here, and nothing is changed.
+    pub fn apply(&mut self, event: lifecycle::Event, now: Timestamp) -> bool {
+        let Some(next) = lifecycle::next(self.state, event) else { return false };
+        if next != self.state {
+            self.updated_at = now;
+        }
+        self.state = next;
+        if !next.is_leased() {
+            self.executor = None;
+            self.pause_asked = false;
+        }
+        self.ready_at = if next == State::Ready { self.ready_at.or(Some(now)) } else { None };
+        self.finished_at = if next.is_ended() { self.finished_at.or(Some(now)) } else { None };
+        true
+    }
+
+    /// Remembers something; the oldest note makes room.
+    pub fn note(&mut self, at: Timestamp, kind: NoteKind, message: impl Into<String>) {
+        if self.events.len() >= EVENTS_MAX {
+            self.events.drain(..=self.events.len() - EVENTS_MAX);
+        }
+        self.events.push(Note { at, kind, message: bounded(&message.into(), NOTE_BYTES_MAX) });
+    }
+
+    /// Forgets what was fetched: the next attempt begins anew. The caller drops the verified ranges and says why.
+    pub fn start_over(&mut self) {
+        self.progress = 0;
+        self.validator = None;
+        self.bytes_total = known_length(self.part);
+        self.throughput = None;
+        self.checkpoint_at = None;
+    }
+
+    /// Bytes read from the source by all attempts.
+    pub fn bytes_fetched(&self) -> u64 {
+        self.fetched_before.saturating_add(self.fetched_now)
+    }
+
+    /// The document that clients see.
+    pub fn document(&self) -> TransferDocument {
+        let left = self.bytes_total.map(|total| total.saturating_sub(self.progress));
+        let eta = match (self.state, left, self.throughput) {
+            (State::Running, Some(left), Some(rate)) if rate > 0 => Some(left.div_ceil(rate)),
+            _ => None,
+        };
+        let show = |time: Option<Timestamp>| time.map(|time| time.to_string());
+        TransferDocument {
+            id: self.id.to_string(),
+            source_url: self.source_url.clone(),
+            destination_url: self.destination_url.clone(),
+            state: self.state,
+            progress: self.progress,
+            start_offset: self.part.start,
+            end_offset: self.part.end.map_or(-1, |end| i64::try_from(end).unwrap_or(i64::MAX)),
+            source_options: self.source_options.clone(),
+            destination_options: self.destination_options.clone(),
+            owner: self.owner.clone(),
+            bytes_total: self.bytes_total,
+            bytes_fetched: self.bytes_fetched(),
+            crc32: self.crc32.map(|crc| format!("{crc:08x}")),
+            attempts: self.epoch,
+            error: self.error.as_ref().map(|failure| FailureDocument {
+                code: failure.code.as_str().into(),
+                message: failure.message.clone(),
+                retryable: failure.retryable,
+            }),
+            throughput: self.throughput,
+            eta,
+            priority: self.priority.get(),
+            overwrite: match self.overwrite {
+                Overwrite::Never => "never".into(),
+                Overwrite::Always => "always".into(),
+            },
+            checksum: self.checksum.as_ref().map(ToString::to_string),
+            retries: self.retries,
+            rate_limit: self.rate_limit,
+            chunk_size: self.chunk_size,
+            validator: self
+                .validator
+                .as_ref()
+                .map(|validator| serde_json::to_value(validator).expect("a validator is made of strings and numbers")),
+            created_at: self.created_at.to_string(),
+            updated_at: self.updated_at.to_string(),
+            started_at: show(self.started_at),
+            finished_at: show(self.finished_at),
+            not_before: show(self.not_before),
+            events: self
+                .events
+                .iter()
+                .map(|note| EventDocument {
+                    at: note.at.to_string(),
+                    kind: serde_json::to_value(note.kind)
+                        .ok()
+                        .and_then(|kind| kind.as_str().map(str::to_owned))
+                        .expect("kinds are written as words"),
+                    message: note.message.clone(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Failure {
+    /// What a protocol's error becomes in a record.
+    pub fn from_error(error: &staccato_protocols::Error) -> Self {
+        Self { code: error.code, message: bounded(&error.message, MESSAGE_BYTES_MAX), retryable: error.is_retryable() }
+    }
+}
+
+/// Length of a part whose both ends were named.
+pub fn known_length(part: Part) -> Option<u64> {
+    part.end.map(|end| end.saturating_sub(part.start))
+}
+
+/// The sentence without control characters (they take six bytes each in JSON) and cut to `bytes_max`.
+fn bounded(message: &str, bytes_max: usize) -> String {
+    let mut text: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max - 3));
+        text.push_str("...");
+    }
+    text
+}
+
+/// A transfer, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Transfer)]
+pub struct TransferDocument {
+    /// Its id: a UUID whose order is the order of submission.
+    pub id: String,
+    /// The source; its query is redacted.
+    pub source_url: String,
+    /// The destination; its query is redacted.
+    pub destination_url: String,
+    /// Where it stands.
+    pub state: State,
+    /// Bytes of the part that survive a power cut at the destination.
+    pub progress: u64,
+    /// First byte of the source that is wanted.
+    pub start_offset: u64,
+    /// The byte behind the last one that is wanted; -1: to the end.
+    pub end_offset: i64,
+    /// Options of the source; secrets are redacted.
+    pub source_options: Options,
+    /// Options of the destination; secrets are redacted.
+    pub destination_options: Options,
+    /// Whose it is.
+    pub owner: String,
+    /// Length of the part in bytes, once known.
+    pub bytes_total: Option<u64>,
+    /// Bytes read from the source over all attempts; above `progress` when some were fetched twice.
+    pub bytes_fetched: u64,
+    /// CRC-32 of the part in hex, once complete.
+    pub crc32: Option<String>,
+    /// Attempts so far.
+    pub attempts: u64,
+    /// The last failure that has not been overcome.
+    pub error: Option<FailureDocument>,
+    /// Bytes per second: lately while it runs, on average once it is complete.
+    pub throughput: Option<u64>,
+    /// Seconds until it is complete, at this throughput.
+    pub eta: Option<u64>,
+    /// 0 to 9, 9 goes first.
+    pub priority: u8,
+    /// `never` or `always`.
+    pub overwrite: String,
+    /// The checksum the part must have.
+    pub checksum: Option<String>,
+    /// Further attempts after retryable failures.
+    pub retries: u32,
+    /// Most bytes per second.
+    pub rate_limit: Option<u64>,
+    /// Bytes per chunk.
+    pub chunk_size: Option<u64>,
+    /// The source's version, pinned at first open.
+    #[schema(value_type = Option<Object>)]
+    pub validator: Option<serde_json::Value>,
+    /// When it was created, RFC 3339.
+    pub created_at: String,
+    /// When its state or progress last changed, RFC 3339.
+    pub updated_at: String,
+    /// When an executor first took it, RFC 3339.
+    pub started_at: Option<String>,
+    /// When it ended, RFC 3339.
+    pub finished_at: Option<String>,
+    /// When the next attempt may begin after a failure, RFC 3339.
+    pub not_before: Option<String>,
+    /// What happened to it, oldest first.
+    pub events: Vec<EventDocument>,
+}
+
+/// Why a transfer failed, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FailureDocument {
+    /// The stable code.
+    pub code: String,
+    /// One sentence that says what to do.
+    pub message: String,
+    /// Whether a later try may not meet it.
+    pub retryable: bool,
+}
+
+/// Something worth knowing that happened to a transfer, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventDocument {
+    /// When, RFC 3339.
+    pub at: String,
+    /// A stable word for what it was.
+    pub kind: String,
+    /// One sentence for people.
+    pub message: String,
+}

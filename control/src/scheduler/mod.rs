@@ -1,0 +1,183 @@
+//! The loop around a scheduling plug-in: it keeps a bounded [`window`] of what waits up to date by the changes of the
+//! store, asks the plug-in, and carries its decisions to the ledger. It never scans the queue.
+
+pub mod window;
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use staccato_scheduler_plugins::{Executor, Link, Plugin, Running, Snapshot, Waiting, contract::WINDOW_DEFAULT};
+
+use crate::{
+    ledger::{Ledger, LedgerError, keys},
+    model::Timestamp,
+    store::{Event, Watch},
+};
+use window::Window;
+
+/// How a scheduler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchedulerConfig {
+    /// Most waiting transfers a plug-in sees at once.
+    pub window_max: usize,
+    /// How long the scheduler sleeps at most: plug-ins may look at the clock.
+    pub turn: Duration,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self { window_max: WINDOW_DEFAULT, turn: Duration::from_secs(1) }
+    }
+}
+
+/// Most changes that are taken in before the plug-in is asked again.
+const CHANGES_PER_TURN: usize = 512;
+/// Active transfers that are read in one go.
+const PAGE: usize = 1024;
+/// Wait after the store failed.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// Schedules until the store is gone.
+pub async fn run(ledger: Ledger, plugin: Box<dyn Plugin>, config: SchedulerConfig) {
+    let mut scheduler = Scheduler::new(ledger, plugin, config);
+    loop {
+        match scheduler.turn().await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(%error, "the scheduler could not do its turn; it will try again");
+                scheduler.window = None;
+                tokio::time::sleep(STORE_RETRY).await;
+            }
+        }
+    }
+}
+
+/// A plug-in and what it sees.
+pub struct Scheduler {
+    ledger: Ledger,
+    plugin: Box<dyn Plugin>,
+    config: SchedulerConfig,
+    watch: Watch,
+    /// None until it is read, and after a change may have been missed.
+    window: Option<Window>,
+}
+
+impl Scheduler {
+    /// A scheduler that has read nothing yet.
+    pub fn new(ledger: Ledger, plugin: Box<dyn Plugin>, config: SchedulerConfig) -> Self {
+        let watch = ledger.store().watch(keys::WORK);
+        Self { ledger, plugin, config, watch, window: None }
+    }
+
+    /// One turn: read what is missing, let the plug-in decide, then wait for a change. `false` when there will be none.
+    pub async fn turn(&mut self) -> Result<bool, LedgerError> {
+        self.decide().await?;
+        match tokio::time::timeout(self.config.turn, self.watch.next()).await {
+            Err(_) => return Ok(true),
+            Ok(None) => return Ok(false),
+            Ok(Some(event)) => self.take_in(event),
+        }
+        for _ in 1..CHANGES_PER_TURN {
+            match self.watch.next().now_or_never() {
+                Some(Some(event)) => self.take_in(event),
+                Some(None) => return Ok(false),
+                None => break,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lets the plug-in decide on what is known, and carries its decisions to the ledger.
+    pub async fn decide(&mut self) -> Result<(), LedgerError> {
+        self.read().await?;
+        let now_ms = Timestamp::from_system(std::time::SystemTime::now()).as_millis();
+        let executors = self.ledger.executors().into_iter().map(|process| Executor { name: process.instance });
+        let window = self.window.as_mut().expect("read above");
+        let snapshot = snapshot(window, executors.collect(), now_ms);
+        for decision in self.plugin.decide(&snapshot) {
+            let Some(id) = window.waiting_id(decision.id) else {
+                tracing::warn!(plugin = self.plugin.name(), id = %decision.id, "the plug-in chose what does not wait");
+                continue;
+            };
+            if self.ledger.mark_ready(id, &decision.reason).await? {
+                window.started(id);
+            } else {
+                window.vanished(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waiting transfers the scheduler holds in memory.
+    pub fn window_len(&self) -> usize {
+        self.window.as_ref().map_or(0, Window::len)
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Lagged => self.window = None,
+            Event::Changed { key, record } => {
+                if let Some(window) = &mut self.window {
+                    window.take_in(&key, record.map(|record| record.value).as_deref());
+                }
+            }
+        }
+    }
+
+    /// Reads the window if there is none, and its end if that has become short. Changes that happen meanwhile are in
+    /// the watch, and are taken in afterwards.
+    async fn read(&mut self) -> Result<(), LedgerError> {
+        let store = self.ledger.store().clone();
+        if self.window.is_none() {
+            let mut window = Window::new(self.config.window_max);
+            let mut start = keys::ACTIVE.to_vec();
+            loop {
+                let page = store.range(&start, &keys::end_of(keys::ACTIVE), PAGE, false).await?;
+                for (key, record) in &page {
+                    window.take_in(key, Some(&record.value));
+                }
+                let Some((last, _)) = page.last().filter(|_| page.len() == PAGE) else { break };
+                start.clone_from(last);
+                start.push(0);
+            }
+            self.window = Some(window);
+        }
+        let window = self.window.as_mut().expect("made above");
+        while let Some((start, limit)) = window.wants() {
+            let page = store.range(&start, &keys::end_of(keys::QUEUE), limit, false).await?;
+            let reached_end = page.len() < limit;
+            window.refill(page.into_iter().map(|(key, record)| (key, record.value)), reached_end);
+        }
+        Ok(())
+    }
+}
+
+fn snapshot(window: &Window, executors: Vec<Executor>, now_ms: u64) -> Snapshot {
+    let link =
+        |entry: &window::Entry| Link { source: entry.source_host.clone(), destination: entry.destination_host.clone() };
+    Snapshot {
+        now_ms,
+        waiting: window
+            .waiting()
+            .map(|(id, entry)| Waiting {
+                id: id.as_uuid(),
+                priority: entry.priority,
+                owner: entry.owner.clone(),
+                submitted_ms: entry.created_at.as_millis(),
+                link: link(entry),
+            })
+            .collect(),
+        more_waiting: window.has_more(),
+        running: window
+            .active()
+            .map(|(id, entry)| Running {
+                id: id.as_uuid(),
+                priority: entry.priority,
+                owner: entry.owner.clone(),
+                link: link(entry),
+            })
+            .collect(),
+        executors,
+    }
+}

@@ -1,0 +1,365 @@
+//! The service: store, ledger, scheduler, executor host and REST, put together in one process.
+//!
+//! Start: bind the addresses (so that a second service fails at once and changes nothing), open the store (which only
+//! one service can), open the ledger, then let everybody in. Stop, on SIGINT or SIGTERM: let requests under way finish,
+//! end the executor (which stops its attempts and keeps what is durable), then close the store. A second signal ends the
+//! process at once; nothing acknowledged can be lost by that. When the store fails, the process ends with an error: what
+//! is on disk is known again only after a restart.
+
+use std::{
+    fmt, fs, io,
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use staccato_scheduler_plugins::Slots;
+use tokio::{
+    net::{TcpListener, TcpSocket, UnixListener},
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    api::{
+        Api, router,
+        server::{self, Listener, stopped},
+    },
+    config::{Config, Executors},
+    executor::{host, routes},
+    ledger::{Ledger, LedgerConfig, LedgerError, Seal, SystemEnvironment},
+    scheduler::{self, SchedulerConfig},
+    store::{SharedStore, SledStore, StoreError},
+};
+
+/// How long an address may be taken at start: a predecessor that was killed may not be gone entirely.
+const BIND_PATIENCE: Duration = Duration::from_secs(5);
+/// The pause between two tries to bind.
+const BIND_PAUSE: Duration = Duration::from_millis(50);
+/// How often the store is asked whether it failed.
+const STORE_LOOK: Duration = Duration::from_millis(500);
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// What a service says when it is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ready {
+    /// The URL of its TCP address.
+    pub url: Option<String>,
+    /// Its Unix socket.
+    pub socket: Option<PathBuf>,
+    /// Its data folder.
+    pub data_dir: PathBuf,
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// Why a service did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {place}: {why}")]
+    Bind {
+        /// Which one.
+        place: String,
+        /// What stands against it.
+        why: String,
+    },
+    /// The data folder cannot be used.
+    #[error("the data folder {} cannot be used: {error}", .folder.display())]
+    DataDir {
+        /// Which one.
+        folder: PathBuf,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// The operating system denies something every process needs.
+    #[error("cannot {0}: {1}")]
+    System(&'static str, io::Error),
+    /// The store cannot be opened, or failed later.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A part of the service ended that never ends.
+    #[error("the {0} ended by itself; restart the service and report this")]
+    PartEnded(&'static str),
+}
+
+/// Runs a service on threads of its own until a signal stops it. `ready` is called once, when it answers.
+pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("control")
+        .build()
+        .map_err(|error| ServeError::System("make an event loop", error))?;
+    let served = runtime.block_on(async {
+        let signals = Signals::new()?;
+        serve(config, ready, signals).await
+    });
+    // Blocking work that still runs (a look-up of a peer) holds nothing that matters.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn serve(config: Config, ready: impl FnOnce(&Ready), mut signals: Signals) -> Result<(), ServeError> {
+    make_data_dir(&config.data_dir)?;
+    let tcp = match config.listen {
+        None => None,
+        Some(address) => Some(bind_tcp(address).await?),
+    };
+    let unix = match &config.socket {
+        None => None,
+        Some(path) => Some(bind_unix(path).await?),
+    };
+    let address = tcp.as_ref().map(TcpListener::local_addr).transpose();
+    let address = address.map_err(|error| ServeError::System("read an address back", error))?;
+
+    let store = open_store(&config.data_dir).await?;
+    let shared: SharedStore = store.clone();
+    let ledger = open_ledger(&config, shared).await?;
+    let socket = config.executor_socket();
+    let bind_error =
+        |error: io::Error| ServeError::Bind { place: socket.display().to_string(), why: error.to_string() };
+    let executors = routes::bind(&socket).map_err(bind_error)?;
+
+    let (stop, stopping) = watch::channel(false);
+    let routes = router(Api::new(ledger.clone(), stopping.clone()));
+    let mut doors = JoinSet::new();
+    let listeners = [tcp.map(Listener::Tcp), unix.map(Listener::Unix)];
+    for listener in listeners.into_iter().flatten() {
+        doors.spawn(server::serve(listener, routes.clone(), stopping.clone()));
+    }
+    // What never ends; dropped, and so ended, when this function returns.
+    let mut parts = JoinSet::new();
+    let clock = ledger.clone();
+    parts.spawn(async move {
+        clock.run().await;
+        "ledger's clock"
+    });
+    let scheduling = scheduler::run(ledger.clone(), Box::new(Slots::new(config.slots)), SchedulerConfig::default());
+    parts.spawn(async move {
+        scheduling.await;
+        "scheduler"
+    });
+    let answering = routes::serve(ledger.clone(), executors);
+    parts.spawn(async move {
+        let _ = answering.await;
+        "executors' socket"
+    });
+    let mut host = JoinSet::new();
+    if config.executors == Executors::Local {
+        let mut stopping = stopping.clone();
+        let options = host::HostOptions::own_program(executor_arguments(&config));
+        host.spawn(host::run(ledger.clone(), options, async move { stopped(&mut stopping).await }));
+    }
+
+    let told = Ready {
+        url: address.map(|address| format!("http://{address}")),
+        socket: config.socket.clone(),
+        data_dir: config.data_dir.clone(),
+        pid: std::process::id(),
+    };
+    tracing::info!("{told}");
+    ready(&told);
+
+    let outcome = tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopping");
+            Ok(())
+        }
+        error = store_failure(&store) => Err(ServeError::Store(error)),
+        ended = parts.join_next() => Err(ServeError::PartEnded(ended.and_then(Result::ok).unwrap_or("service"))),
+    };
+    if let Err(error) = &outcome {
+        tracing::error!(%error, "stopping");
+    }
+    let _ = stop.send(true);
+    let drain = async {
+        while doors.join_next().await.is_some() {}
+        while host.join_next().await.is_some() {}
+    };
+    tokio::select! {
+        () = drain => {}
+        name = signals.next() => {
+            tracing::warn!(signal = name, "a second signal: stopping at once");
+            std::process::exit(1);
+        }
+    }
+    parts.shutdown().await;
+    for path in config.socket.iter().chain([&socket]) {
+        let _ = fs::remove_file(path);
+    }
+    tracing::info!("stopped");
+    outcome
+}
+
+/// The arguments of the executor's process: the very configuration of this one.
+fn executor_arguments(config: &Config) -> Vec<std::ffi::OsString> {
+    let mut arguments = vec!["executor".into()];
+    arguments.extend(config.as_arguments());
+    arguments
+}
+
+fn make_data_dir(folder: &Path) -> Result<(), ServeError> {
+    let refused = |error| ServeError::DataDir { folder: folder.to_owned(), error };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(refused)
+}
+
+async fn open_store(data_dir: &Path) -> Result<Arc<SledStore>, ServeError> {
+    let folder = data_dir.join("store");
+    let opening = tokio::task::spawn_blocking(move || SledStore::open(&folder));
+    let store = opening.await.map_err(|error| StoreError(format!("opening it failed ({error})")))??;
+    Ok(Arc::new(store))
+}
+
+async fn open_ledger(config: &Config, store: SharedStore) -> Result<Ledger, ServeError> {
+    let refused = |error| ServeError::DataDir { folder: config.data_dir.clone(), error };
+    let seal = Seal::open(&config.data_dir.join("seal.key")).map_err(refused)?;
+    let durations = LedgerConfig { lease: config.lease, heartbeat: config.heartbeat, ..LedgerConfig::default() };
+    let environment = Arc::new(SystemEnvironment::default());
+    Ok(Ledger::open(store, seal, config.registry(), durations, environment).await?)
+}
+
+/// Resolves when the store has failed.
+async fn store_failure(store: &SledStore) -> StoreError {
+    loop {
+        if let Some(error) = store.failure() {
+            return error.clone();
+        }
+        tokio::time::sleep(STORE_LOOK).await;
+    }
+}
+
+async fn bind_tcp(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Connections of a predecessor may linger in TIME_WAIT; a listener that lives still refuses us.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    patiently(&format!("http://{address}"), bind).await
+}
+
+/// Binds a Unix socket with mode 0660. A file that a dead service left is replaced; one that is answered is not.
+async fn bind_unix(path: &Path) -> Result<UnixListener, ServeError> {
+    patiently(&path.display().to_string(), || {
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(io::Error::other("there is something that is no socket; remove it or choose another path"));
+            }
+            Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+                Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+                Err(error) => return Err(error),
+            },
+        }
+        // The mode must hold from the first moment; nothing else makes files at this point of the start.
+        let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o117));
+        let bound = UnixListener::bind(path);
+        rustix::process::umask(before);
+        bound
+    })
+    .await
+}
+
+/// Tries until the address is free, for [`BIND_PATIENCE`].
+async fn patiently<T>(place: &str, bind: impl Fn() -> io::Result<T>) -> Result<T, ServeError> {
+    let begun = Instant::now();
+    loop {
+        match bind() {
+            Ok(bound) => return Ok(bound),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < BIND_PATIENCE => {
+                tokio::time::sleep(BIND_PAUSE).await;
+            }
+            Err(error) => {
+                let why = match error.kind() {
+                    io::ErrorKind::AddrInUse => "another service listens there".to_owned(),
+                    _ => error.to_string(),
+                };
+                return Err(ServeError::Bind { place: place.to_owned(), why });
+            }
+        }
+    }
+}
+
+/// The signals that stop a service.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, ServeError> {
+        let listen = |kind| signal(kind).map_err(|error| ServeError::System("listen to signals", error));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+impl fmt::Display for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("staccato is ready at ")?;
+        match (&self.url, &self.socket) {
+            (Some(url), Some(socket)) => write!(f, "{url} and unix:{}", socket.display()),
+            (Some(url), None) => f.write_str(url),
+            (None, Some(socket)) => write!(f, "unix:{}", socket.display()),
+            (None, None) => f.write_str("no address"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_of_a_dead_service_is_replaced_and_one_of_a_live_service_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        drop(bind_unix(&path).await.unwrap());
+        assert!(path.exists(), "the file outlives its socket");
+        let bound = bind_unix(&path).await.unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        let error = bind_unix(&path).await.unwrap_err();
+        assert!(error.to_string().contains("another service listens there"), "{error}");
+        drop(bound);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        fs::write(&path, "precious").unwrap();
+        let error = bind_unix(&path).await.unwrap_err();
+        assert!(error.to_string().contains("no socket"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn the_data_folder_is_ones_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        make_data_dir(&path).unwrap();
+        make_data_dir(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(make_data_dir(&folder.path().join("file/b")).is_err());
+    }
+}

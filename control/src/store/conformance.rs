@@ -1,0 +1,399 @@
+//! One suite for every store. Third parties can run it on theirs.
+//!
+//! Each case works under a prefix of its own, so that a store may hold other records, and opens the store again where
+//! the contract speaks of restarts.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{
+    Commit, CommitError, Event, Precondition, Record, Revision, SharedStore, Watch, Write,
+    contract::{COMMIT_WRITES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, WATCH_BACKLOG_MAX},
+};
+
+/// Opens the store under test; called again, it opens the same one again. The suite drops the store before.
+pub type Open<'a> = &'a mut dyn FnMut() -> SharedStore;
+
+/// Runs every case and panics at the first promise that is not kept. Wants a runtime of several threads. `seed` drives
+/// the random case; print it, so that a failure can be run again.
+pub async fn run(open: Open<'_>, seed: u64) {
+    commits_are_atomic_and_conditional(open().as_ref()).await;
+    deletes_and_repeated_writes(open().as_ref()).await;
+    ranges_are_ordered_bounded_and_reversible(open().as_ref()).await;
+    sizes_up_to_the_bounds(open).await;
+    revisions_grow_across_openings(open).await;
+    watchers_hear_in_order(open().as_ref()).await;
+    watchers_that_lag_are_told_once(open().as_ref()).await;
+    no_update_is_lost(open()).await;
+    readers_see_whole_commits(open()).await;
+    behaves_like_a_map(open, seed).await;
+}
+
+async fn commits_are_atomic_and_conditional(store: &dyn super::Store) {
+    let (a, b, c) = (b"conform/atomic/a".as_slice(), b"conform/atomic/b".as_slice(), b"conform/atomic/c".as_slice());
+    assert_eq!(store.get(a).await, Ok(None));
+    let first = store.commit(Commit::new().require_absent(a).put(a, "1").put(b, "2")).await.expect("nothing is there");
+    assert_eq!(store.get(a).await, Ok(Some(record("1", first))));
+    assert_eq!(store.get(b).await, Ok(Some(record("2", first))));
+
+    let refused = store.commit(Commit::new().put(c, "3").require(a, first).require_absent(b)).await;
+    assert_eq!(refused, Err(CommitError::Conflict(b.to_vec())), "the conflict names the key");
+    let refused = store.commit(Commit::new().require(c, first).require_absent(b).put(a, "3")).await;
+    assert_eq!(refused, Err(CommitError::Conflict(c.to_vec())), "the first one");
+    let refused = store.commit(Commit::new().require(a, first + 1).delete(a)).await;
+    assert_eq!(refused, Err(CommitError::Conflict(a.to_vec())));
+    assert_eq!(store.get(a).await, Ok(Some(record("1", first))), "a refused commit changes nothing");
+    assert_eq!(store.get(c).await, Ok(None));
+
+    let second = store.commit(Commit::new().require(a, first).delete(a).put(c, "3")).await.expect("all hold");
+    assert!(second > first);
+    assert_eq!(store.get(a).await, Ok(None));
+    assert_eq!(store.get(b).await, Ok(Some(record("2", first))), "others keep their revision");
+    let empty = store.commit(Commit::new().require(c, second)).await.expect("a commit of nothing is one");
+    assert!(empty > second);
+}
+
+async fn deletes_and_repeated_writes(store: &dyn super::Store) {
+    let (a, b) = (b"conform/order/a".as_slice(), b"conform/order/b".as_slice());
+    let revision = store.commit(Commit::new().put(a, "1").delete(a).put(a, "2").put(b, "1").delete(b)).await.unwrap();
+    assert_eq!(store.get(a).await, Ok(Some(record("2", revision))), "writes apply in order");
+    assert_eq!(store.get(b).await, Ok(None));
+    store.commit(Commit::new().delete(b)).await.expect("deleting nothing is no error");
+    store.commit(Commit::new().require_absent(b).put(b, "")).await.expect("an empty value is a record");
+    assert!(store.get(b).await.unwrap().is_some_and(|record| record.value.is_empty()));
+}
+
+async fn ranges_are_ordered_bounded_and_reversible(store: &dyn super::Store) {
+    // Keys that are prefixes of others, with the smallest and largest bytes, and values in several pieces.
+    let prefix = b"conform/range/".as_slice();
+    let tails: [&[u8]; 8] = [b"", b"\0", b"\0\0\x01", b"a", b"a\0", b"a\0\x01", b"ab", b"\xff\xff"];
+    let keys: Vec<Vec<u8>> = tails.iter().map(|tail| [prefix, tail].concat()).collect();
+    let mut commit = Commit::new().put(&b"conform/range"[..], "before").put(&b"conform/rangf"[..], "after");
+    for (index, key) in keys.iter().enumerate().rev() {
+        commit = commit.put(key.clone(), vec![index as u8; 5000 * index]);
+    }
+    store.commit(commit).await.unwrap();
+    let end = b"conform/range0".as_slice();
+    let found = |records: Vec<(Vec<u8>, Record)>| records.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    let all = store.range(prefix, end, usize::MAX, false).await.unwrap();
+    for (index, (_, record)) in all.iter().enumerate() {
+        assert_eq!(record.value, vec![index as u8; 5000 * index]);
+    }
+    assert_eq!(found(all), keys);
+    let reversed: Vec<_> = keys.iter().rev().cloned().collect();
+    assert_eq!(found(store.range(prefix, end, 100, true).await.unwrap()), reversed);
+    assert_eq!(found(store.range(prefix, end, 3, false).await.unwrap()), keys[..3]);
+    assert_eq!(found(store.range(prefix, end, 3, true).await.unwrap()), reversed[..3], "the last ones");
+    assert_eq!(found(store.range(&keys[2], &keys[5], 9, false).await.unwrap()), keys[2..5], "the end is exclusive");
+    assert_eq!(found(store.range(&keys[2], &keys[5], 9, true).await.unwrap()), reversed[3..6]);
+    for (start, end, limit) in [(prefix, end, 0), (end, prefix, 9), (prefix, prefix, 9)] {
+        assert_eq!(store.range(start, end, limit, false).await, Ok(Vec::new()));
+        assert_eq!(store.range(start, end, limit, true).await, Ok(Vec::new()));
+    }
+}
+
+async fn sizes_up_to_the_bounds(open: Open<'_>) {
+    let mut store = open();
+    let mut key = b"conform/size/".to_vec();
+    key.resize(KEY_BYTES_MAX, b'k');
+    let mut wanted = BTreeMap::new();
+    let around = [1, 3071, 3072, 3073, 4095, 4096, 6143, 6144, 6145, VALUE_BYTES_MAX - 1, VALUE_BYTES_MAX, 2, 0];
+    // Each overwrites the last, growing and shrinking, and has a neighbour that stays.
+    for (index, len) in around.into_iter().enumerate() {
+        let value: Vec<u8> = (0..len).map(|at| (at * 31 + index) as u8).collect();
+        let neighbour = format!("conform/size/{index}");
+        let commit = Commit::new().put(key.clone(), value.clone()).put(neighbour.clone(), value.clone());
+        let revision = store.commit(commit).await.unwrap();
+        wanted.insert(neighbour.into_bytes(), Record { value: value.clone(), revision });
+        wanted.insert(key.clone(), Record { value, revision });
+        assert_eq!(store.get(&key).await.unwrap().as_ref(), wanted.get(&key));
+    }
+    let many = (0..COMMIT_WRITES_MAX)
+        .fold(Commit::new(), |commit, index| commit.put(format!("conform/many/{index:06}"), index.to_string()));
+    let revision = store.commit(many).await.expect("the most writes a commit may have");
+    drop(store);
+    store = open();
+    let found = store.range(b"conform/size/", b"conform/size0", 1000, false).await.unwrap();
+    assert_eq!(found, wanted.into_iter().collect::<Vec<_>>());
+    let many = store.range(b"conform/many/", b"conform/many0", usize::MAX, false).await.unwrap();
+    assert_eq!(many.len(), COMMIT_WRITES_MAX);
+    assert!(many.iter().all(|(_, record)| record.revision == revision));
+}
+
+async fn revisions_grow_across_openings(open: Open<'_>) {
+    let key = b"conform/revision".as_slice();
+    let mut last: Revision = 0;
+    for round in 0..4 {
+        let store = open();
+        if let Some(record) = store.get(key).await.unwrap() {
+            assert_eq!((record.revision, record.value), (last, vec![round - 1]));
+        }
+        let commit = if round == 0 { Commit::new().require_absent(key) } else { Commit::new().require(key, last) };
+        let revision = store.commit(commit.put(key, [round])).await.expect("a revision holds across openings");
+        assert!(revision > last);
+        last = revision;
+    }
+}
+
+async fn watchers_hear_in_order(store: &dyn super::Store) {
+    let mut all = store.watch(b"conform/watch/");
+    let mut one = store.watch(b"conform/watch/b");
+    let (a, b) = (b"conform/watch/a".as_slice(), b"conform/watch/b".as_slice());
+    let first = store.commit(Commit::new().put(a, "1").put(b, "1").put(&b"conform/watched"[..], "")).await.unwrap();
+    let mut late = store.watch(b"conform/watch/");
+    store.commit(Commit::new().require_absent(a).put(b, "lost")).await.expect_err("it is there");
+    let second = store.commit(Commit::new().delete(a).delete(&b"conform/watch/none"[..]).put(b, "2")).await.unwrap();
+    let (a1, b1) = (changed(a, Some(("1", first))), changed(b, Some(("1", first))));
+    let (a2, b2) = (changed(a, None), changed(b, Some(("2", second))));
+    for wanted in [&a1, &b1, &a2, &b2] {
+        assert_eq!(&next(&mut all).await, wanted);
+    }
+    for wanted in [&b1, &b2] {
+        assert_eq!(&next(&mut one).await, wanted);
+    }
+    for wanted in [&a2, &b2] {
+        assert_eq!(&next(&mut late).await, wanted, "a watcher hears of later writes only");
+    }
+    // What is heard of can be read.
+    let mut watch = store.watch(b"conform/watch/c");
+    let hear = async {
+        for _ in 0..20 {
+            let Event::Changed { key, record: Some(heard) } = next(&mut watch).await else { panic!("a put") };
+            let read = store.get(&key).await.unwrap().expect("what was heard of is there");
+            assert!(read.revision >= heard.revision);
+        }
+    };
+    let commit = async {
+        for round in 0..20 {
+            store.commit(Commit::new().put(&b"conform/watch/c"[..], round.to_string())).await.unwrap();
+        }
+    };
+    futures_util::future::join(hear, commit).await;
+}
+
+async fn watchers_that_lag_are_told_once(store: &dyn super::Store) {
+    let mut watch = store.watch(b"conform/lag/");
+    let commits = WATCH_BACKLOG_MAX + 100;
+    let batches: Vec<usize> = (0..commits).collect();
+    for batch in batches.chunks(256) {
+        let committing =
+            batch.iter().map(|index| store.commit(Commit::new().put(&b"conform/lag/k"[..], index.to_string())));
+        for committed in futures_util::future::join_all(committing).await {
+            committed.unwrap();
+        }
+    }
+    let mut heard = 0;
+    let mut last = 0;
+    loop {
+        match next(&mut watch).await {
+            Event::Changed { record: Some(Record { revision, .. }), .. } => {
+                assert!(revision > last);
+                last = revision;
+                heard += 1;
+            }
+            Event::Changed { .. } => panic!("nothing was deleted"),
+            Event::Lagged => break,
+        }
+    }
+    assert!((1..=WATCH_BACKLOG_MAX).contains(&heard), "{heard} of {commits} before it was told");
+    let revision = store.commit(Commit::new().put(&b"conform/lag/k"[..], "news")).await.unwrap();
+    assert_eq!(next(&mut watch).await, changed(b"conform/lag/k", Some(("news", revision))), "and then hears again");
+}
+
+async fn no_update_is_lost(store: SharedStore) {
+    const TASKS: usize = 32;
+    const ROUNDS: usize = 10;
+    let key = b"conform/counter".as_slice();
+    store.commit(Commit::new().put(key, "0")).await.unwrap();
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for round in 0..ROUNDS {
+                    loop {
+                        let found = store.get(key).await.unwrap().expect("it is never deleted");
+                        let count: usize = String::from_utf8(found.value).unwrap().parse().unwrap();
+                        let commit = Commit::new()
+                            .require(key, found.revision)
+                            .put(key, (count + 1).to_string())
+                            .put(format!("conform/counted/{task}/{round}"), "");
+                        match store.commit(commit).await {
+                            Ok(_) => break,
+                            Err(CommitError::Conflict(lost)) => assert_eq!(lost, key),
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no task panics");
+    }
+    let count = store.get(key).await.unwrap().expect("it is there").value;
+    assert_eq!(String::from_utf8(count).unwrap(), (TASKS * ROUNDS).to_string());
+    let counted = store.range(b"conform/counted/", b"conform/counted0", usize::MAX, false).await.unwrap();
+    assert_eq!(counted.len(), TASKS * ROUNDS);
+}
+
+async fn readers_see_whole_commits(store: SharedStore) {
+    const KEYS: usize = 300;
+    let write = |round: usize| {
+        (0..KEYS).fold(Commit::new(), |commit, key| {
+            commit.put(format!("conform/whole/{key:04}"), vec![round as u8; if key % 50 == 0 { 9000 } else { 20 }])
+        })
+    };
+    store.commit(write(0)).await.unwrap();
+    let writer = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            for round in 1..40 {
+                store.commit(write(round)).await.unwrap();
+            }
+        }
+    });
+    loop {
+        let done = writer.is_finished();
+        let found = store.range(b"conform/whole/", b"conform/whole0", usize::MAX, false).await.unwrap();
+        assert_eq!(found.len(), KEYS);
+        let first = &found[0].1;
+        for (_, record) in &found {
+            assert_eq!((record.revision, record.value[0]), (first.revision, first.value[0]), "half of a commit");
+            assert!(record.value.iter().all(|byte| *byte == record.value[0]), "half of a value");
+        }
+        if done {
+            break;
+        }
+    }
+    writer.await.expect("the writer does not panic");
+}
+
+async fn behaves_like_a_map(open: Open<'_>, seed: u64) {
+    let mut random = Random(seed);
+    let prefix = format!("conform/map/{seed:x}/").into_bytes();
+    let end = [&prefix[..], &[0xff]].concat();
+    let mut model: BTreeMap<Vec<u8>, Record> = BTreeMap::new();
+    let mut last: Revision = 0;
+    for _ in 0..4 {
+        let store = open();
+        for _ in 0..60 {
+            let commit = random_commit(&mut random, &prefix, &model);
+            let conflict = commit.preconditions.iter().find_map(|precondition| {
+                let (key, wanted) = match precondition {
+                    Precondition::Absent(key) => (key, None),
+                    Precondition::Revision(key, revision) => (key, Some(*revision)),
+                };
+                (model.get(key).map(|record| record.revision) != wanted).then(|| key.clone())
+            });
+            match (store.commit(commit.clone()).await, conflict) {
+                (Ok(revision), None) => {
+                    assert!(revision > last, "seed {seed}");
+                    last = revision;
+                    for write in commit.writes {
+                        match write {
+                            Write::Put(key, value) => model.insert(key, Record { value, revision }),
+                            Write::Delete(key) => model.remove(&key),
+                        };
+                    }
+                }
+                (result, conflict) => {
+                    let conflict = conflict.expect("nothing stands against it");
+                    assert_eq!(result, Err(CommitError::Conflict(conflict)), "seed {seed}");
+                }
+            }
+            let key = random_key(&mut random, &prefix);
+            assert_eq!(store.get(&key).await.unwrap().as_ref(), model.get(&key), "seed {seed}");
+        }
+        let (low, high) = (random_key(&mut random, &prefix), random_key(&mut random, &prefix));
+        let (limit, reverse) = (random.below(20), random.below(2) == 1);
+        let mut wanted: Vec<_> = model.iter().filter(|(key, _)| **key >= low && **key < high).collect();
+        if reverse {
+            wanted.reverse();
+        }
+        let wanted: Vec<_> =
+            wanted.into_iter().take(limit).map(|(key, record)| (key.clone(), record.clone())).collect();
+        assert_eq!(store.range(&low, &high, limit, reverse).await.unwrap(), wanted, "seed {seed}");
+        drop(store);
+        let all = open().range(&prefix, &end, usize::MAX, false).await.unwrap();
+        assert_eq!(all, model.clone().into_iter().collect::<Vec<_>>(), "seed {seed}, after opening again");
+    }
+}
+
+fn random_commit(random: &mut Random, prefix: &[u8], model: &BTreeMap<Vec<u8>, Record>) -> Commit {
+    let mut commit = Commit::new();
+    for _ in 0..random.below(3) {
+        let key = random_key(random, prefix);
+        commit = match (random.below(8), model.get(&key)) {
+            // Now and then one that does not hold.
+            (0, _) => commit.require(key, 1),
+            (1, _) => commit.require_absent(key),
+            (_, Some(record)) => commit.require(key, record.revision),
+            (_, None) => commit.require_absent(key),
+        };
+    }
+    for _ in 0..random.below(6) {
+        let key = random_key(random, prefix);
+        commit = if random.below(3) == 0 {
+            commit.delete(key)
+        } else {
+            let len = if random.below(10) == 0 { random.below(VALUE_BYTES_MAX) } else { random.below(100) };
+            commit.put(key, vec![random.below(256) as u8; len])
+        };
+    }
+    commit
+}
+
+fn random_key(random: &mut Random, prefix: &[u8]) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    key.extend((0..random.below(3)).map(|_| b"\0ab"[random.below(3)]));
+    key.push(b'a' + random.below(6) as u8);
+    key
+}
+
+/// SplitMix64 (Steele, Lea, Flood, 2014): small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+    }
+}
+
+async fn next(watch: &mut Watch) -> Event {
+    let heard = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
+    heard.expect("news within ten seconds").expect("the store is still there")
+}
+
+fn record(value: &str, revision: Revision) -> Record {
+    Record { value: value.into(), revision }
+}
+
+fn changed(key: &[u8], now: Option<(&str, Revision)>) -> Event {
+    Event::Changed { key: key.to_vec(), record: now.map(|(value, revision)| record(value, revision)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{MemoryStore, SledOptions, SledStore};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn memory_conforms() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let store = MemoryStore::new();
+        run(&mut || Arc::new(store.clone()), seed).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn sled_conforms() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        // Small enough that segments change and exports are made on the way.
+        let options = SledOptions { segment_bytes: 64 << 10, export_after_bytes: 512 << 10, ..SledOptions::default() };
+        run(&mut || Arc::new(SledStore::open_with(dir.path(), options).expect("it opens")), seed).await;
+    }
+}

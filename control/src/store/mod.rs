@@ -1,0 +1,19 @@
+//! Where the ledger keeps its records.
+//!
+//! [`contract`] says what a store promises, [`conformance`] checks it on any store. [`SledStore`] is the embedded one,
+//! [`MemoryStore`] is for tests and simulation.
+
+pub mod conformance;
+pub mod contract;
+
+mod digest;
+mod journal;
+mod memory;
+mod sled;
+mod watch;
+
+pub use contract::{
+    Commit, CommitError, Event, Precondition, Record, Revision, SharedStore, Store, StoreError, Watch, Write,
+};
+pub use memory::MemoryStore;
+pub use sled::{SledOptions, SledStore};
