@@ -1,0 +1,152 @@
+//! Files that cannot be moved: every one ends in STATE_ERROR with its code, and nothing is left behind or harmed.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+};
+
+use serde_json::json;
+use staccato_tests::{
+    bytes::{MIB, random},
+    service::Service,
+};
+
+fn failure(service: &Service, source: &str, destination: &str) -> String {
+    let id = service.submit(&service.file(source), &service.file(destination), json!({"retries": 0}));
+    service.failure(&id)
+}
+
+#[test]
+fn missing_source() {
+    let service = Service::start(&[]);
+    assert_eq!(failure(&service, "missing", "d"), "source_missing");
+    assert_eq!(service.names(), Vec::<String>::new());
+}
+
+#[test]
+fn directory_device_and_pipe_as_source() {
+    let service = Service::start(&["--root", "/dev:ro"]);
+    fs::create_dir(service.path("directory")).unwrap();
+    let pipe = service.path("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    assert_eq!(failure(&service, "directory", "d"), "source_not_regular");
+    assert_eq!(failure(&service, "pipe", "d"), "source_not_regular");
+    let id = service.submit("file:///dev/zero", &service.file("d"), json!({}));
+    assert_eq!(service.failure(&id), "source_not_regular");
+}
+
+#[test]
+fn directory_as_destination_and_missing_folder() {
+    let service = Service::start(&[]);
+    service.write("s", b"x");
+    fs::create_dir(service.path("directory")).unwrap();
+    assert_eq!(failure(&service, "s", "directory"), "destination_not_regular");
+    assert_eq!(failure(&service, "s", "missing/d"), "destination_folder_missing");
+}
+
+#[test]
+fn destination_exists() {
+    let service = Service::start(&[]);
+    service.write("s", b"new");
+    service.write("d", b"old");
+    assert_eq!(failure(&service, "s", "d"), "destination_exists");
+    assert_eq!(service.read("d"), b"old");
+    let id = service.submit(&service.file("s"), &service.file("d"), json!({"overwrite": "always"}));
+    service.complete(&id);
+    assert_eq!(service.read("d"), b"new");
+    assert_eq!(service.names(), ["d", "s"]);
+}
+
+#[test]
+fn symlinks_that_leave_the_root() {
+    let service = Service::start(&[]);
+    service.write("s", b"x");
+    symlink("/etc/passwd", service.path("out")).unwrap();
+    symlink("/tmp", service.path("folder")).unwrap();
+    symlink("s", service.path("inside")).unwrap();
+    assert_eq!(failure(&service, "out", "d"), "path_outside_roots");
+    assert_eq!(failure(&service, "s", "folder/staccato-test"), "path_outside_roots");
+    let id = service.submit(&service.file("inside"), &service.file("d"), json!({}));
+    service.complete(&id);
+    assert_eq!(service.read("d"), b"x");
+}
+
+#[test]
+fn symlink_swapped_in_during_the_transfer() {
+    let service = Service::start(&[]);
+    let outside = tempfile::tempdir().unwrap();
+    let content = random(1, 24 * MIB);
+    service.write("s", &content);
+    fs::create_dir(service.path("folder")).unwrap();
+    let destination = service.file("folder/d");
+    let id = service.submit(&service.file("s"), &destination, json!({"rate_limit": 8 * MIB, "retries": 0}));
+    service.wait_for_progress(&id, 1);
+    fs::rename(service.path("folder"), service.path("moved")).unwrap();
+    symlink(outside.path(), service.path("folder")).unwrap();
+    // The attempt that runs holds the folder it began in and may well complete there; outside, nothing appears.
+    staccato_tests::process::eventually(staccato_tests::service::PATIENCE, "the transfer ends", || {
+        ["STATE_COMPLETE", "STATE_ERROR"].contains(&service.show(&id)["state"].as_str().unwrap()).then_some(())
+    });
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn no_permission() {
+    let service = Service::start(&["--root", "/proc:ro"]);
+    // Root may read every file of a disk; what even root may not read lies in /proc.
+    let id = service.submit("file:///proc/kmsg-missing", &service.file("d"), json!({}));
+    assert_eq!(service.failure(&id), "source_missing");
+    if rustix::process::geteuid().is_root() {
+        let readonly = Service::start(&["--root", "/sys:rw"]);
+        readonly.write("s", b"x");
+        let id = readonly.submit(&readonly.file("s"), "file:///sys/kernel/staccato", json!({"retries": 0}));
+        assert_eq!(readonly.failure(&id), "permission_denied");
+    } else {
+        service.write("s", b"x");
+        fs::set_permissions(service.path("s"), fs::Permissions::from_mode(0)).unwrap();
+        assert_eq!(failure(&service, "s", "d"), "permission_denied");
+    }
+}
+
+#[test]
+fn source_truncated_during_the_transfer() {
+    let service = Service::start(&[]);
+    service.write("s", &random(1, 48 * MIB));
+    let id = service.submit(&service.file("s"), &service.file("d"), json!({"rate_limit": 12 * MIB}));
+    service.wait_for_progress(&id, 1);
+    let shorter = random(2, 5 * MIB);
+    service.write("s", &shorter);
+    let document = service.complete(&id);
+    assert!(service.read("d") == shorter, "the new object, whole");
+    assert_eq!(document["bytes_total"], shorter.len());
+    assert!(document["events"].to_string().contains("changed"), "the document says so: {document:#}");
+}
+
+#[test]
+fn source_replaced_during_the_transfer() {
+    let service = Service::start(&[]);
+    service.write("s", &random(1, 48 * MIB));
+    let id = service.submit(&service.file("s"), &service.file("d"), json!({"rate_limit": 12 * MIB}));
+    service.wait_for_progress(&id, 1);
+    let other = random(3, 20 * MIB);
+    service.write("new", &other);
+    fs::rename(service.path("new"), service.path("s")).unwrap();
+    service.complete(&id);
+    assert!(service.read("d") == other, "one version of the object, not a mixture");
+}
+
+#[test]
+fn checksum_mismatch() {
+    let service = Service::start(&[]);
+    let content = random(1, 5 * MIB);
+    service.write("s", &content);
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let id = service.submit(&service.file("s"), &service.file("d"), json!({"checksum": wrong}));
+    let document = service.wait_for(&id, "STATE_ERROR");
+    assert_eq!(document["error"]["code"], "checksum_mismatch");
+    assert_eq!(document["error"]["retryable"], false);
+    assert_eq!(service.names(), ["s"], "what does not match never gets its name");
+    let right = format!("sha256:{}", staccato_tests::bytes::sha256(&content));
+    let id = service.submit(&service.file("s"), &service.file("d"), json!({"checksum": right}));
+    service.complete(&id);
+}

@@ -1,0 +1,13 @@
+//! Whole-system tests, by what they are about. Each starts the built binary; see `../README.md`.
+
+mod actions;
+mod architecture;
+mod bad_files;
+mod bad_requests;
+mod command_line;
+mod curl;
+mod kills;
+mod leases;
+mod needs_root;
+mod restarts;
+mod sizes_and_names;

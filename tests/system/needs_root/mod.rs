@@ -1,0 +1,5 @@
+//! Tests that mount file systems of their own, or need other rights that only root has.
+
+mod broken_disk;
+mod full_disk;
+mod shared_extents;
