@@ -13,7 +13,7 @@ const IMPURE: [&str; 13] = [
     "std::thread",
     "std::process",
     "Instant::now",
-    "SystemTime",
+    "SystemTime::now",
     "tokio",
     "glommio",
     "rustix",
