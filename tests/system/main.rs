@@ -6,6 +6,7 @@ mod bad_files;
 mod bad_requests;
 mod command_line;
 mod curl;
+mod demo;
 mod kills;
 mod leases;
 mod needs_root;

@@ -91,12 +91,40 @@ pub async fn run(options: DemoOptions) -> Result<(), String> {
     ));
     say(&format!("   holes kept: the copy takes {} MiB of disk for {} MiB of data", stored >> 20, data_bytes >> 20));
 
-    hints(&server.url, folder.path());
     if options.keep {
-        say(&format!("\nThe service runs on at http://127.0.0.1:{port} until you press Ctrl-C."));
+        say("\nThe service and the image's server run until you press Ctrl-C. Now by hand:");
+        by_hand(port, &server.url, &place("images/again.raw"));
         tokio::signal::ctrl_c().await.map_err(text("wait for Ctrl-C"))?;
+    } else {
+        let folder = std::env::temp_dir().join("staccato-by-hand");
+        let source = format!("file://{}/image.raw", folder.display());
+        say("\nThe same by hand, line by line (or run the demo with --keep and use its service):");
+        say(&format!("  mkdir -p {0} && head -c 1G /dev/urandom >{0}/image.raw", folder.display()));
+        say(&format!("  {} serve --root {1} --data-dir {1}.data &", program(), folder.display()));
+        by_hand(5309, &source, &folder.join("copy.raw"));
     }
     Ok(())
+}
+
+/// The requests of this demonstration, for a shell.
+fn by_hand(port: u16, source_url: &str, destination: &Path) {
+    let transfers = format!("http://127.0.0.1:{port}/v1/transfers");
+    let destination_url = format!("file://{}", destination.display());
+    let body = json!({"source_url": source_url, "destination_url": destination_url, "rate_limit": 128 << 20});
+    say(&format!("  curl -s {transfers} -H 'Content-Type: application/json' -d '{body}'"));
+    say(&format!("  curl -s {transfers}"));
+    say("and with the id that the first one answered:");
+    say(&format!("  curl -s {transfers}/ID"));
+    let action = "-H 'Content-Type: application/json' -d '{\"xferaction\": \"pause\"}'   # or resume, cancel";
+    say(&format!("  curl -s {transfers}/ID/action {action}"));
+    say(&format!("  curl -s -X DELETE {transfers}/ID"));
+}
+
+/// This program as it would be called from here.
+fn program() -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("staccato"));
+    let here = std::env::current_dir().unwrap_or_default();
+    program.strip_prefix(here).unwrap_or(&program).display().to_string()
 }
 
 /// Shows progress until the transfer is complete; kills the executor half-way. Returns what was durable then.
@@ -143,21 +171,6 @@ async fn follow(client: &Client, id: &str, bytes: u64, service: &Service) -> Res
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-fn hints(source: &str, folder: &Path) {
-    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("staccato"));
-    let program = program.display();
-    say("\nThe same by hand. In one terminal:");
-    say(&format!("  {program} serve --root /tmp --data-dir {}-by-hand", folder.display()));
-    say("In another, with any URL of a file:");
-    say("  curl -s http://127.0.0.1:5309/v1/transfers -H 'Content-Type: application/json' \\");
-    say(&format!("       -d '{}'", json!({"source_url": source, "destination_url": "file:///tmp/image.raw"})));
-    say("  curl -s http://127.0.0.1:5309/v1/transfers/ID");
-    say(
-        "  curl -s http://127.0.0.1:5309/v1/transfers/ID/action -H 'Content-Type: application/json' -d '{\"xferaction\": \"pause\"}'",
-    );
-    say(&format!("  {program} list; {program} watch ID"));
 }
 
 /// The service, ended when the demonstration ends.
