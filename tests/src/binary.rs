@@ -6,20 +6,25 @@ use std::{
     sync::OnceLock,
 };
 
-/// The binary `staccato`, built from the sources as they are, with the profile of the tests.
+/// The binary `staccato`: the one that `STACCATO_BINARY` names, else one built from the sources as they are, with the
+/// profile of the tests.
 pub fn staccato() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        // Tests of one package cannot ask cargo for the binary of another; so it is built here, which is quick when
-        // nothing has changed.
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "staccato-control", "--bin", "staccato"]);
-        let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
-        assert!(status.success(), "the binary staccato does not build");
-        let test = std::env::current_exe().expect("a test knows its own path");
-        let folder = test.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
-        let binary = folder.join("staccato");
-        assert!(binary.exists(), "{} was not built", binary.display());
+        let binary = std::env::var_os("STACCATO_BINARY").map_or_else(build, PathBuf::from);
+        assert!(binary.is_file(), "{} is not there", binary.display());
         binary
     })
+}
+
+/// Tests of one package cannot ask cargo for the binary of another; so it is built here, which is quick when nothing has
+/// changed.
+fn build() -> PathBuf {
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--package", "staccato-control", "--bin", "staccato"]);
+    let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
+    assert!(status.success(), "the binary staccato does not build");
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let folder = test.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
+    folder.join("staccato")
 }

@@ -7,15 +7,10 @@ use staccato_protocols::{
     synthetic::{NullProtocol, ZeroProtocol},
 };
 
-/// The protocols that these settings allow: files under `roots`, where there are any; HTTP unless it is switched off;
-/// and those that need no permission.
+/// The protocols that these settings allow: files under `roots`, where there are any; `http` beside `https` where that is
+/// allowed; and those that need no permission.
 pub fn registry(roots: &[Root], allow_http: bool) -> Registry {
-    let mut registry = Registry::new().with(ZeroProtocol).with(NullProtocol);
-    if !roots.is_empty() {
-        registry = registry.with(FileProtocol::new(Roots::new(roots.to_vec())));
-    }
-    if allow_http {
-        registry = registry.with(HttpProtocol::new());
-    }
-    registry
+    let http = if allow_http { HttpProtocol::new() } else { HttpProtocol::https_only() };
+    let registry = Registry::new().with(ZeroProtocol).with(NullProtocol).with(http);
+    if roots.is_empty() { registry } else { registry.with(FileProtocol::new(Roots::new(roots.to_vec()))) }
 }

@@ -31,15 +31,26 @@ use crate::{
 };
 
 /// The module for `http://` and `https://` URLs; sources only.
-#[derive(Default)]
 pub struct HttpProtocol {
+    schemes: &'static [&'static str],
     trust: Trust,
 }
 
 impl HttpProtocol {
     /// The module. The operating system's trusted root certificates are loaded when the first source is opened.
     pub fn new() -> Self {
-        Self::default()
+        Self { schemes: &["http", "https"], trust: Trust::default() }
+    }
+
+    /// The module for `https://` only. Redirects do not lead out of it: they never go to a weaker scheme.
+    pub fn https_only() -> Self {
+        Self { schemes: &["https"], ..Self::new() }
+    }
+}
+
+impl Default for HttpProtocol {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -73,7 +84,7 @@ const OPTIONS: &[OptionSpec] = &[
 
 impl Protocol for HttpProtocol {
     fn schemes(&self) -> &'static [&'static str] {
-        &["http", "https"]
+        self.schemes
     }
 
     fn capabilities(&self) -> Capabilities {
