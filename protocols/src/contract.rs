@@ -206,7 +206,7 @@ pub trait Session: Send {
     /// Notes the CRCs of blocks, to be found by [`Session::load_block_crcs`] after a restart. Need not be durable.
     fn append_block_crcs(&mut self, blocks: &[(u64, u32)]) -> Result<(), Error>;
 
-    /// Opens the lane's half. Called once for each lane.
+    /// Opens the lane's half. Called once for each lane, and for all of them before any of them is written to.
     fn open_on_lane(&self, shape: WriteShape) -> Result<OpenDestination, Error>;
 
     /// Makes the source's bytes appear without reading them, where both lie on one storage that can (FICLONE).

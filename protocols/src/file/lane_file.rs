@@ -76,7 +76,7 @@ impl LaneFile {
                     let target = chunk.buffer_mut().ok_or_else(no_buffer)?;
                     target[done..done + piece.len()].copy_from_slice(&piece);
                     done += piece.len();
-                    if piece.len() == 0 || done % ALIGNMENT != 0 {
+                    if piece.is_empty() || done % ALIGNMENT != 0 {
                         break;
                     }
                 }
@@ -86,7 +86,7 @@ impl LaneFile {
                 let mut done = 0;
                 while done < len {
                     let piece = file.read_at(range.start() + done as u64, len - done).await?;
-                    if piece.len() == 0 {
+                    if piece.is_empty() {
                         break;
                     }
                     let target = chunk.buffer_mut().ok_or_else(no_buffer)?;

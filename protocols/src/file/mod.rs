@@ -2,8 +2,8 @@
 //!
 //! Every path is opened beneath a root with `openat2(RESOLVE_BENEATH)`, so that neither `..` nor a symbolic link, not
 //! even one swapped in during a transfer, leads out of it. What is written goes to a hidden partial beside the
-//! destination and is renamed at commit; see [`session`] for how attempts are kept apart and [`sidecar`] for the block
-//! CRCs kept beside it.
+//! destination and is renamed at commit; `session` says how attempts are kept apart, `sidecar` how block CRCs are kept
+//! beside it.
 
 mod destination;
 mod lane_file;
@@ -18,7 +18,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 pub use roots::{Root, RootAccess, Roots};
@@ -31,12 +31,19 @@ use crate::{
 /// The module for `file://` URLs.
 pub struct FileProtocol {
     roots: Arc<Roots>,
+    fence_wait: Duration,
 }
 
 impl FileProtocol {
     /// Files under `roots`, and no others.
     pub fn new(roots: Roots) -> Self {
-        Self { roots: Arc::new(roots) }
+        Self { roots: Arc::new(roots), fence_wait: lock::FENCE_WAIT }
+    }
+
+    /// The same module with another patience for an earlier attempt that still holds a partial (5 s unless told). After
+    /// that the partial is copied, and the copy verified, instead of taken over.
+    pub fn fence_wait(self, fence_wait: Duration) -> Self {
+        Self { fence_wait, ..self }
     }
 }
 
@@ -75,7 +82,7 @@ impl Protocol for FileProtocol {
     }
 
     fn begin(&self, request: &DestinationRequest) -> Result<Box<dyn Session>, Error> {
-        Ok(Box::new(session::FileSession::begin(self.roots.clone(), request)?))
+        Ok(Box::new(session::FileSession::begin(self.roots.clone(), request, self.fence_wait)?))
     }
 
     fn sweep(&self, url: &ObjectUrl, transfer: &str) -> Result<(), Error> {

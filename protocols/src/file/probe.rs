@@ -9,30 +9,43 @@ use std::{
     cell::RefCell, collections::HashSet, fs::File as StdFile, io, os::unix::fs::FileExt, os::unix::fs::MetadataExt,
 };
 
-use rustix::fs::SeekFrom;
+use rustix::{
+    fs::{FallocateFlags, SeekFrom, fallocate},
+    io::Errno,
+};
 
 use crate::chunk::{ALIGNMENT, AlignedBuf};
+
+const SECTOR: u64 = ALIGNMENT as u64;
 
 thread_local! {
     /// Devices that glommio has probed soundly on this thread.
     static PROBED: RefCell<HashSet<u64>> = RefCell::default();
 }
 
-/// Whether glommio may open `file` with O_DIRECT on this thread. An empty file that may be written (`write`) gets a
-/// first sector for the length of the probe: call [`done`] afterwards.
+/// Whether glommio may open `file` with O_DIRECT on this thread. A file that may be written (`write`) and has no first
+/// sector on the device gets one for the length of the probe: call [`done`] afterwards. Nobody may be writing to it,
+/// which the contract promises while lanes open a destination.
 pub(super) fn prepare(file: &StdFile, write: bool) -> io::Result<Probe> {
     let stat = file.metadata()?;
-    if PROBED.with_borrow(|probed| probed.contains(&stat.dev())) {
+    let (device, size) = (stat.dev(), stat.size());
+    if PROBED.with_borrow(|probed| probed.contains(&device)) {
         return Ok(Probe::Known);
     }
-    if stat.size() == 0 && write {
-        // Aligned, so that it goes to the device whether the descriptor is O_DIRECT or not; synced, for the latter.
-        file.write_all_at(&AlignedBuf::new(ALIGNMENT), 0)?;
-        file.sync_data()?;
-        return Ok(Probe::Lent(stat.dev()));
+    let hole = rustix::fs::seek(file, SeekFrom::Data(0)) != Ok(0);
+    if !hole && size >= SECTOR {
+        return Ok(Probe::Sound { device });
     }
-    let data_in_front = stat.size() >= ALIGNMENT as u64 && rustix::fs::seek(file, SeekFrom::Data(0)) == Ok(0);
-    Ok(if data_in_front { Probe::Sound(stat.dev()) } else { Probe::Unsound })
+    if !write {
+        return Ok(Probe::Unsound);
+    }
+    // What is there, with zeros behind its end. Aligned, so that it goes to the device whether the descriptor is
+    // O_DIRECT or not; synced, for the latter.
+    let mut sector = AlignedBuf::new(ALIGNMENT);
+    file.read_at(&mut sector, 0)?;
+    file.write_all_at(&sector, 0)?;
+    file.sync_data()?;
+    Ok(Probe::Lent { device, size, hole })
 }
 
 /// What opening a file would tell glommio about its device.
@@ -41,9 +54,19 @@ pub(super) enum Probe {
     /// Nothing new.
     Known,
     /// The truth about this device.
-    Sound(u64),
-    /// The truth about this device, thanks to a sector lent to an empty file.
-    Lent(u64),
+    Sound {
+        /// Its number.
+        device: u64,
+    },
+    /// The truth about this device, thanks to a sector lent to the file.
+    Lent {
+        /// Its number.
+        device: u64,
+        /// The file's own size.
+        size: u64,
+        /// Whether the file begins with a hole.
+        hole: bool,
+    },
     /// Something wrong: do not open it with O_DIRECT.
     Unsound,
 }
@@ -52,7 +75,15 @@ pub(super) enum Probe {
 pub(super) fn done(probe: Probe, file: &StdFile) -> io::Result<()> {
     match probe {
         Probe::Known | Probe::Unsound => return Ok(()),
-        Probe::Sound(device) | Probe::Lent(device) => PROBED.with_borrow_mut(|probed| probed.insert(device)),
+        Probe::Sound { device } | Probe::Lent { device, .. } => PROBED.with_borrow_mut(|probed| probed.insert(device)),
     };
-    if let Probe::Lent(_) = probe { file.set_len(0) } else { Ok(()) }
+    let Probe::Lent { size, hole, .. } = probe else { return Ok(()) };
+    if hole {
+        match fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, SECTOR) {
+            // Where holes cannot be punched the sector stays, and reads as the same zeros.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => (),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if size < SECTOR { file.set_len(size) } else { Ok(()) }
 }

@@ -4,7 +4,7 @@
 //!
 //! - Every attempt has a name of its own for the partial. A new attempt first *renames* its predecessor's partial to that
 //!   name, so that a stale rename or unlink by the old name finds nothing; then it takes a lock that no description of
-//!   an earlier attempt shares ([`lock`](super::lock)). What is still held after 5 s is copied to a new inode, which
+//!   an earlier attempt shares ([`lock`](super::lock)). What is still held after a while ([`lock::FENCE_WAIT`]) is copied to a new inode, which
 //!   the old holder cannot reach.
 //! - The destination's own name is touched by nothing but [`Session::commit`], by one rename.
 //! - Starting over means a new inode.
@@ -57,16 +57,8 @@ struct Partial {
 }
 
 impl FileSession {
-    pub fn begin(roots: Arc<Roots>, request: &DestinationRequest) -> Result<Self, Error> {
-        Self::begin_within(roots, request, lock::FENCE_WAIT)
-    }
-
-    /// [`FileSession::begin`] with its own patience for holders of an earlier attempt.
-    pub(super) fn begin_within(
-        roots: Arc<Roots>,
-        request: &DestinationRequest,
-        patience: Duration,
-    ) -> Result<Self, Error> {
+    /// `patience`: how long holders of an earlier attempt are waited for.
+    pub fn begin(roots: Arc<Roots>, request: &DestinationRequest, patience: Duration) -> Result<Self, Error> {
         let (folder, name, path) = open_folder(&roots.locate(&request.url, true)?)?;
         let names = Names::new(&name, &request.transfer, request.epoch);
         let mut session = Self {

@@ -1,4 +1,4 @@
-//! What only files can be tested for; the contract's conformance suite runs on this module too.
+//! What only files can be tested for, and the contract's conformance suite on files.
 
 use std::{
     fs::{self, File},
@@ -10,9 +10,12 @@ use std::{
 
 use super::{FileProtocol, Root, RootAccess, Roots, session::FileSession};
 use crate::{
-    ByteRange, Code, Error, ObjectUrl, Protocol, Session,
-    contract::{DestinationRequest, Found, Overwrite},
+    ByteRange, CRC_BLOCK, Code, Error, ObjectUrl, Protocol, Runtime, Session,
+    conformance::on_lane,
+    contract::{DestinationRequest, Found, Overwrite, WriteShape},
 };
+
+mod conformance;
 
 struct Folder {
     folder: tempfile::TempDir,
@@ -47,7 +50,7 @@ impl Folder {
     }
 
     fn begin(&self, name: &str, epoch: u64) -> Result<FileSession, Error> {
-        FileSession::begin_within(self.roots.clone(), &self.request(name, epoch), Duration::from_millis(100))
+        FileSession::begin(self.roots.clone(), &self.request(name, epoch), Duration::from_millis(100))
     }
 
     fn names(&self) -> Vec<String> {
@@ -153,7 +156,7 @@ fn starting_over_means_a_new_inode() {
     let folder = Folder::new();
     let first = folder.begin("d", 1).unwrap();
     let request = DestinationRequest { resume: false, ..folder.request("d", 2) };
-    let second = FileSession::begin_within(folder.roots.clone(), &request, Duration::ZERO).unwrap();
+    let second = FileSession::begin(folder.roots.clone(), &request, Duration::ZERO).unwrap();
     assert_eq!(second.found(), Found::Nothing);
     assert_ne!(first.identity(), second.identity());
     assert_eq!(folder.names(), [".d.staccato-t.2", ".d.staccato-t.2.crc"]);
@@ -176,4 +179,42 @@ fn cloning_is_for_whole_files_on_one_file_system_that_can() {
     session.commit().unwrap();
     let expected: &[u8] = if cloned { b"content" } else { b"" };
     assert_eq!(fs::read(folder.path().join("d")).unwrap(), expected);
+}
+
+/// Such a partial tells glommio nothing about its device when it is the first file that a lane opens there.
+#[test]
+fn a_partial_that_begins_with_a_hole_or_ends_in_its_first_sector_is_resumed_on_a_glommio_lane() {
+    let folder = Folder::new();
+    for (name, size, data) in [("hole", 2 * CRC_BLOCK, CRC_BLOCK), ("short", 5, 0)] {
+        drop(folder.begin(name, 1).unwrap());
+        let left = File::options().write(true).open(folder.path().join(format!(".{name}.staccato-t.1"))).unwrap();
+        left.write_all_at(b"12345", data).unwrap();
+        left.set_len(size).unwrap();
+        drop(left);
+        let mut session = folder.begin(name, 2).unwrap();
+        assert_eq!(session.found(), Found::Partial);
+        let open = session.open_on_lane(WriteShape { aligned: true }).unwrap();
+        // A thread of its own: what glommio knows about devices, it knows by thread.
+        std::thread::spawn(move || {
+            on_lane(Runtime::Glommio, async |lane| {
+                let destination = open(&lane).await.unwrap();
+                let mut chunk = lane.pool.take(3).await;
+                chunk.buffer_mut().unwrap()[..3].copy_from_slice(b"end");
+                destination.write(3 * CRC_BLOCK, chunk).await.unwrap();
+                destination.sync().await.unwrap();
+                destination.close().await;
+            });
+        })
+        .join()
+        .unwrap();
+        session.set_length(3 * CRC_BLOCK + 3).unwrap();
+        session.commit().unwrap();
+        let mut expected = vec![0; 3 * CRC_BLOCK as usize + 3];
+        expected[data as usize..data as usize + 5].copy_from_slice(b"12345");
+        expected[3 * CRC_BLOCK as usize..].copy_from_slice(b"end");
+        let path = folder.path().join(name);
+        assert!(fs::read(&path).unwrap() == expected, "{name}");
+        let first_data = rustix::fs::seek(File::open(path).unwrap(), rustix::fs::SeekFrom::Data(0)).unwrap();
+        assert_eq!(first_data, data, "{name}: a hole stays one");
+    }
 }

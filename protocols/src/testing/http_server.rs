@@ -46,9 +46,12 @@ pub struct Page {
     last_modified: Option<String>,
     ranges: bool,
     framing: Framing,
-    tricks: Vec<((Bound<usize>, Bound<usize>), Trick)>,
+    tricks: Vec<(RequestNumbers, Trick)>,
     requests: Arc<AtomicUsize>,
 }
+
+/// From which request to which, counted from 0.
+type RequestNumbers = (Bound<usize>, Bound<usize>);
 
 /// How a page tells where its whole body ends. Parts always have a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
