@@ -85,8 +85,6 @@ pub enum Code {
     IoUringUnavailable,
     /// The attempt lost its lease.
     LeaseLost,
-    /// The executor that ran the attempt died.
-    ExecutorLost,
     /// Canceled by a client.
     Canceled,
     /// A defect of Staccato itself.
@@ -94,6 +92,41 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code, in the order of their declaration.
+    pub const ALL: [Self; 31] = [
+        Self::InvalidUrl,
+        Self::UnsupportedScheme,
+        Self::InvalidOption,
+        Self::PathOutsideRoots,
+        Self::RootReadOnly,
+        Self::SourceMissing,
+        Self::SourceNotRegular,
+        Self::DestinationFolderMissing,
+        Self::DestinationNotRegular,
+        Self::DestinationExists,
+        Self::PermissionDenied,
+        Self::RangeOutsideObject,
+        Self::NoSpace,
+        Self::ReadFailed,
+        Self::WriteFailed,
+        Self::SyncFailed,
+        Self::SourceChanged,
+        Self::ConnectFailed,
+        Self::TlsFailed,
+        Self::ConnectionLost,
+        Self::Stalled,
+        Self::TimedOut,
+        Self::HttpStatus,
+        Self::ProtocolViolation,
+        Self::RedirectRefused,
+        Self::ChecksumMismatch,
+        Self::PartialBusy,
+        Self::IoUringUnavailable,
+        Self::LeaseLost,
+        Self::Canceled,
+        Self::Internal,
+    ];
+
     /// The stable spelling, as it appears in documents.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -126,7 +159,6 @@ impl Code {
             Self::PartialBusy => "partial_busy",
             Self::IoUringUnavailable => "io_uring_unavailable",
             Self::LeaseLost => "lease_lost",
-            Self::ExecutorLost => "executor_lost",
             Self::Canceled => "canceled",
             Self::Internal => "internal",
         }
@@ -197,5 +229,21 @@ impl Error {
     /// Whether a later try may succeed without a person's help.
     pub fn is_retryable(&self) -> bool {
         matches!(self.disposition, Disposition::Retry { .. } | Disposition::SourceChanged)
+    }
+}
+
+/// [`Code::ALL`] leaves no code out: declared behind the last one, a code would change this number.
+const _: () = assert!(Code::ALL.len() == Code::Internal as usize + 1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_spelt_alike_everywhere() {
+        for (place, code) in Code::ALL.into_iter().enumerate() {
+            assert_eq!(code as usize, place, "{code}");
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        }
     }
 }

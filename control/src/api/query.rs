@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use super::problem::Refusal;
-use crate::model::ProblemCode;
+use crate::model::{ProblemCode, nearest};
 
 /// The query parameters of one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,8 +15,13 @@ impl Query {
         let mut parameters = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if !known.contains(&name.as_ref()) {
-                let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                let detail = format!("unknown query parameter {name}; known are: {list}");
+                let detail = match nearest(&name, known.iter().copied()) {
+                    None => format!("unknown query parameter {name}; none are known here"),
+                    Some(meant) => {
+                        let list = known.join(", ");
+                        format!("unknown query parameter {name}; did you mean {meant}? Known are {list}")
+                    }
+                };
                 return Err(Refusal::new(ProblemCode::UnknownField, detail).at(name));
             }
             if parameters.insert(name.clone().into_owned(), value.into_owned()).is_some() {

@@ -12,7 +12,7 @@ use super::{
     wait::{follow, report, verdict},
     watch::View,
 };
-use crate::config::parse_size;
+use crate::{config::parse_size, model::nearest};
 
 /// Arguments of `submit`.
 #[derive(Debug, Args)]
@@ -163,12 +163,9 @@ fn set(body: &mut Map<String, Value>, name: &str, text: &str) -> Result<(), Fail
         return Ok(());
     }
     let Some((_, kind)) = FIELDS.into_iter().find(|(field, _)| *field == name) else {
-        let names = FIELDS.map(|(field, _)| field);
-        let nearest =
-            names.into_iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-        let nearest = nearest.unwrap_or_default();
+        let meant = nearest(name, FIELDS.map(|(field, _)| field)).unwrap_or_default();
         return Err(usage(format!(
-            "no such option; did you mean {nearest}? (options of a protocol: source_options.{name}=... or \
+            "no such option; did you mean {meant}? (options of a protocol: source_options.{name}=... or \
              destination_options.{name}=...)"
         )));
     };

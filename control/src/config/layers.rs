@@ -12,6 +12,7 @@ use super::{
     ConfigError, Origin,
     keys::{KEYS, Key},
 };
+use crate::model::nearest;
 
 /// Variables with our prefix that are no settings: what the client commands read.
 const OTHER_VARIABLES: &[&str] = &["STACCATO_SERVER"];
@@ -131,7 +132,7 @@ fn from_file(path: &Path, text: &str, settings: &mut [Option<Setting>]) -> Resul
     let table: toml::Table = text.parse().map_err(|error| here(format!("{error}")))?;
     for (name, value) in table {
         let Some(at) = KEYS.iter().position(|key| key.name == name) else {
-            return Err(here(unknown("key", &name, KEYS.iter().map(|key| key.name.to_owned()))));
+            return Err(here(unknown("key", &name, KEYS.iter().map(|key| key.name))));
         };
         let values = match value {
             toml::Value::Array(items) if KEYS[at].list => items.into_iter().map(plain).collect::<Option<Vec<_>>>(),
@@ -151,7 +152,8 @@ fn from_environment(environment: &Environment, settings: &mut [Option<Setting>])
             continue;
         }
         let Some(at) = KEYS.iter().position(|key| key.variable() == name) else {
-            let known = KEYS.iter().map(Key::variable).chain(OTHER_VARIABLES.iter().map(ToString::to_string));
+            let variables: Vec<_> = KEYS.iter().map(Key::variable).collect();
+            let known = variables.iter().map(String::as_str).chain(OTHER_VARIABLES.iter().copied());
             return Err(ConfigError(unknown("environment variable", name, known)));
         };
         let value = value.to_str().ok_or_else(|| ConfigError(format!("{name} is not valid UTF-8")))?;
@@ -175,11 +177,7 @@ fn plain(value: toml::Value) -> Option<String> {
     }
 }
 
-fn unknown(kind: &str, name: &str, known: impl Iterator<Item = String>) -> String {
-    let nearest = known.max_by(|a, b| {
-        let likeness = |known: &str| strsim::jaro_winkler(known, name);
-        likeness(a).total_cmp(&likeness(b))
-    });
-    let hint = nearest.map_or(String::new(), |nearest| format!("; did you mean {nearest}?"));
+fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let hint = nearest(name, known).map_or(String::new(), |meant| format!("; did you mean {meant}?"));
     format!("unknown {kind} {name}{hint}")
 }

@@ -115,6 +115,16 @@ fn without_roots_there_are_no_files() {
 }
 
 #[test]
+fn plain_http_can_be_switched_off_and_https_stays() {
+    let schemes = |allowed: &str| {
+        let config = load(Flags::default().with("allow-http", allowed), &[]).unwrap();
+        config.registry().modules().map(|(scheme, _)| scheme).collect::<Vec<_>>()
+    };
+    assert_eq!(schemes("true"), ["http", "https", "null", "zero"]);
+    assert_eq!(schemes("false"), ["https", "null", "zero"]);
+}
+
+#[test]
 fn the_readme_holds_the_reference_of_this_table() {
     let readme = include_str!("../../README.md");
     assert!(readme.contains(&reference_table()), "control/README.md must hold this table:\n{}", reference_table());

@@ -5,6 +5,7 @@
 
 pub mod id;
 pub mod lifecycle;
+mod nearest;
 pub mod problem;
 pub mod request;
 pub mod timestamp;
@@ -12,6 +13,7 @@ pub mod transfer;
 
 pub use id::TransferId;
 pub use lifecycle::{Action, Answer, State};
+pub use nearest::nearest;
 pub use problem::{Problem, ProblemCode};
 pub use request::{CreateRequest, Priority};
 pub use timestamp::Timestamp;
