@@ -29,9 +29,10 @@ impl ObjectUrl {
         if text.chars().any(char::is_control) {
             return Err(invalid("the URL holds a control character; percent-encode it".into()));
         }
+        let shown = harmless(text);
         let url = Url::parse(text).map_err(|error| {
             invalid(format!(
-                "{text:?} is not an absolute URL ({error}); write for instance file:///path or https://host/path"
+                "{shown:?} is not an absolute URL ({error}); write for instance file:///path or https://host/path"
             ))
         })?;
         if url.password().is_some() {
@@ -41,7 +42,7 @@ impl ObjectUrl {
         }
         if url.fragment().is_some() {
             return Err(invalid(format!(
-                "{text:?} has a fragment (#...); percent-encode a # that belongs to the name as %23"
+                "{shown:?} has a fragment (#...); percent-encode a # that belongs to the name as %23"
             )));
         }
         // The parser resolves dot segments silently; a client that sends them shall learn that nobody follows them.
@@ -51,7 +52,7 @@ impl ObjectUrl {
             plain == ".." || plain == "."
         };
         if hierarchy.split(['/', '\\']).any(is_dots) {
-            return Err(invalid(format!("{text:?} has a . or .. segment; write the path it stands for")));
+            return Err(invalid(format!("{shown:?} has a . or .. segment; write the path it stands for")));
         }
         Ok(Self { text: text.to_owned(), url })
     }
@@ -77,6 +78,16 @@ impl ObjectUrl {
             Some((before, _)) => format!("{before}?<redacted>"),
             None => self.text.clone(),
         }
+    }
+}
+
+/// What may be repeated of a text that may hold secrets in the places where URLs do: nothing behind `?` or `#`, nothing
+/// before `@`.
+fn harmless(text: &str) -> String {
+    let hierarchy = text.split(['?', '#']).next().unwrap_or(text);
+    match hierarchy.rsplit_once('@') {
+        Some((_, rest)) => format!("<redacted>@{rest}"),
+        None => hierarchy.to_owned(),
     }
 }
 
@@ -133,6 +144,21 @@ mod tests {
             assert_eq!(error.code, Code::InvalidUrl, "{text}");
         }
         assert!(ObjectUrl::parse(&format!("http://h/{}", "x".repeat(URL_BYTES_MAX))).is_err());
+    }
+
+    #[test]
+    fn refusals_repeat_no_secret() {
+        for text in [
+            "http://u:secret@:99999999/x",
+            "//h/x?sig=secret",
+            "http://h/../x?sig=secret",
+            "http://h/x?sig=secret#part",
+            "http://h/x#secret",
+            "http://u:secret@h/x",
+        ] {
+            let error = ObjectUrl::parse(text).expect_err(text);
+            assert!(!error.message.contains("secret"), "{}", error.message);
+        }
     }
 
     #[test]

@@ -9,19 +9,27 @@
 //!   pointed at 127.0.0.1 would send its own;
 //! - when it carries `Forwarded` or `X-Forwarded-*`: a proxy speaks for somebody whom we do not see;
 //! - when it has a body that is not `application/json`: browsers send other types across sites without asking.
+//!
+//! The header section is bounded here too, well below what [`super::server`] reads, so that the answer is a problem
+//! that says so.
 
 use axum::{
     extract::{FromRequestParts, Request},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, Uri, header, request::Parts, uri::Authority};
+use http::{HeaderMap, HeaderValue, Uri, header, request::Parts, uri::Authority};
 
 use super::{
     body::{self, BODY_BYTES_MAX},
     problem::Refusal,
 };
 use crate::model::ProblemCode;
+
+/// Most header fields of a request.
+pub const HEADERS_MAX: usize = 64;
+/// Most bytes of all names and values of a request's header fields.
+pub const HEADERS_BYTES_MAX: usize = 16 << 10;
 
 /// The user at the other end of a connection; an extension of each request, set where the connection is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +73,26 @@ pub async fn guard(request: Request, next: Next) -> Response {
 }
 
 fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    check_size(headers)?;
     check_host(uri, headers)?;
     if let Some(name) = headers.keys().find(|name| is_forwarded(name.as_str())) {
         let detail = "requests through a proxy are not accepted: the service could not tell who is asking";
         return Err(Refusal::new(ProblemCode::ForbiddenHost, detail).at(name.as_str()));
     }
     check_body(headers)
+}
+
+fn check_size(headers: &HeaderMap) -> Result<(), Refusal> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers.len() <= HEADERS_MAX && bytes <= HEADERS_BYTES_MAX {
+        return Ok(());
+    }
+    let detail = format!(
+        "the request has {} header fields of {bytes} bytes; at most {HEADERS_MAX} of {HEADERS_BYTES_MAX} bytes together \
+         are accepted",
+        headers.len()
+    );
+    Err(Refusal::new(ProblemCode::HeadersTooLarge, detail))
 }
 
 fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -123,6 +145,11 @@ fn check_body(headers: &HeaderMap) -> Result<(), Refusal> {
     if !is_json {
         let detail = "send the body as JSON, with the header Content-Type: application/json";
         return Err(Refusal::new(ProblemCode::UnsupportedMediaType, detail).at("content-type"));
+    }
+    let is_plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
+        let detail = "send the body as it is, without Content-Encoding";
+        return Err(Refusal::new(ProblemCode::UnsupportedMediaType, detail).at("content-encoding"));
     }
     if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
         return Err(body::too_large());
@@ -182,8 +209,26 @@ mod tests {
         assert_eq!(with(&[("content-length", "2"), ("content-type", "text/plain")]), refused);
         assert_eq!(with(&[("content-length", "2"), ("content-type", "application/jsonp")]), refused);
         assert_eq!(with(&[("content-type", "text/plain")]), refused);
+        assert_eq!(
+            with(&[("content-length", "2"), ("content-type", "application/json"), ("content-encoding", "gzip")]),
+            refused
+        );
         let huge = with(&[("content-length", "1048577"), ("content-type", "application/json")]);
         assert_eq!(huge, Err("body_too_large".into()));
+    }
+
+    #[test]
+    fn the_header_section_is_bounded() {
+        let refused = Err("headers_too_large".to_owned());
+        let long = "x".repeat(HEADERS_BYTES_MAX);
+        assert_eq!(checked("/", &[("host", "localhost"), ("x-long", &long)]), refused);
+        let many = |count: usize| {
+            let mut all = vec![("host", "localhost")];
+            all.resize(count, ("x-many", "y"));
+            checked("/", &all)
+        };
+        assert_eq!(many(HEADERS_MAX), Ok(()));
+        assert_eq!(many(HEADERS_MAX + 1), refused);
     }
 
     fn checked(target: &str, headers: &[(&str, &str)]) -> Result<(), String> {

@@ -12,6 +12,7 @@ use super::{
     body,
     openapi::{Doors, Troubles},
     problem::Refusal,
+    query::NoQuery,
     transfers::{parse_id, status},
 };
 use crate::{
@@ -58,6 +59,7 @@ pub enum TransferAction {
 pub async fn act_on_transfer(
     State(api): State<Api>,
     Owner(owner): Owner,
+    NoQuery: NoQuery,
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<StatusCode, Refusal> {

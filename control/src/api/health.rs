@@ -15,7 +15,7 @@ pub struct HealthDocument {
 }
 
 /// Whether the process is alive. It looks at nothing else.
-#[utoipa::path(get, path = "/healthz", tag = "service", responses((status = 200, body = HealthDocument), Doors))]
+#[utoipa::path(get, path = "/healthz", tag = "service", responses((status = 200, description = "It is alive", body = HealthDocument), Doors))]
 pub async fn show_health() -> Json<HealthDocument> {
     Json(HealthDocument { status: "ok".into() })
 }
@@ -24,7 +24,7 @@ pub async fn show_health() -> Json<HealthDocument> {
 #[utoipa::path(
     get, path = "/readyz", tag = "service",
     responses(
-        (status = 200, body = HealthDocument),
+        (status = 200, description = "They can", body = HealthDocument),
         (status = 503, description = "Not now", body = ProblemDocument, content_type = "application/problem+json"),
         Doors,
     ),

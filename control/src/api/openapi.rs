@@ -49,6 +49,7 @@ impl IntoResponses for Doors {
             ("403", "A foreign Host, headers of a proxy, or a peer that is not known"),
             ("413", "The body is too large"),
             ("415", "The body is not application/json"),
+            ("431", "The header section is too large"),
         ])
     }
 }

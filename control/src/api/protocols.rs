@@ -38,7 +38,7 @@ pub struct OptionDocument {
 }
 
 /// The protocols on offer, with what each can do.
-#[utoipa::path(get, path = "/v1/protocols", tag = "service", responses((status = 200, body = ProtocolsDocument), Doors))]
+#[utoipa::path(get, path = "/v1/protocols", tag = "service", responses((status = 200, description = "The protocols", body = ProtocolsDocument), Doors))]
 pub async fn list_protocols(State(api): State<Api>) -> Json<ProtocolsDocument> {
     let describe = |(scheme, module): (&str, &staccato_protocols::contract::SharedProtocol)| {
         let capabilities = module.capabilities();

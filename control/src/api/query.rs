@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+
 use super::problem::Refusal;
 use crate::model::{ProblemCode, nearest};
 
@@ -38,6 +41,18 @@ impl Query {
         text.parse()
             .map(Some)
             .map_err(|error| Refusal::new(ProblemCode::InvalidField, format!("{name}={text}: {error}")).at(name))
+    }
+}
+
+/// No query parameters at all. Extracting it refuses requests that have one: what is ignored would seem to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoQuery;
+
+impl<S: Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        Query::parse(parts.uri.query(), &[]).map(|_| Self)
     }
 }
 

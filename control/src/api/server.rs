@@ -20,10 +20,10 @@ use super::{access::Peer, peer};
 pub const CONNECTIONS_MAX: usize = 1024;
 /// How long the head of a request may take to arrive, and a connection may be idle.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Most bytes of a request's head.
+/// Most bytes of a request's head that are read. What is accepted is less: see [`super::access`].
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Most header fields of a request.
-pub const HEADERS_MAX: usize = 64;
+/// Most header fields of a request that are read.
+pub const HEADERS_MAX: usize = 256;
 /// How long requests under way may still take when the service stops.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after the operating system refused a connection, mostly for want of descriptors.

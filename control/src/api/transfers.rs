@@ -1,5 +1,7 @@
 //! `/v1/transfers` and `/v1/transfers/{id}`.
 
+use std::str::FromStr;
+
 use axum::{
     Json,
     extract::{Path, RawQuery, Request, State, rejection::PathRejection},
@@ -13,7 +15,7 @@ use super::{
     body,
     openapi::{Doors, Troubles},
     problem::Refusal,
-    query::Query,
+    query::{NoQuery, Query},
 };
 use crate::{
     ledger::{ListQuery, Scope},
@@ -61,9 +63,9 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 pub async fn create_transfer(
     State(api): State<Api>,
     Owner(owner): Owner,
+    NoQuery: NoQuery,
     request: Request,
 ) -> Result<Response, Refusal> {
-    Query::parse(request.uri().query(), &[])?;
     let key = idempotency_key(request.headers())?;
     let body = body::read_json(request.into_body()).await?;
     let transfer = CreateRequest::from_json(&body, api.ledger.registry())?;
@@ -103,11 +105,7 @@ pub async fn list_transfers(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let query = Query::parse(query.as_deref(), &["limit", "marker", "state"])?;
-    let limit = query.get::<usize>("limit")?.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        let detail = format!("limit must be a whole number from 1 to {LIMIT_MAX}");
-        return Err(Refusal::new(ProblemCode::InvalidField, detail).at("limit"));
-    }
+    let limit = query.get::<Limit>("limit")?.unwrap_or(Limit(LIMIT_DEFAULT)).0;
     let state = query.get::<TransferState>("state")?;
     let marker = query.get::<TransferId>("marker")?;
     let page = api.ledger.list(&ListQuery { scope: Scope::Owner(owner), state, marker, limit }).await?;
@@ -122,11 +120,25 @@ pub async fn list_transfers(
     Ok(response)
 }
 
+/// How many transfers a page may have: 1 to [`LIMIT_MAX`].
+struct Limit(usize);
+
+impl FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+        limit.map(Self).ok_or_else(|| format!("a limit is a whole number from 1 to {LIMIT_MAX}"))
+    }
+}
+
 /// Shows a transfer.
 #[utoipa::path(
     get, path = "/v1/transfers/{id}", tag = "transfers", params(("id" = String, Path, description = "Its id")),
     responses(
-        (status = 200, body = TransferDocument),
+        (status = 200, description = "The transfer", body = TransferDocument),
+        (status = 400, description = "There are no query parameters here", body = ProblemDocument,
+            content_type = "application/problem+json"),
         (status = 404, description = "No such transfer, or not the client's", body = ProblemDocument,
             content_type = "application/problem+json"),
         Doors, Troubles,
@@ -135,6 +147,7 @@ pub async fn list_transfers(
 pub async fn show_transfer(
     State(api): State<Api>,
     Owner(owner): Owner,
+    NoQuery: NoQuery,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TransferDocument>, Refusal> {
     Ok(Json(api.ledger.get(parse_id(id)?, &Scope::Owner(owner)).await?))
@@ -146,6 +159,8 @@ pub async fn show_transfer(
     responses(
         (status = 202, description = "Canceled; gone once its executor has released it"),
         (status = 204, description = "Gone"),
+        (status = 400, description = "There are no query parameters here", body = ProblemDocument,
+            content_type = "application/problem+json"),
         (status = 404, description = "No such transfer, or not the client's", body = ProblemDocument,
             content_type = "application/problem+json"),
         Doors, Troubles,
@@ -154,6 +169,7 @@ pub async fn show_transfer(
 pub async fn delete_transfer(
     State(api): State<Api>,
     Owner(owner): Owner,
+    NoQuery: NoQuery,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Refusal> {
     Ok(status(api.ledger.delete(parse_id(id)?, &Scope::Owner(owner)).await?))

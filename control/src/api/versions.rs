@@ -40,7 +40,7 @@ pub async fn list_versions(State(api): State<Api>) -> (StatusCode, Json<Versions
 }
 
 /// This version of the interface.
-#[utoipa::path(get, path = "/v1", tag = "service", responses((status = 200, body = Version), Doors))]
+#[utoipa::path(get, path = "/v1", tag = "service", responses((status = 200, description = "This version", body = Version), Doors))]
 pub async fn show_version(State(api): State<Api>) -> Json<Version> {
     Json(v1(&api))
 }

@@ -1,0 +1,23 @@
+//! The router as clients see it, driven in-process on a ledger in memory.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | [`driver`] | the service under test and its answers |
+//! | [`submit`] | `POST /v1/transfers`: what is accepted, what is refused and how |
+//! | [`listing`] | `GET /v1/transfers`, one transfer, owners |
+//! | [`actions`] | every action in every state, and delete |
+//! | [`doors`] | hosts, proxies, media types, bounds, unknown paths and methods |
+//! | [`service`] | versions, protocols, health, readiness, metrics |
+//! | [`secrets`] | what must be shown nowhere |
+//! | [`openapi`] | the OpenAPI document against the routes and their answers |
+//! | [`errors_page`] | `ERRORS.md` against the codes |
+
+mod actions;
+mod doors;
+mod driver;
+mod errors_page;
+mod listing;
+mod openapi;
+mod secrets;
+mod service;
+mod submit;

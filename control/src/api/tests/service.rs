@@ -1,0 +1,128 @@
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::driver::Driver;
+use crate::model::State;
+
+#[tokio::test]
+async fn the_first_page_is_a_choice_of_versions() {
+    let driver = Driver::new().await;
+    let answer = driver.get("/").await;
+    assert_eq!(answer.status, 300);
+    let v1 = &answer.json()["versions"]["v1"];
+    let protocols = json!(["file", "http", "https", "null", "zero"]);
+    assert_eq!(*v1, json!({"id": "v1", "version": "1.0", "status": "CURRENT", "protocols": protocols}));
+    let version = driver.get("/v1").await;
+    assert_eq!((version.status, &version.json()), (200, v1));
+}
+
+#[tokio::test]
+async fn protocols_say_what_they_can_do_and_which_options_are_secret() {
+    let driver = Driver::new().await;
+    let document = driver.get("/v1/protocols").await.json();
+    let found: BTreeMap<&str, _> = document["protocols"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|protocol| (protocol["scheme"].as_str().unwrap(), protocol))
+        .collect();
+    for (scheme, source, destination) in [
+        ("file", true, true),
+        ("http", true, false),
+        ("https", true, false),
+        ("null", false, true),
+        ("zero", true, false),
+    ] {
+        let protocol = found[scheme];
+        assert_eq!((&protocol["source"], &protocol["destination"]), (&source.into(), &destination.into()), "{scheme}");
+    }
+    let options = found["https"]["options"].as_array().unwrap();
+    let header = options.iter().find(|option| option["name"] == "header.*").unwrap();
+    assert_eq!(header["secret"], true);
+    assert!(options.iter().all(|option| option["help"].as_str().is_some_and(|help| !help.is_empty())));
+}
+
+#[tokio::test]
+async fn a_service_is_ready_until_it_stops_and_alive_all_the_time() {
+    let driver = Driver::new().await;
+    assert_eq!(driver.get("/readyz").await.json(), json!({"status": "ready"}));
+    driver.stop.send(true).unwrap();
+    let answer = driver.get("/readyz").await;
+    answer.problem(503, "unavailable", None);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    let health = driver.get("/healthz").await;
+    assert_eq!((health.status, health.json()), (200, json!({"status": "ok"})));
+}
+
+#[tokio::test]
+async fn metrics_are_text_that_prometheus_reads() {
+    let driver = Driver::new().await;
+    for state in [State::New, State::Complete, State::Error] {
+        driver.transfer_in(state).await;
+    }
+    driver.get("/nowhere").await;
+    let answer = driver.get("/metrics").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text; version=1.0.0"));
+    let samples = parse_metrics(&answer.text());
+    for (name, value) in [
+        ("staccato_transfers{state=\"STATE_NEW\"}", 1.0),
+        ("staccato_transfers{state=\"STATE_COMPLETE\"}", 1.0),
+        ("staccato_transfers{state=\"STATE_RUNNING\"}", 0.0),
+        ("staccato_transfers_created_total", 3.0),
+        ("staccato_transfers_completed_total", 1.0),
+        ("staccato_transfers_failed_total", 1.0),
+        ("staccato_completed_bytes_total", 5.0),
+    ] {
+        assert_eq!(samples.get(name), Some(&value), "{name}: {samples:#?}");
+    }
+    let count = "staccato_request_duration_seconds_count";
+    assert_eq!(samples[&format!("{count}{{method=\"POST\",route=\"/v1/transfers\",status=\"201\"}}")], 3.0);
+    assert_eq!(samples[&format!("{count}{{method=\"GET\",route=\"unknown\",status=\"404\"}}")], 1.0);
+    assert!(!answer.text().contains("/v1/transfers/0"), "ids are no labels");
+}
+
+/// The samples of a page, by name and labels, checked against the text format: each belongs to a family that was
+/// declared before it, once; the page ends with `# EOF`.
+fn parse_metrics(page: &str) -> BTreeMap<String, f64> {
+    let mut families: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut samples = BTreeMap::new();
+    let body = page.strip_suffix("# EOF\n").expect("the page ends with # EOF");
+    for line in body.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let mut words = comment.splitn(3, ' ');
+            let (kind, family, text) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+            assert!(["HELP", "TYPE", "UNIT"].contains(&kind), "{line}");
+            if kind == "TYPE" {
+                assert!(["counter", "gauge", "histogram"].contains(&text), "{line}");
+                assert!(families.insert(family, text).is_none(), "{family} is declared twice");
+            }
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let value: f64 = value.parse().unwrap_or_else(|_| panic!("{line}"));
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let is_name = |text: &str| {
+            text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        assert!(is_name(name), "{line}");
+        let labels = labels.strip_suffix('}').unwrap();
+        for label in labels.split(',').filter(|label| !label.is_empty()) {
+            let (label, value) = label.split_once('=').unwrap_or_else(|| panic!("{line}"));
+            assert!(is_name(label) && value.len() >= 2 && value.starts_with('"') && value.ends_with('"'), "{line}");
+        }
+        let declared = families.iter().any(|(family, kind)| {
+            let suffixes: &[&str] = match *kind {
+                "counter" => &["_total"],
+                "gauge" => &[""],
+                _ => &["_bucket", "_sum", "_count"],
+            };
+            name.strip_prefix(family).is_some_and(|rest| suffixes.contains(&rest))
+        });
+        assert!(declared, "no family for {line}");
+        assert!(samples.insert(series.to_owned(), value).is_none(), "twice: {line}");
+    }
+    samples
+}
