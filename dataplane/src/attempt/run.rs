@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     DataplaneConfig,
-    engine::{Ending, Engine, EngineConfig},
+    engine::{Ending, Engine, EngineConfig, SYNC_BYTES_MAX, checkpoint},
     lane::{
         LaneHandle, Lanes,
         coordinator::{Coordinator, Moved, ReportBase},
@@ -143,7 +143,10 @@ impl<'a> Attempt<'a> {
         let object = coordinator.open_source(0, self.source, &request)?;
         let part = part_of(spec, &object)?;
         request.pinned = object.validator.clone();
-        let resume = !spec.checkpoint.is_empty() && object.validator.is_some() && object.validator == spec.validator;
+        let resume = !spec.checkpoint.is_empty()
+            && checkpoint::fits(&spec.checkpoint, part.length)
+            && object.validator.is_some()
+            && object.validator == spec.validator;
         let session = keep.insert(self.begin(DestinationRequest { resume, ..request_of(spec) })?);
         if let Some(reason) = coordinator.stop_reason() {
             return Err(Interrupted::Stopped(reason));
@@ -213,6 +216,7 @@ impl<'a> Attempt<'a> {
             sequential: object.access == Access::Sequential,
             fresh: !resumed,
             rate_limit: self.spec.rate_limit,
+            sync_bytes_max: SYNC_BYTES_MAX,
             checkpoint: if resumed { self.spec.checkpoint.clone() } else { Vec::new() },
             sidecar,
         })

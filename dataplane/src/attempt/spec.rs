@@ -146,6 +146,24 @@ pub enum StopReason {
     Shutdown,
 }
 
+impl StopReason {
+    /// Whether another attempt may go on from what is written.
+    pub fn keeps_written(self) -> bool {
+        matches!(self, Self::Pause | Self::Shutdown)
+    }
+
+    /// Whether this reason counts although `earlier` was there before: a cancel overrides what keeps the partial, a lost
+    /// lease everything, and nothing a lost lease (what is left belongs to somebody else).
+    pub fn overrides(self, earlier: Self) -> bool {
+        let strength = |reason| match reason {
+            Self::Pause | Self::Shutdown => 0,
+            Self::Cancel => 1,
+            Self::LeaseLost => 2,
+        };
+        strength(self) > strength(earlier)
+    }
+}
+
 /// Which lanes an executor uses where more than one kind can do the work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use staccato_protocols::ByteRange;
+use staccato_protocols::{ByteRange, CRC_BLOCK};
 
 use crate::attempt::VerifiedRange;
 
@@ -77,6 +77,20 @@ impl CrcRanges {
     }
 }
 
+/// Whether a checkpoint can be one of an object of `length` bytes (of any length, when unknown): its ranges are in order,
+/// apart, and made of whole blocks, but for the object's last one.
+pub fn fits(checkpoint: &[VerifiedRange], length: Option<u64>) -> bool {
+    let in_order = checkpoint.windows(2).all(|pair| pair[0].range.end() <= pair[1].range.start());
+    let whole = |at: u64| at.is_multiple_of(CRC_BLOCK);
+    let last = checkpoint.last().map_or(0, |known| known.range.end());
+    in_order
+        && length.is_none_or(|length| last <= length)
+        && checkpoint.iter().all(|VerifiedRange { range, .. }| {
+            let is_end = range.end() == length.unwrap_or(last);
+            !range.is_empty() && whole(range.start()) && (whole(range.end()) || is_end)
+        })
+}
+
 /// CRC-32 of two byte strings in a row, from that of the first, that of the second, and the second's length.
 pub fn combine(first: u32, second: u32, second_len: u64) -> u32 {
     let mut whole = crc32fast::Hasher::new_with_initial_len(first, 0);
@@ -124,5 +138,25 @@ mod tests {
     fn nothing_is_the_whole_of_nothing() {
         assert_eq!(CrcRanges::default().whole(0), Some(0));
         assert_eq!(CrcRanges::default().whole(1), None);
+    }
+
+    #[test]
+    fn a_checkpoint_fits_when_only_the_objects_end_lies_within_a_block() {
+        let known = |start, end| VerifiedRange { range: ByteRange::new(start, end).unwrap(), crc32: 0 };
+        let block = CRC_BLOCK;
+        for (ranges, length, expected) in [
+            (vec![], Some(0), true),
+            (vec![known(0, block), known(2 * block, 3 * block)], Some(3 * block), true),
+            (vec![known(0, block + 5)], Some(block + 5), true),
+            (vec![known(0, block + 5)], None, true),
+            (vec![known(0, block + 5)], Some(2 * block), false),
+            (vec![known(0, block + 5), known(2 * block, 3 * block)], None, false),
+            (vec![known(5, block)], Some(block), false),
+            (vec![known(0, 2 * block)], Some(block), false),
+            (vec![known(0, 2 * block), known(block, 3 * block)], None, false),
+            (vec![known(block, block)], None, false),
+        ] {
+            assert_eq!(fits(&ranges, length), expected, "{ranges:?} in {length:?}");
+        }
     }
 }

@@ -8,13 +8,18 @@
 //!
 //! - A byte counts as durable only after a sync that *began* after its write had *completed* has succeeded.
 //! - A checkpoint holds durable ranges only, and those of an earlier checkpoint that are still being compared.
-//! - After a failed sync nothing is handed out, synced or checkpointed any more.
+//! - What an earlier checkpoint promised is not written over before a checkpoint without it is recorded.
+//! - After a failed sync nothing is handed out, synced or checkpointed any more; nor after a lost lease or a cancel.
+//! - What is written and not durable is bounded: twice [`EngineConfig::sync_bytes_max`], and a chunk.
 //! - [`Action::Finish`] comes when every byte is there, its CRC known, the length set and everything synced.
+//! - [`Action::Finish`] and [`Action::End`] come last, with every action but a checkpoint answered.
 
 pub mod checkpoint;
 pub mod plan;
 pub mod rate;
+pub mod report;
 pub mod retry;
+pub mod unsynced;
 pub mod verify;
 
 #[cfg(test)]
@@ -25,18 +30,23 @@ use std::{collections::BTreeMap, time::Duration};
 use checkpoint::CrcRanges;
 use plan::Plan;
 use rate::RateLimit;
+use report::Report;
 use retry::{CHUNK_TRIES_MAX, chunk_wait};
 use staccato_protocols::{ByteRange, CRC_BLOCK, Code, Disposition, Error};
+use unsynced::Unsynced;
 use verify::Verification;
 
 use crate::attempt::{StopReason, VerifiedRange};
 
-/// At most so many bytes are written before a sync.
+/// After so many written bytes a sync begins, unless an engine is told otherwise.
 pub const SYNC_BYTES_MAX: u64 = 256 << 20;
 /// At most so long is anything written before a sync.
 pub const SYNC_INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// At the end of an attempt, less than this is not worth a checkpoint of its own: the commit follows at once.
-const LAST_CHECKPOINT_BYTES_MIN: u64 = 64 << 20;
+/// At the end of an attempt, less than this part of [`EngineConfig::sync_bytes_max`] is not worth a checkpoint of its
+/// own: the commit follows at once.
+const LAST_CHECKPOINT_SHARE: u64 = 4;
+/// While a sync is slow, fetching goes on until so many times [`EngineConfig::sync_bytes_max`] are not durable.
+const UNSYNCED_SHARES_MAX: u64 = 2;
 
 /// What an engine is made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +63,9 @@ pub struct EngineConfig {
     pub fresh: bool,
     /// Bytes per second.
     pub rate_limit: Option<u64>,
-    /// What the ledger knows to be durable.
+    /// After so many written bytes a sync begins; [`SYNC_BYTES_MAX`] but in tests.
+    pub sync_bytes_max: u64,
+    /// What the ledger knows to be durable; it [fits](checkpoint::fits) the length.
     pub checkpoint: Vec<VerifiedRange>,
     /// CRCs of blocks from the sidecar.
     pub sidecar: BTreeMap<u64, u32>,
@@ -77,9 +89,9 @@ pub enum Action {
         /// Index and CRC of each block whose write the sync will make durable.
         blocks: Vec<(u64, u32)>,
     },
-    /// Tell the ledger; answered by [`Engine::handle_checkpointed`].
+    /// Tell the ledger; answered by [`Engine::handle_checkpointed`] or [`Engine::handle_checkpoint_failed`].
     Checkpoint(Vec<VerifiedRange>),
-    /// Give the object this length; answered by [`Engine::handle_length_set`].
+    /// Give the object this length; answered by [`Engine::handle_length_set`] or [`Engine::handle_length_failed`].
     SetLength(u64),
     /// Everything is there and durable.
     Finish {
@@ -112,30 +124,28 @@ pub struct Engine {
 
     /// Durable, and compared where it came from an earlier attempt.
     durable: CrcRanges,
-    /// Written, not part of a sync yet, with the CRCs of its blocks.
-    written: Written,
-    /// What the sync in flight will make durable.
-    frozen: Option<CrcRanges>,
-    length_asked: bool,
-    length_set: bool,
-    length_synced: bool,
+    unsynced: Unsynced,
+    report: Report,
+    length_step: LengthStep,
+    /// Behind the last byte that was ever there, promised or written.
+    reached: u64,
 
-    reported_bytes: u64,
-    report_outstanding: bool,
-    report_stale: bool,
     ending: Option<Ending>,
+    /// A sync has failed: what it was to make durable is not known to be, whatever a later one says.
     sync_failed: bool,
     over: bool,
     bytes_fetched: u64,
     bytes_refuted: u64,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Written {
-    ranges: CrcRanges,
-    blocks: Vec<(u64, u32)>,
-    bytes: u64,
-    since: Option<Duration>,
+/// How far the object's own length has come: the last thing to be set, and synced with the last bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LengthStep {
+    Open,
+    Asked,
+    Set,
+    Syncing,
+    Synced,
 }
 
 impl Engine {
@@ -146,21 +156,22 @@ impl Engine {
             "a chunk is made of CRC blocks"
         );
         assert!(config.window_chunks_max > 0, "a window of no chunks moves nothing");
-        let plan = Plan::new(config.length, config.chunk_bytes, config.checkpoint.iter().map(|known| known.range));
+        assert!(config.sync_bytes_max > 0, "syncs that are always due move nothing");
+        assert!(checkpoint::fits(&config.checkpoint, config.length), "a checkpoint lies within its object");
+        assert!(!config.fresh || config.checkpoint.is_empty(), "what was never written promises nothing");
+        let reached = config.checkpoint.last().map_or(0, |known| known.range.end());
+        // Only the end of an object lies within a block: an earlier attempt has found it.
+        let length = config.length.or((!reached.is_multiple_of(CRC_BLOCK)).then_some(reached));
         let mut engine = Self {
+            plan: Plan::new(length, config.chunk_bytes, config.checkpoint.iter().map(|known| known.range)),
             verification: Verification::new(&config.checkpoint, config.chunk_bytes),
             rate: config.rate_limit.map(|rate| RateLimit::new(rate, Duration::ZERO)),
-            length: config.length,
-            plan,
+            length,
             durable: CrcRanges::default(),
-            written: Written::default(),
-            frozen: None,
-            length_asked: false,
-            length_set: false,
-            length_synced: false,
-            reported_bytes: 0,
-            report_outstanding: false,
-            report_stale: false,
+            unsynced: Unsynced::default(),
+            report: Report::new(0),
+            length_step: LengthStep::Open,
+            reached,
             ending: None,
             sync_failed: false,
             over: false,
@@ -168,7 +179,7 @@ impl Engine {
             bytes_refuted: 0,
             config,
         };
-        engine.reported_bytes = engine.bytes_durable();
+        engine.report = Report::new(engine.bytes_durable());
         engine
     }
 
@@ -183,18 +194,18 @@ impl Engine {
         }
         let there = ByteRange::at(range.start(), len).expect("no longer than what was asked for");
         if len < range.len() {
+            if there.end() < self.reached {
+                return self.fail(Error::source_changed(format!(
+                    "the source ended at {} where an earlier read went up to {}",
+                    there.end(),
+                    self.reached
+                )));
+            }
             self.length = Some(there.end());
             self.plan.end_at(there.end());
         }
-        let mut count = 0;
-        for (block, crc) in there.pieces(CRC_BLOCK).zip(crcs) {
-            self.written.ranges.insert(block, *crc);
-            self.written.blocks.push((block.start() / CRC_BLOCK, *crc));
-            count += 1;
-        }
-        assert_eq!(count, crcs.len(), "one CRC for each block");
-        self.written.bytes += len;
-        self.written.since.get_or_insert(now);
+        self.reached = self.reached.max(there.end());
+        self.unsynced.note(there, crcs, now);
     }
 
     /// A fetched range could not be read or written.
@@ -216,18 +227,19 @@ impl Engine {
         self.durable.absorb(verdict.right);
         for wrong in verdict.wrong {
             self.bytes_refuted += wrong.len();
-            self.report_stale = true;
-            self.plan.lost(wrong);
+            self.report.refute(wrong);
         }
     }
 
     /// The sync is done, or has failed.
     pub fn handle_synced(&mut self, result: Result<(), Error>) {
-        let frozen = self.frozen.take().expect("a sync was in flight");
+        let frozen = self.unsynced.thaw();
         match result {
             Ok(()) => {
                 self.durable.absorb(frozen);
-                self.length_synced |= self.length_set;
+                if self.length_step == LengthStep::Syncing {
+                    self.length_step = LengthStep::Synced;
+                }
             }
             Err(error) => {
                 self.sync_failed = true;
@@ -236,29 +248,48 @@ impl Engine {
         }
     }
 
-    /// The ledger has recorded the checkpoint.
+    /// The ledger has recorded the checkpoint: what it promises no more may be written over.
     pub fn handle_checkpointed(&mut self) {
-        self.report_outstanding = false;
+        for refuted in self.report.recorded() {
+            self.plan.lost(refuted);
+        }
+    }
+
+    /// The checkpoint never left: the name of what it promises could not be made durable. Like every failed sync, this
+    /// one is not tried again.
+    pub fn handle_checkpoint_failed(&mut self, error: Error) {
+        self.sync_failed = true;
+        self.fail(error);
     }
 
     /// The object has its final length.
     pub fn handle_length_set(&mut self) {
-        self.length_set = true;
+        assert_eq!(self.length_step, LengthStep::Asked, "only what was asked for is answered");
+        self.length_step = LengthStep::Set;
+    }
+
+    /// The object cannot be given its final length.
+    pub fn handle_length_failed(&mut self, error: Error) {
+        assert_eq!(self.length_step, LengthStep::Asked, "only what was asked for is answered");
+        self.length_step = LengthStep::Open;
+        self.fail(error);
     }
 
     /// Stop: what is in flight comes home; what is written is made durable first where the transfer may go on from it.
+    /// A reason that keeps nothing overrides a failure, and [every weaker reason](StopReason::overrides).
     pub fn handle_stop(&mut self, reason: StopReason) {
-        // A lost lease overrides a pause; nothing overrides a failed sync.
-        match (&self.ending, reason) {
-            (None, _) | (Some(Ending::Stopped(_)), StopReason::LeaseLost | StopReason::Cancel) => {
-                self.ending = Some(Ending::Stopped(reason));
-            }
-            _ => (),
+        let heard = match &self.ending {
+            None => true,
+            Some(Ending::Stopped(earlier)) => reason.overrides(*earlier),
+            Some(Ending::Failed(_)) => !reason.keeps_written(),
+        };
+        if heard {
+            self.ending = Some(Ending::Stopped(reason));
         }
     }
 
     /// The attempt cannot go on. The first cause counts.
-    pub fn fail(&mut self, error: Error) {
+    fn fail(&mut self, error: Error) {
         self.ending.get_or_insert(Ending::Failed(error));
     }
 
@@ -277,23 +308,13 @@ impl Engine {
             .or_else(|| self.poll_finish())
     }
 
-    /// When to poll again although nothing has happened.
+    /// When to poll again although nothing has happened; never, while only answers can change anything. A time that has
+    /// passed means at once.
     pub fn poll_timeout(&mut self, now: Duration) -> Option<Duration> {
         if self.over || self.ending.is_some() {
             return None;
         }
-        let sync = match (&self.frozen, self.written.since) {
-            (None, Some(since)) => Some(since + SYNC_INTERVAL_MAX),
-            _ => None,
-        };
-        let fetch = if !self.window_has_room() {
-            None
-        } else if self.plan.has_work(now) {
-            self.rate.as_mut().and_then(|rate| rate.ready(now).err())
-        } else {
-            self.plan.next_rested()
-        };
-        sync.into_iter().chain(fetch).min()
+        self.sync_at().into_iter().chain(self.fetch_at(now)).min()
     }
 
     /// Bytes that survive a power cut, those of the checkpoint included while they are not refuted.
@@ -303,8 +324,7 @@ impl Engine {
 
     /// Bytes written, durable or not.
     pub fn bytes_written(&self) -> u64 {
-        let frozen = self.frozen.as_ref().map_or(0, CrcRanges::bytes);
-        self.bytes_durable() + frozen + self.written.bytes
+        self.bytes_durable() + self.unsynced.bytes()
     }
 
     /// Bytes read from the source.
@@ -326,25 +346,62 @@ impl Engine {
         self.plan.in_flight() + self.verification.in_flight()
     }
 
+    /// Whether every action but a checkpoint is answered.
+    fn is_idle(&self) -> bool {
+        self.in_flight() == 0 && !self.unsynced.is_syncing() && self.length_step != LengthStep::Asked
+    }
+
+    /// Whether every byte is written, and compared where it was promised; not all need be durable.
+    fn is_everything_there(&self) -> bool {
+        self.plan.is_complete() && self.verification.is_done() && !self.report.holds_back()
+    }
+
+    /// Whether chunks are fetched one after the other: a stream has one reader, and an end that nobody has told is found
+    /// by walking up to it.
+    fn is_in_order(&self) -> bool {
+        self.config.sequential || self.length.is_none()
+    }
+
     fn window_has_room(&self) -> bool {
-        // One after the other: the source is a stream, and a stream has one reader.
-        let fetches_max = if self.config.sequential { 1 } else { self.config.window_chunks_max };
+        let fetches_max = if self.is_in_order() { 1 } else { self.config.window_chunks_max };
         self.in_flight() < self.config.window_chunks_max && self.plan.in_flight() < fetches_max
+    }
+
+    fn unsynced_has_room(&self) -> bool {
+        self.unsynced.bytes() + self.plan.bytes_in_flight() < self.config.sync_bytes_max * UNSYNCED_SHARES_MAX
+    }
+
+    /// When the next sync begins, as far as only time has to pass.
+    fn sync_at(&self) -> Option<Duration> {
+        // The last bytes wait for the length, so that one sync does for both.
+        let last = self.is_everything_there();
+        self.unsynced.due_at(self.config.sync_bytes_max).filter(|_| !last)
+    }
+
+    /// When the next range is fetched, as far as only time has to pass.
+    fn fetch_at(&mut self, now: Duration) -> Option<Duration> {
+        if !self.window_has_room() || !self.unsynced_has_room() {
+            return None;
+        }
+        let ready = self.plan.ready_at(self.is_in_order())?;
+        if ready > now {
+            return Some(ready);
+        }
+        let allowed = self.rate.as_mut().map_or(Ok(()), |rate| rate.ready(now));
+        Some(allowed.err().unwrap_or(now))
     }
 
     fn poll_checkpoint(&mut self) -> Option<Action> {
         let bytes = self.bytes_durable();
-        if self.report_outstanding || !(self.report_stale || bytes > self.reported_bytes) {
+        if !self.report.is_due(bytes) {
             return None;
         }
         // The commit follows at once: no checkpoint of its own for what little came last.
-        let almost_done = self.plan.is_complete() && self.verification.is_done();
-        if almost_done && self.ending.is_none() && bytes < self.reported_bytes + LAST_CHECKPOINT_BYTES_MIN {
+        let little = bytes < self.report.bytes() + self.config.sync_bytes_max / LAST_CHECKPOINT_SHARE;
+        if self.ending.is_none() && self.is_everything_there() && little {
             return None;
         }
-        self.report_outstanding = true;
-        self.report_stale = false;
-        self.reported_bytes = bytes;
+        self.report.send(bytes);
         let mut known = self.durable.clone();
         for undecided in self.verification.undecided() {
             known.insert(undecided.range, undecided.crc32);
@@ -353,20 +410,11 @@ impl Engine {
     }
 
     fn poll_sync(&mut self, now: Duration) -> Option<Action> {
-        let since = self.written.since?;
-        let due = self.written.bytes >= SYNC_BYTES_MAX || now >= since + SYNC_INTERVAL_MAX;
-        // The last bytes wait for the length, so that one sync does for both.
-        let last = self.plan.is_complete() && self.verification.is_done();
-        if due && !last { self.sync() } else { None }
+        (self.sync_at()? <= now).then(|| self.sync())
     }
 
-    fn sync(&mut self) -> Option<Action> {
-        if self.frozen.is_some() {
-            return None;
-        }
-        let written = std::mem::take(&mut self.written);
-        self.frozen = Some(written.ranges);
-        Some(Action::Sync { blocks: written.blocks })
+    fn sync(&mut self) -> Action {
+        Action::Sync { blocks: self.unsynced.freeze() }
     }
 
     fn poll_read_back(&mut self) -> Option<Action> {
@@ -383,11 +431,8 @@ impl Engine {
     }
 
     fn poll_fetch(&mut self, now: Duration) -> Option<Action> {
-        if !self.window_has_room() || !self.plan.has_work(now) {
+        if self.fetch_at(now)? > now {
             return None;
-        }
-        if let Some(rate) = &mut self.rate {
-            rate.ready(now).ok()?;
         }
         let handout = self.plan.next(now)?;
         if let Some(rate) = &mut self.rate {
@@ -397,52 +442,55 @@ impl Engine {
     }
 
     fn poll_finish(&mut self) -> Option<Action> {
-        if !self.plan.is_complete() || !self.verification.is_done() || self.in_flight() > 0 || self.frozen.is_some() {
+        if !self.is_everything_there() || !self.is_idle() {
             return None;
         }
         let length = self.length.expect("a complete plan has an end");
-        if !self.length_asked {
-            self.length_asked = true;
-            return Some(Action::SetLength(length));
+        match self.length_step {
+            LengthStep::Open => {
+                self.length_step = LengthStep::Asked;
+                Some(Action::SetLength(length))
+            }
+            LengthStep::Set => {
+                self.length_step = LengthStep::Syncing;
+                Some(self.sync())
+            }
+            LengthStep::Synced if !self.report.is_outstanding() => {
+                self.over = true;
+                let crc32 = self.durable.whole(length).expect("every byte is durable");
+                Some(Action::Finish { length, crc32 })
+            }
+            _ => None,
         }
-        if !self.length_set {
-            return None;
-        }
-        if !self.length_synced {
-            return self.sync();
-        }
-        if self.report_outstanding {
-            return None;
-        }
-        self.over = true;
-        let crc32 = self.durable.whole(length).expect("every byte is durable");
-        Some(Action::Finish { length, crc32 })
     }
 
     fn poll_ending(&mut self) -> Option<Action> {
-        if self.in_flight() > 0 || self.frozen.is_some() {
+        if !self.is_idle() {
             return None;
         }
         let ending = self.ending.clone()?;
-        let worth_keeping = match &ending {
-            Ending::Stopped(StopReason::Pause | StopReason::Shutdown) => true,
-            Ending::Stopped(StopReason::Cancel | StopReason::LeaseLost) => false,
-            Ending::Failed(error) => {
-                !self.sync_failed && error.disposition != Disposition::SourceChanged && error.code != Code::LeaseLost
-            }
-        };
-        if worth_keeping {
-            if self.written.since.is_some() {
-                return self.sync();
+        if ending.keeps_written() && !self.sync_failed {
+            if self.unsynced.is_waiting() {
+                return Some(self.sync());
             }
             if let Some(checkpoint) = self.poll_checkpoint() {
                 return Some(checkpoint);
             }
-            if self.report_outstanding {
+            if self.report.is_outstanding() {
                 return None;
             }
         }
         self.over = true;
         Some(Action::End(ending))
+    }
+}
+
+impl Ending {
+    /// Whether another attempt may go on from what is written.
+    fn keeps_written(&self) -> bool {
+        match self {
+            Self::Stopped(reason) => reason.keeps_written(),
+            Self::Failed(error) => error.disposition != Disposition::SourceChanged && error.code != Code::LeaseLost,
+        }
     }
 }

@@ -100,19 +100,21 @@ impl Plan {
         self.in_flight.len()
     }
 
+    /// Sum of their lengths.
+    pub fn bytes_in_flight(&self) -> u64 {
+        self.in_flight.values().map(|there| there.range.len()).sum()
+    }
+
     /// Whether nothing is missing, resting or on its way.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.resting.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Whether something could be handed out at `now`.
-    pub fn has_work(&self, now: Duration) -> bool {
-        !self.missing.is_empty() || self.resting.iter().any(|resting| resting.until <= now)
-    }
-
-    /// When the next resting range may be tried.
-    pub fn next_rested(&self) -> Option<Duration> {
-        self.resting.iter().map(|resting| resting.until).min()
+    /// From when on [`Plan::next`] hands something out; never when nothing waits. `in_order`: what rests holds up what
+    /// lies behind it.
+    pub fn ready_at(&self, in_order: bool) -> Option<Duration> {
+        let rested = self.resting.iter().map(|resting| resting.until).min();
+        if self.missing.is_empty() || (in_order && rested.is_some()) { rested } else { Some(Duration::ZERO) }
     }
 
     fn take_in_flight(&mut self, range: ByteRange) -> InFlight {
@@ -178,7 +180,7 @@ mod tests {
         assert_eq!(plan.failed(first.range), 1);
         plan.rest(first.range, Duration::from_secs(1));
         assert_eq!(plan.next(NOW), None);
-        assert_eq!(plan.next_rested(), Some(Duration::from_secs(1)));
+        assert_eq!(plan.ready_at(false), Some(Duration::from_secs(1)));
         let again = plan.next(Duration::from_secs(1)).unwrap();
         assert_eq!(again, Handout { range: first.range, first_time: false });
         assert_eq!(plan.failed(again.range), 2);

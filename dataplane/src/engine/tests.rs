@@ -13,6 +13,7 @@ fn config(blocks: u64) -> EngineConfig {
         sequential: false,
         fresh: true,
         rate_limit: None,
+        sync_bytes_max: SYNC_BYTES_MAX,
         checkpoint: Vec::new(),
         sidecar: BTreeMap::new(),
     }
@@ -39,9 +40,10 @@ fn only_writes_completed_before_the_sync_began_become_durable() {
     let mut engine = Engine::new(config(3));
     assert_eq!(all(&mut engine, T0), [fetch(0), fetch(1)]);
     arrive(&mut engine, 0, T0);
+    assert_eq!(all(&mut engine, T0), [fetch(2)]);
     let later = SYNC_INTERVAL_MAX;
     assert_eq!(engine.poll_timeout(T0), Some(later));
-    assert_eq!(all(&mut engine, later), [Action::Sync { blocks: vec![(0, 1)] }, fetch(2)]);
+    assert_eq!(all(&mut engine, later), [Action::Sync { blocks: vec![(0, 1)] }]);
     arrive(&mut engine, 1, later);
     engine.handle_synced(Ok(()));
     let checkpoint = vec![VerifiedRange { range: block(0), crc32: 1 }];
@@ -136,9 +138,28 @@ fn what_was_checkpointed_stays_in_checkpoints_until_it_is_refuted() {
     engine.handle_read_back(block(0), Some(&[99]));
     assert_eq!(engine.bytes_refuted(), BLOCK);
     let actions = all(&mut engine, SYNC_INTERVAL_MAX);
-    assert_eq!(actions[1], fetch(0), "it is fetched again");
-    let Action::Checkpoint(ranges) = &actions[0] else { panic!("{actions:?}") };
+    let [Action::Checkpoint(ranges)] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(ranges[0].range, block(1), "and promised no more");
+    engine.handle_checkpointed();
+    assert_eq!(all(&mut engine, SYNC_INTERVAL_MAX), [fetch(0)], "only then is it written over");
+}
+
+#[test]
+fn what_a_report_on_its_way_promises_is_not_written_over() {
+    let known = [0, 2].map(|index| VerifiedRange { range: block(index), crc32: 1 });
+    let mut engine = Engine::new(EngineConfig { fresh: false, checkpoint: known.to_vec(), ..config(3) });
+    let fetch = |index| Action::Fetch { range: block(index), untouched: false };
+    assert_eq!(all(&mut engine, T0), [Action::ReadBack(block(0)), fetch(1)]);
+    engine.handle_read_back(block(0), Some(&[9]));
+    let actions = all(&mut engine, T0);
+    assert_eq!(actions, [Action::Checkpoint(vec![known[1]]), Action::ReadBack(block(2))]);
+    engine.handle_read_back(block(2), None);
+    assert_eq!(all(&mut engine, T0), []);
+    engine.handle_checkpointed();
+    assert_eq!(all(&mut engine, T0), [Action::Checkpoint(vec![]), fetch(0)], "the third block is still promised");
+    engine.handle_checkpointed();
+    arrive(&mut engine, 0, T0);
+    assert_eq!(all(&mut engine, T0), [fetch(2)]);
 }
 
 #[test]
@@ -163,4 +184,147 @@ fn a_limited_rate_is_kept() {
         }
     }
     assert!((Duration::from_millis(5900)..Duration::from_millis(7500)).contains(&now), "{now:?}");
+}
+
+#[test]
+fn a_stream_waits_for_what_has_failed() {
+    let mut engine = Engine::new(EngineConfig { sequential: true, ..config(2) });
+    all(&mut engine, T0);
+    engine.handle_chunk_failed(block(0), Error::retry(Code::ReadFailed, "EIO"), T0);
+    assert_eq!(engine.poll(T0), None, "the second chunk lies behind the first");
+    let rested = engine.poll_timeout(T0).unwrap();
+    assert_eq!(all(&mut engine, rested), [Action::Fetch { range: block(0), untouched: false }]);
+}
+
+#[test]
+fn an_end_that_nobody_told_is_found_by_walking_up_to_it() {
+    let mut engine = Engine::new(EngineConfig { length: None, sequential: false, ..config(0) });
+    assert_eq!(all(&mut engine, T0), [fetch(0)]);
+}
+
+#[test]
+fn a_checkpoint_that_ends_within_a_block_tells_the_length() {
+    let known = VerifiedRange { range: ByteRange::new(0, BLOCK + 5).unwrap(), crc32: 1 };
+    let engine = Engine::new(EngineConfig { length: None, fresh: false, checkpoint: vec![known], ..config(0) });
+    assert_eq!(engine.length(), Some(BLOCK + 5));
+}
+
+#[test]
+fn a_source_that_ends_before_what_it_gave_has_changed() {
+    let known = VerifiedRange { range: block(2), crc32: 1 };
+    let mut engine = Engine::new(EngineConfig { length: None, fresh: false, checkpoint: vec![known], ..config(0) });
+    all(&mut engine, T0);
+    engine.handle_read_back(block(2), Some(&[1]));
+    engine.handle_chunk(block(0), 5, 5, &[1], T0);
+    let actions = all(&mut engine, T0);
+    assert!(
+        matches!(&actions[..], [Action::End(Ending::Failed(error))] if error.code == Code::SourceChanged),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn fetching_stops_while_too_much_waits_for_a_slow_sync() {
+    let mut engine = Engine::new(EngineConfig { sync_bytes_max: 2 * BLOCK, ..config(9) });
+    all(&mut engine, T0);
+    arrive(&mut engine, 0, T0);
+    arrive(&mut engine, 1, T0);
+    assert_eq!(all(&mut engine, T0), [Action::Sync { blocks: vec![(0, 1), (1, 2)] }, fetch(2), fetch(3)]);
+    arrive(&mut engine, 2, T0);
+    arrive(&mut engine, 3, T0);
+    assert_eq!(all(&mut engine, T0), [], "four blocks are not durable");
+    assert_eq!(engine.poll_timeout(T0), None, "only the sync's answer helps");
+    engine.handle_synced(Ok(()));
+    let actions = all(&mut engine, T0);
+    assert!(
+        matches!(actions[..], [Action::Checkpoint(_), Action::Sync { .. }, Action::Fetch { .. }, _]),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn what_becomes_possible_between_poll_and_timeout_is_done_at_once() {
+    let mut engine = Engine::new(EngineConfig { window_chunks_max: 1, ..config(1) });
+    all(&mut engine, T0);
+    engine.handle_chunk_failed(block(0), Error::retry(Code::ReadFailed, "EIO"), T0);
+    assert_eq!(engine.poll(T0), None);
+    let late = T0 + 10 * SYNC_INTERVAL_MAX;
+    assert!(engine.poll_timeout(late).expect("a chunk waits") <= late);
+}
+
+#[test]
+fn no_time_passes_for_an_answer() {
+    let mut engine = Engine::new(config(1));
+    all(&mut engine, T0);
+    arrive(&mut engine, 0, T0);
+    assert_eq!(all(&mut engine, T0), [Action::SetLength(BLOCK)]);
+    assert_eq!(engine.poll_timeout(T0), None, "a sync is due in a second, but it waits for the length");
+}
+
+#[test]
+fn an_end_waits_for_the_length_that_is_being_set() {
+    let error = Error::retry(Code::NoSpace, "ENOSPC");
+    for answer in [Ok(()), Err(error)] {
+        let mut engine = Engine::new(config(0));
+        assert_eq!(all(&mut engine, T0), [Action::SetLength(0)]);
+        engine.handle_stop(StopReason::Pause);
+        assert_eq!(engine.poll(T0), None);
+        match answer {
+            Ok(()) => engine.handle_length_set(),
+            Err(error) => engine.handle_length_failed(error),
+        }
+        assert_eq!(all(&mut engine, T0), [Action::End(Ending::Stopped(StopReason::Pause))]);
+    }
+}
+
+#[test]
+fn a_failed_sync_is_not_tried_again_by_a_pause() {
+    let mut engine = Engine::new(config(3));
+    all(&mut engine, T0);
+    arrive(&mut engine, 0, T0);
+    all(&mut engine, SYNC_INTERVAL_MAX);
+    engine.handle_stop(StopReason::Pause);
+    engine.handle_synced(Err(Error::retry(Code::SyncFailed, "EIO")));
+    arrive(&mut engine, 1, SYNC_INTERVAL_MAX);
+    arrive(&mut engine, 2, SYNC_INTERVAL_MAX);
+    assert_eq!(all(&mut engine, SYNC_INTERVAL_MAX), [Action::End(Ending::Stopped(StopReason::Pause))]);
+}
+
+#[test]
+fn a_name_that_cannot_be_synced_ends_the_attempt_without_checkpoints() {
+    let mut engine = Engine::new(config(9));
+    all(&mut engine, T0);
+    arrive(&mut engine, 0, T0);
+    all(&mut engine, SYNC_INTERVAL_MAX);
+    engine.handle_synced(Ok(()));
+    assert!(matches!(all(&mut engine, SYNC_INTERVAL_MAX)[..], [Action::Checkpoint(_)]));
+    let error = Error::retry(Code::WriteFailed, "EIO");
+    engine.handle_checkpoint_failed(error.clone());
+    arrive(&mut engine, 1, SYNC_INTERVAL_MAX);
+    arrive(&mut engine, 2, SYNC_INTERVAL_MAX);
+    assert_eq!(all(&mut engine, SYNC_INTERVAL_MAX), [Action::End(Ending::Failed(error))]);
+}
+
+#[test]
+fn a_lost_lease_overrides_everything_and_a_cancel_all_else() {
+    let failed = Error::retry(Code::NoSpace, "ENOSPC");
+    for (first, then, last) in [
+        (StopReason::Cancel, StopReason::LeaseLost, StopReason::LeaseLost),
+        (StopReason::LeaseLost, StopReason::Cancel, StopReason::LeaseLost),
+        (StopReason::Pause, StopReason::Cancel, StopReason::Cancel),
+        (StopReason::Cancel, StopReason::Pause, StopReason::Cancel),
+        (StopReason::Pause, StopReason::Shutdown, StopReason::Pause),
+    ] {
+        let mut engine = Engine::new(config(0));
+        engine.handle_stop(first);
+        engine.handle_stop(then);
+        assert_eq!(engine.poll(T0), Some(Action::End(Ending::Stopped(last))));
+    }
+    for reason in [StopReason::Cancel, StopReason::LeaseLost] {
+        let mut engine = Engine::new(config(1));
+        all(&mut engine, T0);
+        engine.handle_chunk_failed(block(0), Error { disposition: Disposition::Fatal, ..failed.clone() }, T0);
+        engine.handle_stop(reason);
+        assert_eq!(all(&mut engine, T0), [Action::End(Ending::Stopped(reason))]);
+    }
 }

@@ -140,8 +140,7 @@ impl<'a> Coordinator<'a> {
                     Action::Checkpoint(ranges) => {
                         if !base.name_synced {
                             if let Err(error) = session.sync_name() {
-                                engine.fail(error);
-                                engine.handle_checkpointed();
+                                engine.handle_checkpoint_failed(error);
                                 continue;
                             }
                             base.name_synced = true;
@@ -154,7 +153,7 @@ impl<'a> Coordinator<'a> {
                     }
                     Action::SetLength(length) => match session.set_length(length) {
                         Ok(()) => engine.handle_length_set(),
-                        Err(error) => engine.fail(error),
+                        Err(error) => engine.handle_length_failed(error),
                     },
                     Action::Finish { length, crc32 } => {
                         return Ok(Moved { length, crc32: Some(crc32), bytes_fetched: engine.bytes_fetched() });
@@ -299,8 +298,7 @@ impl<'a> Coordinator<'a> {
             Notice::Reply(Reply::Checkpointed) => (),
             Notice::Stop(reason) => {
                 self.stopping.store(true, Ordering::Relaxed);
-                // A lost lease overrides everything: nothing may be touched any more.
-                if self.stop.is_none() || matches!(reason, StopReason::LeaseLost | StopReason::Cancel) {
+                if self.stop.is_none_or(|earlier| reason.overrides(earlier)) {
                     self.stop = Some(reason);
                 }
             }
