@@ -12,15 +12,18 @@ use crate::{
         lifecycle::{self, Event},
         transfer::{NoteKind, RECORD_VERSION},
     },
-    store::{Commit, CommitError, Revision},
+    store::{Commit, CommitError, Revision, contract::VALUE_BYTES_MAX},
 };
 
 use super::{Ledger, LedgerError, Refused, STRIPES, Scope, add, keys, lease::Until, sweep::SweepRecord};
 
 /// Most verified ranges in one key.
-const RANGES_PER_PIECE: usize = 1024;
+const RANGES_PER_PIECE: usize = 512;
 /// Most verified ranges that are kept; of more, the longest.
-pub(crate) const RANGES_MAX: usize = 32 * RANGES_PER_PIECE;
+pub(crate) const RANGES_MAX: usize = 64 * RANGES_PER_PIECE;
+/// The longest form of one range in a key: its names, two numbers of 20 digits, one of 10, and a comma.
+const RANGE_BYTES_MAX: usize = r#"{"start":,"end":,"crc32":},"#.len() + 20 + 20 + 10;
+const _: () = assert!(RANGES_PER_PIECE * RANGE_BYTES_MAX < VALUE_BYTES_MAX);
 
 /// A record being changed.
 pub(crate) struct Change {
@@ -32,8 +35,6 @@ pub(crate) struct Change {
     pub ranges: Ranges,
     /// Whether the attempt removed its partial itself.
     pub discarded: bool,
-    /// How long a sweep must wait, because an attempt may still be at work.
-    pub sweep_after: Duration,
     /// Whether the transfer is forgotten.
     pub forget: bool,
     /// The moment of the change.
@@ -76,12 +77,11 @@ impl Ledger {
                 before,
                 ranges: Ranges::Keep,
                 discarded: false,
-                sweep_after: Duration::ZERO,
                 forget: false,
                 now: self.inner.environment.now(),
             };
             let decided = decide(&mut change)?;
-            let Some(commit) = change.finish(revision) else { return Ok(decided) };
+            let Some(commit) = change.finish(revision, self.inner.config.lease) else { return Ok(decided) };
             let owner = change.record.owner.clone();
             // On a task of its own: whoever asked may go away (a request's connection closes), but memory follows the
             // store whatever happens, and until then nobody else has this transfer's turn.
@@ -191,7 +191,7 @@ impl Change {
     }
 
     /// Everything that has to be written, or nothing when nothing changed.
-    fn finish(&mut self, revision: Revision) -> Option<Commit> {
+    fn finish(&mut self, revision: Revision, lease: Duration) -> Option<Commit> {
         let id = self.record.id;
         self.forget |= self.record.delete_asked && !self.record.state.is_leased();
         let mut commit = Commit::new().require(keys::transfer(id), revision);
@@ -213,12 +213,11 @@ impl Change {
             self.record.range_pieces = pieces.len();
         }
 
-        let ended_unfinished = self.record.state == State::Canceled && self.before.state != State::Canceled;
-        let forgotten_unfinished = self.forget && !self.record.state.is_final();
-        let sweep = (ended_unfinished || forgotten_unfinished) && self.record.epoch > 0 && !self.discarded;
+        let sweep = self.leaves_something();
         if sweep {
-            let due = self.now.after(self.sweep_after);
-            commit = commit.put(keys::sweep(id), SweepRecord::of(&self.record, due).encode());
+            // An attempt that was not seen to end gets the time to notice that it lost its lease.
+            let due = self.now.after(if self.record.stray_attempts { lease } else { Duration::ZERO });
+            commit = commit.put(keys::sweep(due, id), SweepRecord::of(&self.record).encode());
         }
         if self.record.sealed && (self.forget || self.record.state.is_final()) {
             // A sweep needs the destination; it drops the secrets when it is done.
@@ -242,6 +241,20 @@ impl Change {
         let old = indexes(&self.before);
         let new = if self.forget { Vec::new() } else { indexes(&self.record) };
         Some(move_indexes(commit, old, new))
+    }
+
+    /// Whether the transfer ends here and something may lie beside its destination that no attempt of it will remove.
+    fn leaves_something(&self) -> bool {
+        let (record, before) = (&self.record, self.before.state);
+        if record.state.is_final() && before.is_final() {
+            return false;
+        }
+        match record.state {
+            // The attempt that committed removed what was its own.
+            State::Complete => record.stray_attempts,
+            State::Canceled => record.epoch > 0 && (record.stray_attempts || !self.discarded),
+            _ => self.forget && record.epoch > 0,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use staccato_protocols::{Code, ObjectUrl};
 
 use crate::model::{Failure, State, TransferId, TransferRecord, lifecycle::Event, transfer::NoteKind};
 
-use super::{Ledger, LedgerError, change::POISON, gone_is, keys, seal::Secrets};
+use super::{Ledger, LedgerError, change::POISON, executors::Loss, gone_is, keys, seal::Secrets};
 
 impl Ledger {
     /// Gives the transfer that has been ready for longest to `executor`, under a new epoch; nothing when none is ready.
@@ -37,6 +37,11 @@ impl Ledger {
                 })
                 .await;
             let Some(record) = gone_is(claimed, None)? else { continue };
+            if self.is_gone(executor) {
+                // It ended meanwhile, and whoever freed what it held may have looked too early.
+                self.lose(id, record.epoch, Loss::ExecutorDied).await?;
+                return Ok(None);
+            }
             match self.attempt_spec(&record).await {
                 Ok(spec) => return Ok(Some(spec)),
                 Err(LedgerError::Store(error)) => return Err(error.into()),

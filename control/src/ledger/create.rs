@@ -153,6 +153,7 @@ impl Ledger {
             executor: None,
             pause_asked: false,
             delete_asked: false,
+            stray_attempts: false,
             validator: None,
             bytes_total: known_length(request.part),
             progress: 0,

@@ -21,9 +21,9 @@ impl Ledger {
                 }
                 State::Erroring => change.record.delete_asked = true,
                 State::Canceling => {
-                    // Its attempt is stopping. What it sends from now on is refused; the sweep waits until it is gone.
+                    // Its attempt is stopping, and what it sends from now on is refused: nobody will see it end.
+                    change.record.stray_attempts = true;
                     change.forget = true;
-                    change.sweep_after = self.inner.config.lease;
                 }
                 _ => change.forget = true,
             }

@@ -39,6 +39,15 @@ impl ExecutorProcess {
     }
 }
 
+/// Why an attempt loses its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// It ran out. Nobody saw the attempt end.
+    Expired,
+    /// Its executor was seen to end, and the attempt with it.
+    ExecutorDied,
+}
+
 fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
@@ -71,9 +80,9 @@ impl Ledger {
         self.inner.gone.lock().expect(POISON).insert(instance.to_owned());
         let held = self.inner.leases.lock().expect(POISON).of_executor(instance);
         for (id, epoch) in held {
-            self.lose(id, epoch, "its executor died").await?;
+            self.lose(id, epoch, Loss::ExecutorDied).await?;
         }
-        self.inner.sweeps_out.lock().expect(POISON).retain(|_, (executor, _)| executor != instance);
+        self.inner.sweeps_out.lock().expect(POISON).retain(|_, out| out.executor != instance);
         let known = self.inner.executors.lock().expect(POISON).contains_key(instance);
         if known {
             self.write(vec![Write::Delete(keys::executor(instance))]).await?;
@@ -93,11 +102,23 @@ impl Ledger {
     }
 
     /// Takes the lease of an attempt away.
-    pub(crate) async fn lose(&self, id: TransferId, epoch: u64, why: &str) -> Result<(), LedgerError> {
+    pub(crate) async fn lose(&self, id: TransferId, epoch: u64, loss: Loss) -> Result<(), LedgerError> {
+        let why = match loss {
+            Loss::Expired => "its lease expired",
+            Loss::ExecutorDied => "its executor died",
+        };
         let lost = self
             .change(id, |change| {
                 if change.record.epoch != epoch || !change.record.state.is_leased() {
                     return Ok(false);
+                }
+                if loss == Loss::Expired {
+                    // Asked here, where nobody else has this transfer's turn: a renewal may have come since.
+                    let now = self.inner.environment.monotonic();
+                    if !self.inner.leases.lock().expect(POISON).end_expired(id, epoch, now) {
+                        return Ok(false);
+                    }
+                    change.record.stray_attempts = true;
                 }
                 change.note(NoteKind::LeaseLost, format!("attempt {epoch} is over: {why}"));
                 change.yielded()?;

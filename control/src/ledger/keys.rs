@@ -5,7 +5,7 @@
 //! | `t/ID` | the record of a transfer |
 //! | `x/ID` | its secrets, sealed; while it is not final |
 //! | `c/ID/NN` | its verified ranges, in pieces |
-//! | `s/STATE/ID` | index by state; the owner |
+//! | `s/STATE/ID` | index by state |
 //! | `u/OWNER/ID` | index by owner |
 //! | `o/OWNER/STATE/ID` | index by owner and state |
 //! | `d/DIGEST` | the live transfer that writes to a destination |
@@ -13,7 +13,7 @@
 //! | `w/q/P/ID` | waits to be scheduled; P is 9 minus its priority |
 //! | `w/b/MILLIS/ID` | waits for the time to be queued again |
 //! | `w/a/ID` | ready or leased: takes a slot |
-//! | `g/ID` | what a transfer left beside its destination, to be swept |
+//! | `g/MILLIS/ID` | what a transfer left beside its destination, to be swept from that time on |
 //! | `e/INSTANCE` | an executor's process |
 //!
 //! A transfer in `STATE_NEW` has exactly one of `w/q` and `w/b`; one that takes a slot has `w/a`; others have none.
@@ -70,15 +70,15 @@ pub(crate) fn queue(priority: Priority, id: TransferId) -> Vec<u8> {
 }
 
 pub(crate) fn backoff(not_before: Timestamp, id: TransferId) -> Vec<u8> {
-    format!("w/b/{:015}/{id}", not_before.as_millis()).into_bytes()
+    timed(BACKOFF, not_before, id)
 }
 
 pub(crate) fn active(id: TransferId) -> Vec<u8> {
     format!("w/a/{id}").into_bytes()
 }
 
-pub(crate) fn sweep(id: TransferId) -> Vec<u8> {
-    format!("g/{id}").into_bytes()
+pub(crate) fn sweep(not_before: Timestamp, id: TransferId) -> Vec<u8> {
+    timed(SWEEPS, not_before, id)
 }
 
 pub(crate) fn executor(instance: &str) -> Vec<u8> {
@@ -99,9 +99,18 @@ pub(crate) fn trailing_id(key: &[u8]) -> Option<TransferId> {
     std::str::from_utf8(&key[at..]).ok()?.parse().ok()
 }
 
-/// The first key of the backoff index that is not due at `now`.
-pub(crate) fn backoff_end(now: Timestamp) -> Vec<u8> {
-    format!("w/b/{:015}/", now.as_millis().saturating_add(1)).into_bytes()
+/// A key whose order is that of times.
+fn timed(prefix: &[u8], time: Timestamp, id: TransferId) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    key.extend_from_slice(format!("{:015}/{id}", time.as_millis()).as_bytes());
+    key
+}
+
+/// The first key of an index by time ([`BACKOFF`], [`SWEEPS`]) that is not due at `now`.
+pub(crate) fn due_end(prefix: &[u8], now: Timestamp) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    key.extend_from_slice(format!("{:015}/", now.as_millis().saturating_add(1)).as_bytes());
+    key
 }
 
 /// The first key behind everything that starts with `prefix`.
@@ -125,7 +134,8 @@ mod tests {
         let (soon, later) = (Timestamp::from_millis(99), Timestamp::from_millis(100));
         assert!(backoff(soon, late) < backoff(later, early));
         assert!(backoff(Timestamp::MAX, late) < end_of(BACKOFF));
-        assert!(backoff(soon, late) < backoff_end(soon) && backoff_end(soon) < backoff(later, early));
+        assert!(backoff(soon, late) < due_end(BACKOFF, soon) && due_end(BACKOFF, soon) < backoff(later, early));
+        assert!(sweep(soon, late) < due_end(SWEEPS, soon) && due_end(SWEEPS, soon) < sweep(later, early));
         assert_eq!(trailing_id(&queue(low, late)), Some(late));
         assert_eq!(trailing_id(b"w/a/x"), None);
         assert!(by_owner_and_state("a/b", State::New).starts_with(b"o/a%2Fb/STATE_NEW/"));

@@ -31,6 +31,8 @@ pub struct Lease {
     pub expires: Duration,
     /// What the executor is to do.
     pub stop: Option<StopReason>,
+    /// It ran out, and is being taken away: too late to renew it.
+    ending: bool,
 }
 
 #[derive(Debug)]
@@ -56,7 +58,7 @@ impl Leases {
                 match self.held.get_mut(&id) {
                     Some(lease) if lease.epoch == record.epoch && lease.executor == executor => lease.stop = stop,
                     _ => {
-                        let lease = Lease { executor, epoch: record.epoch, expires: until.lease, stop };
+                        let lease = Lease { executor, epoch: record.epoch, expires: until.lease, stop, ending: false };
                         self.held.insert(id, lease);
                     }
                 }
@@ -76,15 +78,15 @@ impl Leases {
         }
     }
 
-    /// The lease on a transfer.
+    /// The lease on a transfer, unless it is being taken away.
     pub fn get(&self, id: TransferId) -> Option<&Lease> {
-        self.held.get(&id)
+        self.held.get(&id).filter(|lease| !lease.ending)
     }
 
     /// Renews the lease if this executor holds it with this epoch; `false` if not.
     pub fn renew(&mut self, id: TransferId, executor: &str, epoch: u64, expires: Duration) -> bool {
         match self.held.get_mut(&id) {
-            Some(lease) if lease.epoch == epoch && lease.executor == executor => {
+            Some(lease) if lease.epoch == epoch && lease.executor == executor && !lease.ending => {
                 lease.expires = lease.expires.max(expires);
                 true
             }
@@ -97,9 +99,16 @@ impl Leases {
         self.held.iter().filter(|(_, lease)| lease.expires <= now).map(|(id, lease)| (*id, lease.epoch)).collect()
     }
 
-    /// Whether this lease has ended.
-    pub fn is_expired(&self, id: TransferId, epoch: u64, now: Duration) -> bool {
-        self.held.get(&id).is_some_and(|lease| lease.epoch == epoch && lease.expires <= now)
+    /// Begins to take away a lease that ran out: from here on it cannot be renewed. `false` when it did not, because a
+    /// renewal came in time.
+    pub fn end_expired(&mut self, id: TransferId, epoch: u64, now: Duration) -> bool {
+        match self.held.get_mut(&id) {
+            Some(lease) if lease.epoch == epoch && lease.expires <= now => {
+                lease.ending = true;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// What an executor holds, with the epochs.

@@ -36,6 +36,8 @@ mod release;
 mod resume;
 mod schedule;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod tick;
 
 use std::{

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use staccato_protocols::ObjectUrl;
 
 use crate::{
-    model::{Timestamp, TransferId, TransferRecord, transfer::REDACTED},
-    store::{Commit, CommitError},
+    model::{TransferId, TransferRecord, transfer::REDACTED},
+    store::{Commit, CommitError, Record},
 };
 
 use super::{Ledger, LedgerError, change::POISON, keys};
@@ -34,17 +34,25 @@ pub(crate) struct SweepRecord {
     destination_url: String,
     /// Whether the destination is sealed with the transfer's secrets, which wait for this sweep.
     sealed: bool,
-    not_before: Timestamp,
     failures: u32,
 }
 
-/// Sweeps that executors are at, and until when they are left to it.
-pub(crate) type SweepsOut = HashMap<TransferId, (String, Duration)>;
+/// Sweeps that executors are at.
+pub(crate) type SweepsOut = HashMap<TransferId, SweepOut>;
+
+/// A sweep that an executor is at.
+pub(crate) struct SweepOut {
+    pub executor: String,
+    /// Until when it is left to it, on the monotonic clock.
+    until: Duration,
+    /// Where it is stored.
+    key: Vec<u8>,
+}
 
 impl SweepRecord {
-    pub fn of(record: &TransferRecord, not_before: Timestamp) -> Self {
+    pub fn of(record: &TransferRecord) -> Self {
         let sealed = Self::needs_secrets(record);
-        Self { destination_url: record.destination_url.clone(), sealed, not_before, failures: 0 }
+        Self { destination_url: record.destination_url.clone(), sealed, failures: 0 }
     }
 
     pub fn needs_secrets(record: &TransferRecord) -> bool {
@@ -60,26 +68,25 @@ impl Ledger {
     /// Sweeps that are due, at most [`SWEEPS_MAX`], for `executor` to do; they are offered again when it does not
     /// confirm them within four leases.
     pub async fn claim_sweeps(&self, executor: &str) -> Result<Vec<Sweep>, LedgerError> {
-        let now = self.inner.environment.now();
+        if self.is_gone(executor) {
+            return Ok(Vec::new());
+        }
         let monotonic = self.inner.environment.monotonic();
         let mut sweeps = Vec::new();
-        let mut start = keys::SWEEPS.to_vec();
-        // One page: what lies behind it comes when these are done.
-        let found = self.inner.store.range(&start, &keys::end_of(keys::SWEEPS), PAGE, false).await?;
-        for (key, value) in found {
-            start.clone_from(&key);
+        for (key, value) in self.due_sweeps().await? {
+            if sweeps.len() == SWEEPS_MAX {
+                break;
+            }
             let record: SweepRecord =
                 serde_json::from_slice(&value.value).map_err(|error| LedgerError::unreadable(&key, error))?;
             let id = keys::trailing_id(&key).ok_or_else(|| LedgerError::unreadable(&key, "no id at its end"))?;
-            if record.not_before > now || sweeps.len() >= SWEEPS_MAX {
-                continue;
-            }
             {
                 let mut out = self.inner.sweeps_out.lock().expect(POISON);
-                if out.get(&id).is_some_and(|(_, until)| *until > monotonic) {
+                if out.get(&id).is_some_and(|out| out.until > monotonic) {
                     continue;
                 }
-                out.insert(id, (executor.to_owned(), monotonic + self.inner.config.lease * 4));
+                let until = monotonic + self.inner.config.lease * 4;
+                out.insert(id, SweepOut { executor: executor.to_owned(), until, key });
             }
             let url = if record.sealed {
                 self.load_secrets(id).await.map(|secrets| secrets.destination_url)
@@ -98,22 +105,24 @@ impl Ledger {
         Ok(sweeps)
     }
 
-    /// Ends a sweep that was done, or puts one off that failed.
+    /// Ends a sweep that was done, or puts one off that failed. One that is at nobody's any more (this process has
+    /// started since) is offered again: doing it twice is harmless.
     pub async fn sweep_done(&self, id: TransferId, done: bool) -> Result<(), LedgerError> {
-        let key = keys::sweep(id);
+        let out = self.inner.sweeps_out.lock().expect(POISON).get(&id).map(|out| out.key.clone());
+        let Some(key) = out else { return Ok(()) };
         loop {
             let Some(found) = self.inner.store.get(&key).await? else { break };
             let mut record: SweepRecord =
                 serde_json::from_slice(&found.value).map_err(|error| LedgerError::unreadable(&key, error))?;
-            let commit = Commit::new().require(key.clone(), found.revision);
-            let commit = if done {
-                let commit = commit.delete(key.clone());
-                if record.sealed { commit.delete(keys::secrets(id)) } else { commit }
-            } else {
+            let commit = Commit::new().require(key.clone(), found.revision).delete(key.clone());
+            let commit = if !done {
                 record.failures = record.failures.saturating_add(1);
                 let wait = Duration::from_secs(1 << record.failures.min(12)).min(WAIT_MAX);
-                record.not_before = self.inner.environment.now().after(wait);
-                commit.put(key.clone(), record.encode())
+                commit.put(keys::sweep(self.inner.environment.now().after(wait), id), record.encode())
+            } else if record.sealed {
+                commit.delete(keys::secrets(id))
+            } else {
+                commit
             };
             match self.inner.store.commit(commit).await {
                 Ok(_) => break,
@@ -127,15 +136,18 @@ impl Ledger {
 
     /// Whether a sweep is due that nobody is at.
     pub(crate) async fn sweep_is_due(&self) -> Result<bool, LedgerError> {
-        let now = self.inner.environment.now();
+        let due = self.due_sweeps().await?;
         let monotonic = self.inner.environment.monotonic();
-        let found = self.inner.store.range(keys::SWEEPS, &keys::end_of(keys::SWEEPS), PAGE, false).await?;
         let out = self.inner.sweeps_out.lock().expect(POISON);
-        Ok(found.iter().any(|(key, value)| {
-            let due = serde_json::from_slice(&value.value).is_ok_and(|record: SweepRecord| record.not_before <= now);
-            let free = |id| out.get(&id).is_none_or(|(_, until): &(String, Duration)| *until <= monotonic);
-            due && keys::trailing_id(key).is_some_and(free)
-        }))
+        let free = |id| out.get(&id).is_none_or(|out| out.until <= monotonic);
+        Ok(due.iter().any(|(key, _)| keys::trailing_id(key).is_some_and(free)))
+    }
+
+    /// The sweeps that are due, those that wait for longest first; at most [`PAGE`]: what lies behind them comes when
+    /// these are done.
+    async fn due_sweeps(&self) -> Result<Vec<(Vec<u8>, Record)>, LedgerError> {
+        let end = keys::due_end(keys::SWEEPS, self.inner.environment.now());
+        Ok(self.inner.store.range(keys::SWEEPS, &end, PAGE, false).await?)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::{State, lifecycle::Event, transfer::NoteKind};
 
-use super::{Ledger, LedgerError, change::POISON, gone_is, keys};
+use super::{Ledger, LedgerError, change::POISON, executors::Loss, gone_is, keys};
 
 /// How often the ledger looks at its clocks.
 const TICK: Duration = Duration::from_millis(200);
@@ -38,11 +38,7 @@ impl Ledger {
             (leases.expired(monotonic), leases.unclaimed(monotonic))
         };
         for (id, epoch) in expired {
-            // A renewal may have come since.
-            let still = self.inner.leases.lock().expect(POISON).is_expired(id, epoch, monotonic);
-            if still {
-                self.lose(id, epoch, "its lease expired").await?;
-            }
+            self.lose(id, epoch, Loss::Expired).await?;
         }
         for id in unclaimed {
             let queued = self
@@ -66,7 +62,7 @@ impl Ledger {
     /// Moves transfers whose wait is over into the queue.
     async fn queue_what_waited(&self) -> Result<(), LedgerError> {
         let now = self.inner.environment.now();
-        let end = keys::backoff_end(now);
+        let end = keys::due_end(keys::BACKOFF, now);
         let due = self.inner.store.range(keys::BACKOFF, &end, DUE_MAX, false).await?;
         for (key, _) in due {
             let id = keys::trailing_id(&key).ok_or_else(|| LedgerError::unreadable(&key, "no id at its end"))?;

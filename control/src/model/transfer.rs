@@ -84,6 +84,8 @@ pub struct TransferRecord {
     pub pause_asked: bool,
     /// A client deleted it while an executor held it: it is forgotten once released.
     pub delete_asked: bool,
+    /// An attempt lost its lease and was not seen to end: it may still be at work beside the destination.
+    pub stray_attempts: bool,
 
     /// The source's version, pinned at first open.
     pub validator: Option<Validator>,
@@ -291,7 +293,8 @@ pub fn known_length(part: Part) -> Option<u64> {
 fn bounded(message: &str, bytes_max: usize) -> String {
     let mut text: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.len() > bytes_max {
-        text.truncate(text.floor_char_boundary(bytes_max - 3));
+        let end = (0..=bytes_max - 3).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.expect("0 is a boundary"));
         text.push_str("...");
     }
     text
@@ -384,4 +387,17 @@ pub struct EventDocument {
     pub kind: String,
     /// One sentence for people.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_are_cut_between_characters_and_hold_no_control_characters() {
+        assert_eq!(bounded("a\nb\u{7f}", 10), "a b ");
+        assert_eq!(bounded("0123456789", 10), "0123456789");
+        assert_eq!(bounded("0123456789a", 10), "0123456...");
+        assert_eq!(bounded("012345\u{4f60}\u{597d}", 10), "012345...", "a character takes three bytes");
+    }
 }

@@ -1,0 +1,111 @@
+//! What must hold of a store at any moment, told once more from the records alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    ledger::{Ledger, change::POISON, change::decode_record, keys},
+    model::{State, TransferId, TransferRecord, transfer::EVENTS_MAX},
+    store::Store,
+};
+
+/// Reads everything and compares: indexes with records, pieces with what they belong to, leases with states.
+pub async fn check(ledger: &Ledger) -> BTreeMap<TransferId, TransferRecord> {
+    let all = everything(ledger.store().as_ref()).await;
+    let under = |prefix: &str| {
+        let prefix = prefix.to_owned();
+        all.iter().filter(move |(key, _)| key.starts_with(&prefix)).map(|(key, value)| (key.as_str(), value.as_slice()))
+    };
+    let records: BTreeMap<TransferId, TransferRecord> = under("t/")
+        .map(|(key, value)| {
+            let record = decode_record(key.as_bytes(), value).expect("a record");
+            assert_eq!(key, format!("t/{}", record.id));
+            (record.id, record)
+        })
+        .collect();
+
+    let mut indexes = BTreeSet::new();
+    for record in records.values() {
+        indexes.extend(indexes_of(record));
+    }
+    let prefixes = ["s/", "u/", "o/", "w/", "d/"];
+    let found: BTreeSet<String> =
+        prefixes.iter().flat_map(|prefix| under(prefix)).map(|(key, _)| key.to_owned()).collect();
+    assert_eq!(found, indexes, "indexes and records");
+
+    let mut expected_secrets = BTreeSet::new();
+    let mut pieces = BTreeSet::new();
+    for record in records.values() {
+        looks_right(record);
+        if record.sealed {
+            expected_secrets.insert(record.id);
+        }
+        pieces.extend((0..record.range_pieces).map(|piece| format!("c/{}/{piece:02}", record.id)));
+        let ranges = ledger.load_ranges(record).await.expect("its ranges");
+        let durable: u64 = ranges.iter().map(|range| range.range.len()).sum();
+        assert!(record.state == State::Complete || durable == record.progress, "{record:?}");
+        if let Some(digest) = &record.destination_digest
+            && !record.state.is_ended()
+        {
+            let holder = &all[&format!("d/{digest}")];
+            assert_eq!(holder, record.id.to_string().as_bytes(), "who holds a destination");
+        }
+    }
+    assert_eq!(under("c/").map(|(key, _)| key.to_owned()).collect::<BTreeSet<_>>(), pieces);
+
+    for (key, value) in under("g/") {
+        let id = keys::trailing_id(key.as_bytes()).expect("an id");
+        assert!(records.get(&id).is_none_or(|record| record.state.is_final()), "{key}: it may go on");
+        let sweep: serde_json::Value = serde_json::from_slice(value).expect("a sweep");
+        if sweep["sealed"] == true {
+            expected_secrets.insert(id);
+        }
+    }
+    let secrets: BTreeSet<_> = under("x/").map(|(key, _)| keys::trailing_id(key.as_bytes()).expect("an id")).collect();
+    assert_eq!(secrets, expected_secrets, "secrets and who needs them");
+
+    let made: BTreeSet<_> = under("k/").map(|(key, _)| key[2..].to_owned()).collect();
+    let digests: BTreeSet<_> = records.values().filter_map(|record| record.idempotency_digest.clone()).collect();
+    assert_eq!(made, digests, "idempotency keys live as long as what they made");
+
+    let leases = ledger.inner.leases.lock().expect(POISON);
+    assert_eq!(leases.held_count(), records.values().filter(|record| record.state.is_leased()).count());
+    for record in records.values().filter(|record| record.state.is_leased()) {
+        let lease = leases.get(record.id).expect("a lease");
+        assert_eq!((lease.epoch, Some(&lease.executor)), (record.epoch, record.executor.as_ref()), "one holder");
+    }
+    drop(leases);
+    records
+}
+
+/// Every key and value.
+pub async fn everything(store: &dyn Store) -> BTreeMap<String, Vec<u8>> {
+    let all = store.range(b"", &[0xff], usize::MAX, false).await.expect("it reads");
+    all.into_iter().map(|(key, record)| (String::from_utf8(key).expect("keys are text"), record.value)).collect()
+}
+
+fn looks_right(record: &TransferRecord) {
+    assert_eq!(record.executor.is_some(), record.state.is_leased(), "{record:?}");
+    assert_eq!(record.ready_at.is_some(), record.state == State::Ready, "{record:?}");
+    assert_eq!(record.finished_at.is_some(), record.state.is_ended(), "{record:?}");
+    assert!(record.not_before.is_none() || record.state == State::New, "{record:?}");
+    assert!(!record.sealed || !record.state.is_final(), "{record:?}");
+    assert!(record.failures <= record.retries && record.events.len() <= EVENTS_MAX, "{record:?}");
+    assert!(record.bytes_total.is_none_or(|total| record.progress <= total), "{record:?}");
+    assert!(record.state != State::Complete || Some(record.progress) == record.bytes_total, "{record:?}");
+    assert!(record.prepared.is_none_or(|prepared| prepared.epoch <= record.epoch), "{record:?}");
+}
+
+fn indexes_of(record: &TransferRecord) -> Vec<String> {
+    let (id, state, owner) = (record.id, record.state, &record.owner);
+    let mut indexes = vec![format!("s/{state}/{id}"), format!("u/{owner}/{id}"), format!("o/{owner}/{state}/{id}")];
+    match (state, record.not_before) {
+        (State::New, None) => indexes.push(format!("w/q/{}/{id}", 9 - record.priority.get())),
+        (State::New, Some(time)) => indexes.push(format!("w/b/{:015}/{id}", time.as_millis())),
+        (State::Ready | State::Running | State::Canceling | State::Erroring, _) => indexes.push(format!("w/a/{id}")),
+        _ => {}
+    }
+    if !matches!(state, State::Complete | State::Canceled | State::Error) {
+        indexes.extend(record.destination_digest.iter().map(|digest| format!("d/{digest}")));
+    }
+    indexes
+}

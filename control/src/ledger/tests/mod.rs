@@ -1,0 +1,16 @@
+//! What the ledger promises, by theme. Time and randomness are the fixture's, so that nothing waits and every failure
+//! comes again.
+
+mod actions;
+mod attempts;
+mod create;
+mod fixture;
+mod invariants;
+mod leases;
+mod list;
+mod retries;
+mod secrets;
+mod slow;
+mod sweeps;
+
+use fixture::{Fixture, completion, is_refused, problem, report};
