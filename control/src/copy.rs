@@ -1,27 +1,29 @@
 //! `staccato copy`: the dataplane without a service.
 //!
-//! One object, moved by this process. What is durable is noted in a checkpoint file beside the destination
-//! (`.NAME.staccato-copy.json`), so that the same command, run again after a kill or an interrupt, goes on where it
-//! stopped. The file is locked while a copy runs; it is removed when the object has its name.
+//! One object, moved by this process in one attempt. What is durable is noted in a checkpoint file beside the
+//! destination (`notebook`), so that the same command, run again after a kill, an interrupt or a failure, goes on
+//! where it stopped. Nothing stays behind that the next run could not use.
+
+mod notebook;
 
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
-    path::{Path, PathBuf},
+    io,
     time::{Duration, Instant},
 };
 
-use percent_encoding::percent_decode_str;
-use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
+use notebook::Notebook;
+use serde::Serialize;
 use staccato_dataplane::{
     Dataplane, DataplaneConfig,
-    attempt::{
-        AttemptSpec, CheckpointReport, Checksum, Completion, Outcome, Part, Reply, Reporter, StopReason, VerifiedRange,
-    },
+    attempt::{AttemptSpec, CheckpointReport, Checksum, Completion, Outcome, Part, Reply, Reporter, StopReason},
 };
-use staccato_protocols::{Code, Error, ObjectUrl, Options, Registry, Validator, contract::Overwrite};
+use staccato_protocols::{Code, Error, ObjectUrl, Options, Registry, contract::Overwrite};
 use tokio::sync::mpsc;
+
+use crate::signals::Signals;
+
+/// Name of a copy among transfers: what its partial is called after.
+const TRANSFER: &str = "copy";
 
 /// What to copy, and how.
 #[derive(Clone, Debug)]
@@ -59,7 +61,7 @@ pub struct Copied {
 pub type Progress<'a> = &'a mut dyn FnMut(u64, Option<u64>);
 
 /// Copies; `progress` hears of every checkpoint. An interrupt (SIGINT, SIGTERM) stops it with [`Code::Canceled`] and
-/// keeps what is there.
+/// keeps what is durable; a second one ends the process at once, which keeps the same.
 pub async fn run(
     request: CopyRequest,
     config: DataplaneConfig,
@@ -69,16 +71,24 @@ pub async fn run(
     let began = Instant::now();
     registry.source(&request.source, &request.source_options)?;
     registry.destination(&request.destination, &Options::new())?;
-    let mut notebook = Notebook::open(&request)?;
-    let dataplane = Dataplane::start(config, registry)?;
+    let failed = |error: io::Error| Error::from_io(&error, Code::Internal, "listen to signals");
+    let mut signals = Signals::new().map_err(failed)?;
+    let mut notebook = Notebook::open(&request.source, &request.destination)?;
+    if !notebook.notes.are_worth_keeping() {
+        sweep(&request, &registry)?;
+    }
+    let dataplane = Dataplane::start(config, registry.clone())?;
     let (told, mut hear) = mpsc::unbounded_channel();
     let bytes_resumed = notebook.notes.checkpoint.iter().map(|known| known.range.len()).sum();
-    let handle = dataplane.attempt(notebook.spec(&request), |_| Box::new(Teller(told)));
+    let handle = dataplane.attempt(spec(&request, &notebook), |_| Box::new(Teller(told)));
     let mut interrupted = false;
     loop {
         let event = tokio::select! {
             event = hear.recv() => event,
-            () = interrupt(), if !interrupted => {
+            _ = signals.next() => {
+                if interrupted {
+                    std::process::exit(1);
+                }
                 interrupted = true;
                 handle.stop(StopReason::Shutdown);
                 continue;
@@ -99,7 +109,7 @@ pub async fn run(
                 handle.reply(Reply::Prepared { lease_until: Duration::MAX });
             }
             Some(Told::Finished(Outcome::Committed(completion))) => {
-                notebook.remove();
+                put_away(notebook);
                 return Ok(Copied {
                     bytes_total: completion.bytes_total,
                     crc32: completion.crc32.map(|crc| format!("{crc:08x}")),
@@ -109,26 +119,66 @@ pub async fn run(
                 });
             }
             Some(Told::Finished(Outcome::Failed { error })) => {
-                if error.code == Code::SourceChanged {
-                    notebook.note(Notes::forget)?;
-                }
-                return Err(error);
+                return Err(give_up(error, notebook, &request, &registry));
             }
             Some(Told::Finished(Outcome::Stopped { .. })) => {
-                let message = "interrupted; run the same command again to go on from here";
-                return Err(Error { message: message.into(), ..Error::canceled() });
+                let error = Error { message: "interrupted".into(), ..Error::canceled() };
+                return Err(give_up(error, notebook, &request, &registry));
             }
             None => return Err(Error::fatal(Code::Internal, "the attempt ended without a word")),
         }
     }
 }
 
-async fn interrupt() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
-    tokio::select! {
-        _ = terminate.recv() => (),
-        result = tokio::signal::ctrl_c() => if result.is_err() { std::future::pending().await },
+fn spec(request: &CopyRequest, notebook: &Notebook) -> AttemptSpec {
+    let notes = &notebook.notes;
+    AttemptSpec {
+        transfer: TRANSFER.into(),
+        epoch: notes.epoch,
+        source_url: request.source.clone(),
+        destination_url: request.destination.clone(),
+        source_options: request.source_options.clone(),
+        destination_options: Options::new(),
+        part: Part::default(),
+        overwrite: request.overwrite,
+        checksum: request.checksum.clone(),
+        rate_limit: request.rate_limit,
+        chunk_size: None,
+        validator: notes.validator.clone(),
+        checkpoint: notes.checkpoint.clone(),
+        prepared: notes.prepared,
+    }
+}
+
+/// The end of a copy that did not succeed: keeps what another run can go on from, and says so; removes the rest.
+fn give_up(error: Error, mut notebook: Notebook, request: &CopyRequest, registry: &Registry) -> Error {
+    let noted = notebook.note(|notes| match error.code {
+        Code::SourceChanged | Code::ChecksumMismatch => notes.forget(),
+        // The rename did not happen, and an object of somebody else is there.
+        Code::DestinationExists => notes.prepared = None,
+        _ => {}
+    });
+    if notebook.notes.are_worth_keeping() {
+        let message = format!("{}; what is there is kept: the same command, run again, goes on from it", error.message);
+        return Error { message, ..error };
+    }
+    if let Err(trouble) = noted.and_then(|()| sweep(request, registry)) {
+        let message = format!("{} (and something stays behind: {})", error.message, trouble.message);
+        return Error { message, ..error };
+    }
+    put_away(notebook);
+    error
+}
+
+/// Removes what earlier runs left beside the destination.
+fn sweep(request: &CopyRequest, registry: &Registry) -> Result<(), Error> {
+    registry.module(&request.destination)?.sweep(&request.destination, TRANSFER)
+}
+
+/// Removes the notes. What cannot be removed does no harm: the next copy replaces it.
+fn put_away(notebook: Notebook) {
+    if let Err(error) = notebook.remove() {
+        tracing::warn!(%error, "the checkpoint file of the copy stays behind");
     }
 }
 
@@ -153,140 +203,4 @@ impl Reporter for Teller {
     fn finished(self: Box<Self>, outcome: Outcome) {
         let _ = self.0.send(Told::Finished(outcome));
     }
-}
-
-/// Name of a copy among transfers: what its partial is called after.
-const TRANSFER: &str = "copy";
-const NOTES_VERSION: u32 = 1;
-
-/// What is noted beside the destination.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Notes {
-    version: u32,
-    source: ObjectUrl,
-    epoch: u64,
-    validator: Option<Validator>,
-    checkpoint: Vec<VerifiedRange>,
-    prepared: Option<Completion>,
-}
-
-impl Notes {
-    fn forget(&mut self) {
-        self.validator = None;
-        self.checkpoint.clear();
-        self.prepared = None;
-    }
-}
-
-/// The checkpoint file, locked. Destinations that are no files have none.
-struct Notebook {
-    place: Option<(PathBuf, File)>,
-    notes: Notes,
-}
-
-impl Notebook {
-    fn open(request: &CopyRequest) -> Result<Self, Error> {
-        let fresh = Notes {
-            version: NOTES_VERSION,
-            source: request.source.clone(),
-            epoch: 0,
-            validator: None,
-            checkpoint: Vec::new(),
-            prepared: None,
-        };
-        let Some(path) = notebook_path(&request.destination) else {
-            return Ok(Self { place: None, notes: Notes { epoch: 1, ..fresh } });
-        };
-        let failed =
-            |error: &io::Error| Error::from_io(error, Code::WriteFailed, format_args!("open {}", path.display()));
-        // The lock is on a file of its own: the notes are replaced as a whole.
-        let lock_path = path.with_extension("lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(|error| failed(&error))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(Error::fatal(
-                Code::PartialBusy,
-                format!("another copy to {} is running; wait for it or stop it", request.destination),
-            ));
-        }
-        let known = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice::<Notes>(&bytes).ok(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(&error)),
-        };
-        let mut notes = match known {
-            Some(known) if known.version == NOTES_VERSION && known.source == request.source => known,
-            // Another object, or notes that cannot be read: the epoch grows all the same, so that leftovers are found.
-            Some(known) => Notes { epoch: known.epoch, ..fresh },
-            None => fresh,
-        };
-        notes.epoch += 1;
-        let mut notebook = Self { place: Some((path, lock)), notes };
-        notebook.note(|_| ())?;
-        Ok(notebook)
-    }
-
-    fn spec(&self, request: &CopyRequest) -> AttemptSpec {
-        AttemptSpec {
-            transfer: TRANSFER.into(),
-            epoch: self.notes.epoch,
-            source_url: request.source.clone(),
-            destination_url: request.destination.clone(),
-            source_options: request.source_options.clone(),
-            destination_options: Options::new(),
-            part: Part::default(),
-            overwrite: request.overwrite,
-            checksum: request.checksum.clone(),
-            rate_limit: request.rate_limit,
-            chunk_size: None,
-            validator: self.notes.validator.clone(),
-            checkpoint: self.notes.checkpoint.clone(),
-            prepared: self.notes.prepared,
-        }
-    }
-
-    /// Changes the notes and makes them durable.
-    fn note(&mut self, change: impl FnOnce(&mut Notes)) -> Result<(), Error> {
-        change(&mut self.notes);
-        let Some((path, _)) = &self.place else { return Ok(()) };
-        replace(path, &serde_json::to_vec(&self.notes).expect("notes are plain values"))
-            .map_err(|error| Error::from_io(&error, Code::WriteFailed, format_args!("write {}", path.display())))
-    }
-
-    /// The object has its name: nothing needs to be known any more.
-    fn remove(self) {
-        let Some((path, _lock)) = self.place else { return };
-        for path in [path.with_extension("lock"), path] {
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(%error, path = %path.display(), "a file of the copy stays behind");
-            }
-        }
-    }
-}
-
-fn notebook_path(destination: &ObjectUrl) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStringExt;
-    if destination.scheme() != "file" {
-        return None;
-    }
-    let bytes: Vec<u8> = percent_decode_str(destination.url().path()).collect();
-    let path = PathBuf::from(std::ffi::OsString::from_vec(bytes));
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name()?);
-    name.push(".staccato-copy.json");
-    Some(path.with_file_name(name))
-}
-
-/// Replaces a file as a whole, durably.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = path.with_extension("json.new");
-    let mut file = File::create(&aside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }

@@ -13,4 +13,5 @@ pub mod ledger;
 pub mod model;
 pub mod scheduler;
 pub mod serve;
+pub mod signals;
 pub mod store;

@@ -19,7 +19,6 @@ use serde::Serialize;
 use staccato_scheduler_plugins::Slots;
 use tokio::{
     net::{TcpListener, TcpSocket, UnixListener},
-    signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinSet,
 };
@@ -33,6 +32,7 @@ use crate::{
     executor::{host, routes},
     ledger::{Ledger, LedgerConfig, LedgerError, Seal, SystemEnvironment},
     scheduler::{self, SchedulerConfig},
+    signals::Signals,
     store::{SharedStore, SledStore, StoreError},
 };
 
@@ -99,7 +99,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), ServeError>
         .build()
         .map_err(|error| ServeError::System("make an event loop", error))?;
     let served = runtime.block_on(async {
-        let signals = Signals::new()?;
+        let signals = Signals::new().map_err(|error| ServeError::System("listen to signals", error))?;
         serve(config, ready, signals).await
     });
     // Blocking work that still runs (a look-up of a peer) holds nothing that matters.
@@ -287,26 +287,6 @@ async fn patiently<T>(place: &str, bind: impl Fn() -> io::Result<T>) -> Result<T
                 };
                 return Err(ServeError::Bind { place: place.to_owned(), why });
             }
-        }
-    }
-}
-
-/// The signals that stop a service.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, ServeError> {
-        let listen = |kind| signal(kind).map_err(|error| ServeError::System("listen to signals", error));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
         }
     }
 }

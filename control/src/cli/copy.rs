@@ -52,8 +52,9 @@ impl Copy {
     /// Copies, and prints what came of it.
     pub fn run(self, common: &Common) -> Result<(), Failure> {
         let request = self.request()?;
-        // Of the settings of a service, a copy obeys those that say how bytes are moved; it keeps no data.
-        let mut flags = Flags::default().with("data-dir", ".");
+        // Of the settings of a service, a copy obeys those that say how bytes are moved; it keeps no data, so any folder
+        // passes that needs no looking for and is not too long.
+        let mut flags = Flags::default().with("data-dir", "/");
         let given =
             [("lane", &self.lane), ("lanes", &self.lanes), ("memory", &self.memory), ("chunk-size", &self.chunk_size)];
         for (flag, value) in given {
@@ -106,10 +107,15 @@ impl Copy {
         if rate_limit == Some(0) {
             return Err(Failure::new(Exit::Usage, "--rate-limit: nothing moves at 0 bytes per second"));
         }
+        let source = ObjectUrl::parse(&to_url(&self.source)?)?;
+        let destination = ObjectUrl::parse(&to_url(&self.destination)?)?;
+        if source == destination {
+            return Err(Failure::new(Exit::Usage, "source and destination are the same object"));
+        }
         let checksum = self.checksum.as_deref().map(str::parse::<Checksum>).transpose();
         Ok(CopyRequest {
-            source: ObjectUrl::parse(&to_url(&self.source)?)?,
-            destination: ObjectUrl::parse(&to_url(&self.destination)?)?,
+            source,
+            destination,
             source_options: self.source_options.iter().cloned().collect::<Options>(),
             overwrite: if self.overwrite { Overwrite::Always } else { Overwrite::Never },
             checksum: checksum.map_err(|error| usage("--checksum")(error.message))?,

@@ -41,7 +41,7 @@ mod view {
     pub enum View {
         Bar(ProgressBar),
         Lines { last: Option<State> },
-        Json { last: Option<TransferDocument> },
+        Json { last: Option<Box<TransferDocument>> },
     }
 
     impl View {
@@ -73,9 +73,9 @@ mod view {
                     }
                 }
                 Self::Json { last } => {
-                    if last.as_ref() != Some(transfer) {
+                    if last.as_deref() != Some(transfer) {
                         output::line(serde_json::to_string(transfer).expect("a document is always JSON"));
-                        *last = Some(transfer.clone());
+                        *last = Some(Box::new(transfer.clone()));
                     }
                 }
             }
