@@ -16,6 +16,7 @@ use std::{
 };
 
 use serde::Serialize;
+use staccato_dataplane::lane::preflight;
 use staccato_scheduler_plugins::Slots;
 use tokio::{
     net::{TcpListener, TcpSocket, UnixListener},
@@ -80,6 +81,9 @@ pub enum ServeError {
     /// The operating system denies something every process needs.
     #[error("cannot {0}: {1}")]
     System(&'static str, io::Error),
+    /// The executor could not move bytes here.
+    #[error(transparent)]
+    Lanes(#[from] staccato_protocols::Error),
     /// The store cannot be opened, or failed later.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -108,6 +112,9 @@ pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), ServeError>
 }
 
 async fn serve(config: Config, ready: impl FnOnce(&Ready), mut signals: Signals) -> Result<(), ServeError> {
+    if config.executors == Executors::Local {
+        preflight::check_io_uring()?;
+    }
     make_data_dir(&config.data_dir)?;
     let tcp = match config.listen {
         None => None,
@@ -175,6 +182,7 @@ async fn serve(config: Config, ready: impl FnOnce(&Ready), mut signals: Signals)
         }
         error = store_failure(&store) => Err(ServeError::Store(error)),
         ended = parts.join_next() => Err(ServeError::PartEnded(ended.and_then(Result::ok).unwrap_or("service"))),
+        Some(_) = host.join_next() => Err(ServeError::PartEnded("executor's supervisor")),
     };
     if let Err(error) = &outcome {
         tracing::error!(%error, "stopping");

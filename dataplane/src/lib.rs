@@ -35,6 +35,15 @@ pub struct DataplaneConfig {
     pub chunk_bytes: u64,
 }
 
+impl DataplaneConfig {
+    /// What one lane may use of the memory. With `glommio` chosen, modules that work on tokio-uring only have their lanes
+    /// beside it, so that each kind gets half.
+    pub(crate) fn lane_memory_bytes(&self) -> u64 {
+        let kinds = if self.lane_choice == LaneChoice::Glommio { 2 } else { 1 };
+        self.memory_bytes / kinds / self.lanes.max(1) as u64
+    }
+}
+
 /// The lanes of one process. Cheap to clone; lanes end when the last clone is gone.
 #[derive(Clone)]
 pub struct Dataplane {

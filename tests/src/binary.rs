@@ -6,12 +6,12 @@ use std::{
     sync::OnceLock,
 };
 
-/// The binary `staccato`: the one that `STACCATO_BINARY` names, else one built from the sources as they are, with the
+/// The binary `staccato`: the one that `TEST_BINARY` names, else one built from the sources as they are, with the
 /// profile of the tests.
 pub fn staccato() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let binary = std::env::var_os("STACCATO_BINARY").map_or_else(build, PathBuf::from);
+        let binary = std::env::var_os("TEST_BINARY").map_or_else(build, PathBuf::from);
         assert!(binary.is_file(), "{} is not there", binary.display());
         binary
     })

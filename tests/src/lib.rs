@@ -9,4 +9,5 @@ pub mod binary;
 pub mod bytes;
 pub mod disk;
 pub mod process;
+pub mod seccomp;
 pub mod service;

@@ -1,8 +1,8 @@
 //! SIGKILL at random moments: of the executor, of `serve`, of both.
 //!
 //! After each kill the destination is absent, or whole and right; in the end the transfer is complete, and what was
-//! fetched twice stays within what can have been in flight since the last checkpoint. `STACCATO_KILLS` sets how many
-//! kills (20), `STACCATO_SEED` repeats a run.
+//! fetched twice stays within what can have been in flight since the last checkpoint. `TEST_KILLS` sets how many
+//! kills (20), `TEST_SEED` repeats a run.
 
 use std::{thread::sleep, time::Duration};
 
@@ -24,9 +24,9 @@ fn variable(name: &str, default: u64) -> u64 {
 
 #[test]
 fn kills_at_random_moments_lose_nothing() {
-    let seed = variable("STACCATO_SEED", fastrand::u64(..));
-    let kills = variable("STACCATO_KILLS", 20);
-    eprintln!("seed: STACCATO_SEED={seed}");
+    let seed = variable("TEST_SEED", fastrand::u64(..));
+    let kills = variable("TEST_KILLS", 20);
+    eprintln!("seed: TEST_SEED={seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut service = Service::start(&["--heartbeat", "500ms", "--lease", "3s"]);
     let content = random(seed, 96 * MIB + 4097);

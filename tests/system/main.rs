@@ -10,5 +10,6 @@ mod demo;
 mod kills;
 mod leases;
 mod needs_root;
+mod preflight;
 mod restarts;
 mod sizes_and_names;

@@ -22,6 +22,7 @@ impl Executor {
     /// Runs until standard input ends.
     pub fn run(self) -> Result<(), Failure> {
         let config = load(&self.flags)?;
+        abort_on_panic();
         log::to_standard_error(&config.log);
         let options = ExecutorOptions {
             socket: config.executor_socket(),
@@ -43,4 +44,14 @@ impl Executor {
         // Nothing waits for what may still be under way: the service is gone, or has let us go.
         std::process::exit(0)
     }
+}
+
+/// A broken invariant ends the whole process, whichever task finds it: what this process believes cannot be trusted, and
+/// another one goes on from the ledger.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }

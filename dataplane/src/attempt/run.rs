@@ -226,8 +226,7 @@ impl<'a> Attempt<'a> {
     fn window_chunks(&self, lanes: usize) -> usize {
         let local = self.source.schemes().contains(&"file") || self.source.schemes().contains(&"zero");
         let wanted = if local { WINDOW_CHUNKS_PER_LANE } else { WINDOW_CONNECTIONS_PER_LANE };
-        let memory = self.bench.config.memory_bytes / self.bench.config.lanes.max(1) as u64;
-        let fitting = (memory / self.chunk_bytes).max(1) as usize;
+        let fitting = (self.bench.config.lane_memory_bytes() / self.chunk_bytes).max(1) as usize;
         lanes * wanted.min(fitting)
     }
 

@@ -13,7 +13,11 @@ use super::{LaneConfig, message::Command, service};
 /// What the queue of a lane's work is promised: a command from a coordinator is looked at within this time.
 const MAILBOX_LATENCY: Duration = Duration::from_millis(1);
 
-pub(super) fn start(config: LaneConfig, inbox: flume::Receiver<Command>) -> Result<JoinHandle<()>, Error> {
+pub(super) fn start(
+    config: LaneConfig,
+    ready: flume::Sender<()>,
+    inbox: flume::Receiver<Command>,
+) -> Result<JoinHandle<()>, Error> {
     let placement = config.core.map_or(Placement::Unbound, Placement::Fixed);
     let failed = |error: &dyn std::fmt::Display| {
         Error::fatal(Code::IoUringUnavailable, format!("a glommio lane cannot be started: {error}"))
@@ -28,7 +32,10 @@ pub(super) fn start(config: LaneConfig, inbox: flume::Receiver<Command>) -> Resu
             let (pool, _) = BufferPool::new(Runtime::Glommio, config.memory_bytes, 0, 0);
             let lane = Lane { index: config.index, runtime: Runtime::Glommio, pool };
             match ::glommio::spawn_local_into(service::serve(lane, inbox), queue) {
-                Ok(task) => task.await,
+                Ok(task) => {
+                    let _ = ready.send(());
+                    task.await;
+                }
                 Err(error) => tracing::error!(%error, "a glommio lane could not start its work"),
             }
         })

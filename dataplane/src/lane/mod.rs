@@ -19,7 +19,7 @@ use std::{
 };
 
 use message::Command;
-use staccato_protocols::{Error, Runtime};
+use staccato_protocols::{Code, Error, Runtime};
 
 use crate::DataplaneConfig;
 
@@ -30,16 +30,13 @@ const REGISTERED_BYTES_MAX: u64 = 64 << 20;
 /// How to talk to a lane. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct LaneHandle {
-    pub runtime: Runtime,
     commands: flume::Sender<Command>,
 }
 
 impl LaneHandle {
-    /// Hands over a command. A lane lives as long as its dataplane, so it is always there to take it.
+    /// Hands over a command.
     pub fn send(&self, command: Command) {
-        if self.commands.send(command).is_err() {
-            tracing::error!(runtime = ?self.runtime, "a lane has died");
-        }
+        self.commands.send(command).expect("a lane lives as long as its dataplane");
     }
 }
 
@@ -80,19 +77,26 @@ impl Lanes {
         let mut handles = Vec::new();
         for config in self.lane_configs() {
             let (commands, inbox) = flume::unbounded();
+            let (ready, is_ready) = flume::bounded(1);
             threads.push(match runtime {
-                Runtime::TokioUring => tokio_uring::start(config, inbox)?,
-                Runtime::Glommio => glommio::start(config, inbox)?,
+                Runtime::TokioUring => tokio_uring::start(config, ready, inbox)?,
+                Runtime::Glommio => glommio::start(config, ready, inbox)?,
             });
-            handles.push(LaneHandle { runtime, commands });
+            // Its thread drops the sender when the runtime does not come up.
+            is_ready.recv().map_err(|_| {
+                Error::fatal(
+                    Code::IoUringUnavailable,
+                    format!("a {runtime:?} lane did not start; its log line says why"),
+                )
+            })?;
+            handles.push(LaneHandle { commands });
         }
         Ok(cell.get_or_init(|| handles))
     }
 
     fn lane_configs(&self) -> impl Iterator<Item = LaneConfig> {
         let lanes = self.config.lanes.max(1);
-        // Both kinds may run at once; what one holds, the other cannot.
-        let memory = self.config.memory_bytes / lanes as u64;
+        let memory = self.config.lane_memory_bytes();
         let cores = placement::cores();
         let chunk_bytes = self.config.chunk_bytes as usize;
         (0..lanes).map(move |index| LaneConfig {

@@ -1,7 +1,11 @@
 //! What a lane does, whatever drives it.
 
-use std::{cell::RefCell, collections::HashMap, future::Future, ops::Range, rc::Rc, sync::atomic::Ordering};
+use std::{
+    cell::RefCell, collections::HashMap, future::Future, ops::Range, panic::AssertUnwindSafe, rc::Rc,
+    sync::atomic::Ordering,
+};
 
+use futures_util::FutureExt as _;
 use staccato_protocols::{
     ByteRange, CRC_BLOCK, Chunk, Code, Destination, Error, Lane, Runtime, Source, chunk::zero_crc,
 };
@@ -14,7 +18,12 @@ pub(super) async fn serve(lane: Lane, inbox: flume::Receiver<Command>) {
     let service = Rc::new(Service { lane, jobs: RefCell::default() });
     while let Ok(command) = inbox.recv_async().await {
         let service = service.clone();
-        spawn(service.lane.runtime, async move { service.handle(command).await });
+        spawn(service.lane.runtime, async move {
+            // Both runtimes would bury the panic in a handle that nobody holds, and the attempt would wait for ever.
+            if AssertUnwindSafe(service.handle(command)).catch_unwind().await.is_err() {
+                std::process::abort();
+            }
+        });
     }
 }
 

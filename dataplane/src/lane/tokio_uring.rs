@@ -9,7 +9,11 @@ use super::{LaneConfig, message::Command, placement, service};
 /// Entries of the submission queue: more than a lane's window of chunks with its reads, writes and syncs.
 const RING_ENTRIES: u32 = 256;
 
-pub(super) fn start(config: LaneConfig, inbox: flume::Receiver<Command>) -> Result<JoinHandle<()>, Error> {
+pub(super) fn start(
+    config: LaneConfig,
+    ready: flume::Sender<()>,
+    inbox: flume::Receiver<Command>,
+) -> Result<JoinHandle<()>, Error> {
     let builder = thread::Builder::new().name(format!("lane-uring-{}", config.index));
     let started = builder.spawn(move || {
         placement::pin(config.core);
@@ -23,6 +27,7 @@ pub(super) fn start(config: LaneConfig, inbox: flume::Receiver<Command>) -> Resu
                     "the kernel did not register the lane's buffers (raise RLIMIT_MEMLOCK): using plain memory, at more CPU"
                 );
             }
+            let _ = ready.send(());
             service::serve(Lane { index: config.index, runtime: Runtime::TokioUring, pool }, inbox).await;
         });
     });
