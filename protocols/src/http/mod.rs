@@ -63,7 +63,8 @@ const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "ca",
         secret: false,
-        help: "certificates in PEM that are trusted as roots, besides the operating system's",
+        help: "certificates in PEM that are trusted as roots, besides the operating system's; spaces may stand for line \
+               breaks",
     },
     OptionSpec {
         name: "connect_timeout",

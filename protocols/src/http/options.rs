@@ -1,6 +1,6 @@
 //! The client's options of an HTTP source, parsed once.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -96,6 +96,7 @@ const RESERVED: &[&str] = &[
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     let unreadable = || invalid("ca: this is not PEM with at least one certificate".into());
+    let pem = in_lines(pem);
     let found: Vec<_> =
         CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|_| unreadable())?;
     let mut store = rustls::RootCertStore::empty();
@@ -106,6 +107,26 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     }
     if found.is_empty() { Err(unreadable()) } else { Ok(found) }
 }
+
+/// PEM as it is usually written. On a command line and in some forms of configuration a value has one line only; so
+/// spaces may stand for line breaks. Within PEM's armour (RFC 7468) there are no others but in its first and last line.
+fn in_lines(pem: &str) -> Cow<'_, str> {
+    if pem.contains('\n') {
+        return pem.into();
+    }
+    let mut lines = String::with_capacity(pem.len() + 16);
+    for (index, part) in pem.split(DASHES).enumerate() {
+        if index % 2 == 1 {
+            lines.extend([DASHES, part, DASHES, "\n"]);
+        } else {
+            lines.extend(part.split_ascii_whitespace().flat_map(|line| [line, "\n"]));
+        }
+    }
+    lines.into()
+}
+
+/// What begins and ends the first and the last line of PEM's armour.
+const DASHES: &str = "-----";
 
 fn timeout(name: &str, value: &str) -> Result<Duration, Error> {
     parse_duration(value).filter(|wait| !wait.is_zero() && *wait <= TIMEOUT_MAX).ok_or_else(|| {
@@ -184,5 +205,14 @@ mod tests {
         }
         let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         assert_eq!(parse("ca", &key.cert.pem()).unwrap().roots.len(), 1);
+    }
+
+    #[test]
+    fn a_ca_may_stand_in_one_line() {
+        let pem = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+        let two = format!("{}{}", pem(), pem());
+        let wanted = parse("ca", &two).unwrap().roots;
+        assert_eq!(wanted.len(), 2);
+        assert_eq!(parse("ca", &two.replace("\r\n", " ").replace('\n', " ")).unwrap().roots, wanted);
     }
 }
