@@ -13,21 +13,26 @@
 //! assert!(server.url("/image").starts_with("http://127.0.0.1:"));
 //! ```
 
+mod answer;
+mod wire;
+
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufReader, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     ops::{Bound, RangeBounds},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-/// Largest request head that is read.
-const REQUEST_BYTES_MAX: u64 = 64 << 10;
+use self::{
+    answer::{Answer, Meter, Pace, Then},
+    wire::{Wire, read_request},
+};
 
 /// A running server; stops, and waits for its threads, when it is dropped.
 pub struct HttpServer {
@@ -47,6 +52,7 @@ pub struct Page {
     ranges: bool,
     framing: Framing,
     tricks: Vec<(RequestNumbers, Trick)>,
+    pace: Option<Arc<Pace>>,
     requests: Arc<AtomicUsize>,
 }
 
@@ -118,12 +124,15 @@ pub struct Seen {
     pub headers: BTreeMap<String, String>,
     /// Number of the connection it came over, from 0.
     pub connection: usize,
+    /// When it had been read.
+    pub at: Instant,
 }
 
 struct Shared {
     pages: Mutex<BTreeMap<String, Page>>,
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
+    bytes_sent: AtomicU64,
     open: Mutex<BTreeMap<usize, TcpStream>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stop: AtomicBool,
@@ -149,6 +158,7 @@ impl HttpServer {
             pages: Mutex::default(),
             seen: Mutex::default(),
             connections: AtomicUsize::new(0),
+            bytes_sent: AtomicU64::new(0),
             open: Mutex::default(),
             threads: Mutex::default(),
             stop: AtomicBool::new(false),
@@ -185,6 +195,11 @@ impl HttpServer {
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
+
+    /// Bytes of bodies that sockets have taken so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.shared.bytes_sent.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for HttpServer {
@@ -216,6 +231,7 @@ impl Page {
             ranges: true,
             framing: Framing::Length,
             tricks: Vec::new(),
+            pace: None,
             requests: Arc::default(),
         }
     }
@@ -235,6 +251,12 @@ impl Page {
     /// The same page from a server that knows no ranges.
     pub fn without_ranges(mut self, framing: Framing) -> Self {
         (self.ranges, self.framing) = (false, framing);
+        self
+    }
+
+    /// The same page at so many bytes per second, over all its connections together.
+    pub fn pace(mut self, bytes_per_second: u64) -> Self {
+        self.pace = Some(Arc::new(Pace::new(bytes_per_second)));
         self
     }
 
@@ -290,6 +312,7 @@ impl Shared {
         while let Some(request) = read_request(wire, connection)? {
             lock(&self.seen).push(request.clone());
             let page = lock(&self.pages).get(&request.target).cloned();
+            let pace = page.as_ref().and_then(|page| page.pace.clone());
             let answer = match page {
                 None => Answer::status(404, &[]),
                 Some(_) if request.method != "GET" => Answer::status(405, &[]),
@@ -300,7 +323,7 @@ impl Shared {
                     trick => Answer::of(&page, &request, trick),
                 },
             };
-            match answer.send(wire.get_mut())? {
+            match answer.send(wire.get_mut(), &Meter { bytes_sent: &self.bytes_sent, pace })? {
                 Then::Next => (),
                 Then::Finish => return wire.get_mut().finish(),
                 Then::Drop => return Ok(()),
@@ -308,262 +331,6 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-/// An answer, ready to be sent in its way.
-struct Answer {
-    head: String,
-    body: Vec<u8>,
-    framing: Framing,
-    delivery: Delivery,
-}
-
-/// How much of an answer is sent, and what then.
-enum Delivery {
-    Whole,
-    Hang(usize),
-    Close(usize),
-    Reset(usize),
-    GarbageChunk,
-    Trickle(Duration),
-}
-
-impl Answer {
-    fn status(status: u16, headers: &[(&'static str, String)]) -> Self {
-        let mut head = format!("HTTP/1.1 {status} Whatever\r\n");
-        headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
-        Self { head, body: Vec::new(), framing: Framing::Length, delivery: Delivery::Whole }
-    }
-
-    fn of(page: &Page, request: &Seen, trick: Option<Trick>) -> Self {
-        let trick = trick.as_ref();
-        if let Some(Trick::Status(status, headers)) = trick {
-            return Self::status(*status, headers);
-        }
-        let etag = match trick {
-            Some(Trick::OtherEtag(etag)) => Some((*etag).to_owned()),
-            Some(Trick::NoEtag) => None,
-            _ => page.etag.clone(),
-        };
-        let size = page.body.len();
-        let same = match request.headers.get("if-range") {
-            Some(_) if matches!(trick, Some(Trick::IgnoreIfRange | Trick::OtherEtag(_) | Trick::NoEtag)) => true,
-            Some(condition) => etag.as_ref() == Some(condition) && !condition.starts_with("W/"),
-            None => true,
-        };
-        let asked = request.headers.get("range").and_then(|range| parse_range(range, size));
-        let asked = asked.filter(|_| page.ranges && same && !matches!(trick, Some(Trick::IgnoreRange)));
-        let total = match trick {
-            Some(Trick::OtherTotal(total)) => *total,
-            _ => size as u64,
-        };
-
-        let mut answer = match asked {
-            None => {
-                let mut whole = Self::status(200, &[]);
-                whole.body = page.body.to_vec();
-                whole.framing = page.framing;
-                whole
-            }
-            Some(None) => return Self::status(416, &[("Content-Range", format!("bytes */{total}"))]),
-            Some(Some((first, last))) => {
-                let shift = usize::from(matches!(trick, Some(Trick::ShiftedRange)));
-                let (first, last) = ((first + shift).min(size - 1), (last + shift).min(size - 1));
-                let header = ("Content-Range", format!("bytes {first}-{last}/{total}"));
-                let headers = if matches!(trick, Some(Trick::NoContentRange)) { vec![] } else { vec![header] };
-                let mut part = Self::status(206, &headers);
-                part.body = page.body[first..=last].to_vec();
-                part
-            }
-        };
-        for (name, value) in [("ETag", &etag), ("Last-Modified", &page.last_modified)] {
-            if let Some(value) = value {
-                answer.head.push_str(&format!("{name}: {value}\r\n"));
-            }
-        }
-        answer.play(trick);
-        answer
-    }
-
-    fn play(&mut self, trick: Option<&Trick>) {
-        match trick {
-            Some(Trick::SurplusChunked(count)) => {
-                self.framing = Framing::Chunked;
-                self.body.extend(vec![b'x'; *count]);
-            }
-            Some(Trick::MissingChunked(count)) => {
-                self.framing = Framing::Chunked;
-                self.body.truncate(self.body.len().saturating_sub(*count));
-            }
-            Some(Trick::Encoded) => self.head.push_str("Content-Encoding: gzip\r\n"),
-            Some(Trick::HangAfter(count)) => self.delivery = Delivery::Hang(*count),
-            Some(Trick::CloseAfter(count)) => self.delivery = Delivery::Close(*count),
-            Some(Trick::ResetAfter(count)) => self.delivery = Delivery::Reset(*count),
-            Some(Trick::GarbageChunk) => {
-                (self.framing, self.delivery) = (Framing::Chunked, Delivery::GarbageChunk);
-            }
-            Some(Trick::Trickle(pause)) => self.delivery = Delivery::Trickle(*pause),
-            _ => (),
-        }
-    }
-
-    fn send(mut self, wire: &mut Wire) -> io::Result<Then> {
-        self.head.push_str(&match self.framing {
-            Framing::Length => format!("Content-Length: {}\r\n\r\n", self.body.len()),
-            Framing::Chunked => "Transfer-Encoding: chunked\r\n\r\n".to_owned(),
-            Framing::UntilClose => "Connection: close\r\n\r\n".to_owned(),
-        });
-        wire.write_all(self.head.as_bytes())?;
-        let cut = |count: usize| &self.body[..count.min(self.body.len())];
-        match self.delivery {
-            Delivery::Whole => {
-                self.write_body(wire, &self.body)?;
-                if self.framing == Framing::Chunked {
-                    wire.write_all(b"0\r\n\r\n")?;
-                }
-                wire.flush()?;
-                return Ok(if self.framing == Framing::UntilClose { Then::Finish } else { Then::Next });
-            }
-            Delivery::Hang(count) => {
-                self.write_body(wire, cut(count))?;
-                wire.flush()?;
-                wire.wait_for_peer()?;
-            }
-            Delivery::Close(count) => {
-                self.write_body(wire, cut(count))?;
-                wire.flush()?;
-            }
-            Delivery::Reset(count) => {
-                self.write_body(wire, cut(count))?;
-                wire.flush()?;
-                // What the reset overtakes is lost; let the bytes before it arrive.
-                thread::sleep(Duration::from_millis(30));
-                wire.reset()?;
-            }
-            Delivery::GarbageChunk => wire.write_all(b"zzz\r\nwhat is this?\r\n")?,
-            Delivery::Trickle(pause) => {
-                for byte in &self.body {
-                    self.write_body(wire, std::slice::from_ref(byte))?;
-                    wire.flush()?;
-                    thread::sleep(pause);
-                }
-            }
-        }
-        Ok(Then::Drop)
-    }
-
-    fn write_body(&self, wire: &mut Wire, bytes: &[u8]) -> io::Result<()> {
-        if self.framing != Framing::Chunked {
-            return wire.write_all(bytes);
-        }
-        // Pieces of an odd length, so that no reader can rely on their boundaries.
-        for piece in bytes.chunks(100_003) {
-            wire.write_all(format!("{:x}\r\n", piece.len()).as_bytes())?;
-            wire.write_all(piece)?;
-            wire.write_all(b"\r\n")?;
-        }
-        Ok(())
-    }
-}
-
-/// What becomes of the connection after an answer.
-enum Then {
-    /// It waits for the next request.
-    Next,
-    /// It is closed in an orderly way.
-    Finish,
-    /// It is dropped.
-    Drop,
-}
-
-/// A connection, with TLS or without.
-enum Wire {
-    Plain(TcpStream),
-    Tls(Box<rustls::StreamOwned<rustls::ServerConnection, TcpStream>>),
-}
-
-impl Wire {
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => &stream.sock,
-        }
-    }
-
-    /// Reads until the peer has had enough.
-    fn wait_for_peer(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 1024];
-        while self.read(&mut buffer)? > 0 {}
-        Ok(())
-    }
-
-    /// Closes in an orderly way.
-    fn finish(&mut self) -> io::Result<()> {
-        if let Self::Tls(stream) = self {
-            stream.conn.send_close_notify();
-            stream.flush()?;
-        }
-        self.socket().shutdown(Shutdown::Write)
-    }
-
-    /// Makes the coming close a reset (RST).
-    fn reset(&mut self) -> io::Result<()> {
-        Ok(rustix::net::sockopt::set_socket_linger(self.socket(), Some(Duration::ZERO))?)
-    }
-}
-
-impl Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => stream.read(buffer),
-            Self::Tls(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => stream.write(bytes),
-            Self::Tls(stream) => stream.write(bytes),
-        }
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(stream) => stream.flush(),
-            Self::Tls(stream) => stream.flush(),
-        }
-    }
-}
-
-/// The next request of a connection; none at its end.
-fn read_request(wire: &mut BufReader<Wire>, connection: usize) -> io::Result<Option<Seen>> {
-    let mut head = wire.take(REQUEST_BYTES_MAX);
-    let mut line = String::new();
-    if head.read_line(&mut line)? == 0 {
-        return Ok(None);
-    }
-    let mut words = line.split_ascii_whitespace().map(str::to_owned);
-    let (Some(method), Some(target)) = (words.next(), words.next()) else { return Ok(None) };
-    let mut headers = BTreeMap::new();
-    loop {
-        line.clear();
-        if head.read_line(&mut line)? == 0 {
-            return Ok(None);
-        }
-        match line.trim_end().split_once(':') {
-            Some((name, value)) => headers.insert(name.to_ascii_lowercase(), value.trim().to_owned()),
-            None => return Ok(Some(Seen { method, target, headers, connection })),
-        };
-    }
-}
-
-/// `bytes=FIRST-LAST` within `size`: none if it is another kind of range, `Some(None)` if it lies outside.
-fn parse_range(text: &str, size: usize) -> Option<Option<(usize, usize)>> {
-    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
-    let first: usize = first.parse().ok()?;
-    let last: usize = if last.is_empty() { usize::MAX } else { last.parse().ok()? };
-    Some((first < size && first <= last).then(|| (first, last.min(size - 1))))
 }
 
 /// A test that failed while it held a lock must not hide behind a second panic.
