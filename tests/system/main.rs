@@ -7,6 +7,7 @@ mod bad_requests;
 mod command_line;
 mod curl;
 mod demo;
+mod http;
 mod kills;
 mod leases;
 mod needs_root;

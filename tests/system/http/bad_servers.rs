@@ -1,0 +1,172 @@
+//! Servers that break the protocol or break down, always or for a while. Always: the transfer fails with a code that
+//! says so, and nothing gets the destination's name. For a while: it is complete, with equal bytes.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use staccato_protocols::testing::http_server::{Framing, Page, Trick};
+use staccato_tests::bytes::{MIB, random};
+
+use super::{Pair, STALL, tells};
+
+/// Few enough chunks for one lane: request 0 opens the object, the next ones are for its parts, the last one compares.
+const LEN: usize = 6 * MIB;
+
+/// A page whose server misbehaves from its second request on, for ever; and one where that passes.
+fn two_pages(trick: &Trick) -> (Page, Page) {
+    let page = Page::new(random(1, LEN));
+    (page.clone().trick(1.., trick.clone()), Page::new(random(1, LEN)).trick(1..3, trick.clone()))
+}
+
+/// One attempt, and little patience.
+fn impatient() -> Value {
+    json!({"retries": 0, "source_options": {"stall_timeout": STALL}})
+}
+
+/// Runs a transfer from each of the two pages.
+fn for_ever_and_for_a_while(trick: &Trick, code: &str) {
+    let pair = Pair::start();
+    let (forever, passing) = two_pages(trick);
+    let failing = pair.submit("forever", forever, impatient());
+    let id = pair.submit("passing", passing, impatient());
+    pair.completed(&id, "passing", &random(1, LEN));
+    pair.failed(&failing, "forever", code, true);
+}
+
+#[test]
+fn server_that_lies_about_length_then_hangs() {
+    for_ever_and_for_a_while(&Trick::HangAfter(1000), "stalled");
+}
+
+#[test]
+fn server_without_ranges_that_lies_about_length_then_hangs() {
+    let pair = Pair::start();
+    let page = || Page::new(random(1, LEN)).without_ranges(Framing::Length);
+    let hang = Trick::HangAfter(LEN - 1);
+    let failing = pair.submit("forever", page().trick(.., hang.clone()), impatient());
+    let id = pair.submit("passing", page().trick(..1, hang), impatient());
+    pair.completed(&id, "passing", &random(1, LEN));
+    pair.failed(&failing, "forever", "stalled", true);
+}
+
+#[test]
+fn server_that_stalls_before_it_answers() {
+    for_ever_and_for_a_while(&Trick::Silence, "stalled");
+}
+
+#[test]
+fn server_that_sends_garbage() {
+    for_ever_and_for_a_while(&Trick::Garbage, "protocol_violation");
+}
+
+#[test]
+fn server_that_sends_garbage_as_chunks() {
+    for_ever_and_for_a_while(&Trick::GarbageChunk, "protocol_violation");
+}
+
+#[test]
+fn server_that_ignores_ranges_after_the_first() {
+    for_ever_and_for_a_while(&Trick::IgnoreRange, "protocol_violation");
+}
+
+#[test]
+fn server_that_sends_another_range_than_asked() {
+    for_ever_and_for_a_while(&Trick::ShiftedRange, "protocol_violation");
+}
+
+#[test]
+fn server_that_sends_more_than_the_range() {
+    for_ever_and_for_a_while(&Trick::SurplusChunked(1), "protocol_violation");
+}
+
+#[test]
+fn server_that_sends_less_than_the_range() {
+    for_ever_and_for_a_while(&Trick::MissingChunked(1), "protocol_violation");
+}
+
+#[test]
+fn server_that_closes_without_an_answer() {
+    for_ever_and_for_a_while(&Trick::CloseUnanswered, "connection_lost");
+}
+
+#[test]
+fn server_that_resets_in_the_middle() {
+    const SENT: usize = 600_000;
+    for_ever_and_for_a_while(&Trick::ResetAfter(SENT), "connection_lost");
+    let pair = Pair::start();
+    let id = pair.submit("d", Page::new(random(1, LEN)).trick(2..5, Trick::ResetAfter(SENT)), impatient());
+    let document = pair.completed(&id, "d", &random(1, LEN));
+    assert_eq!((&document["attempts"], &document["bytes_fetched"]), (&json!(1), &json!(LEN)));
+    // What the three broken answers had brought, and the bytes that open and compare.
+    let twice = pair.server.bytes_sent() - LEN as u64;
+    assert!(twice <= 3 * SENT as u64 + 2, "{twice} bytes were sent twice");
+}
+
+#[test]
+fn server_without_ranges_that_resets_in_the_middle_is_read_again_from_the_front() {
+    let pair = Pair::start();
+    let page = Page::new(random(1, LEN)).without_ranges(Framing::Length).trick(..1, Trick::ResetAfter(LEN / 2));
+    let id = pair.submit("d", page, impatient());
+    let document = pair.completed(&id, "d", &random(1, LEN));
+    assert!(!tells(&document, "started_over"), "what was written stays: {document:#}");
+    let sent = pair.server.bytes_sent();
+    // The broken stream, one that goes on behind the broken chunk while that rests, one for that chunk, and one to compare.
+    assert!(sent <= (LEN / 2 + 3 * LEN) as u64, "{sent} bytes were sent");
+}
+
+#[test]
+fn chunked_stream_that_breaks_off_is_never_a_short_object() {
+    let pair = Pair::start();
+    let page = || Page::new(random(1, LEN)).without_ranges(Framing::Chunked);
+    let cut = Trick::CloseAfter(LEN - 1);
+    let failing = pair.submit("forever", page().trick(.., cut.clone()), impatient());
+    let id = pair.submit("passing", page().trick(..1, cut), impatient());
+    pair.completed(&id, "passing", &random(1, LEN));
+    pair.failed(&failing, "forever", "connection_lost", true);
+}
+
+#[test]
+fn server_that_trickles_meets_the_total_timeout() {
+    let pair = Pair::start();
+    let page = Page::new(random(1, LEN)).trick(1.., Trick::Trickle(Duration::from_millis(20)));
+    let options = json!({"source_options": {"stall_timeout": "20s", "total_timeout": "0.7s"}});
+    let id = pair.submit("d", page, options);
+    pair.failed(&id, "d", "timed_out", false);
+}
+
+#[test]
+fn server_that_compresses_though_asked_not_to() {
+    let pair = Pair::start();
+    let id = pair.submit("d", Page::new(random(1, LEN)).trick(1.., Trick::Encoded), json!({}));
+    pair.failed(&id, "d", "protocol_violation", false);
+}
+
+#[test]
+fn retry_after_of_a_server_that_is_busy_is_honoured() {
+    const WAIT: Duration = Duration::from_secs(2);
+    let pair = Pair::start();
+    let busy = Trick::Status(503, vec![("Retry-After", "2".into())]);
+    let page = || Page::new(random(1, LEN));
+    // Busy when the object is opened: the next attempt waits. Busy at a part: that part waits.
+    let opened = pair.submit("opened", page().trick(..1, busy.clone()), json!({}));
+    let part = pair.submit("part", page().trick(1..2, busy), json!({}));
+    assert_eq!(pair.completed(&opened, "opened", &random(1, LEN))["attempts"], 2);
+    assert_eq!(pair.completed(&part, "part", &random(1, LEN))["attempts"], 1);
+    let seen = pair.server.seen();
+    for (target, number) in [("/opened", 0), ("/part", 1)] {
+        let asked: Vec<_> = seen.iter().filter(|request| request.target == target).collect();
+        let range = |request: usize| asked[request].headers.get("range");
+        let again = (number + 1..asked.len()).find(|later| range(*later) == range(number)).expect("it is asked again");
+        let waited = asked[again].at - asked[number].at;
+        assert!(waited >= WAIT, "{target}: asked again after {waited:?}");
+    }
+}
+
+#[test]
+fn server_that_asks_to_retry_for_ever_is_given_up_after_the_retries() {
+    let pair = Pair::start();
+    let page = Page::new(random(1, LEN)).trick(.., Trick::Status(429, vec![("Retry-After", "0".into())]));
+    let id = pair.submit("d", page, json!({"retries": 1}));
+    let document = pair.failed(&id, "d", "http_status", true);
+    assert_eq!(document["attempts"], 2);
+}
