@@ -157,7 +157,7 @@ impl<'a> Attempt<'a> {
             report: CheckpointReport {
                 bytes_total: part.length,
                 validator: object.validator.clone(),
-                started_over: !resumed && !spec.checkpoint.is_empty(),
+                started_over: self.starts_over(resumed),
                 ..CheckpointReport::default()
             },
             name_synced: false,
@@ -195,6 +195,11 @@ impl<'a> Attempt<'a> {
         Ok(Ready { completion, committed: false })
     }
 
+    /// Whether what the ledger promises is not what this attempt goes on from.
+    fn starts_over(&self, resumed: bool) -> bool {
+        !resumed && !self.spec.checkpoint.is_empty()
+    }
+
     fn begin(&self, request: DestinationRequest) -> Result<Box<dyn Session>, Error> {
         self.destination.begin(&request)
     }
@@ -215,6 +220,7 @@ impl<'a> Attempt<'a> {
             window_chunks_max: self.window_chunks(lanes),
             sequential: object.access == Access::Sequential,
             fresh: !resumed,
+            started_over: self.starts_over(resumed),
             rate_limit: self.spec.rate_limit,
             sync_bytes_max: SYNC_BYTES_MAX,
             checkpoint: if resumed { self.spec.checkpoint.clone() } else { Vec::new() },

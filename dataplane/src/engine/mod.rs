@@ -23,6 +23,8 @@ pub mod unsynced;
 pub mod verify;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -61,6 +63,9 @@ pub struct EngineConfig {
     pub sequential: bool,
     /// Whether nothing was ever written to the destination, so that zero blocks may be left out.
     pub fresh: bool,
+    /// Whether the ledger still promises what is not there any more (another source, another inode). It is told so first,
+    /// and nothing is fetched before that is recorded: a later attempt would take for durable what it finds in a cache.
+    pub started_over: bool,
     /// Bytes per second.
     pub rate_limit: Option<u64>,
     /// After so many written bytes a sync begins; [`SYNC_BYTES_MAX`] but in tests.
@@ -159,11 +164,16 @@ impl Engine {
         assert!(config.sync_bytes_max > 0, "syncs that are always due move nothing");
         assert!(checkpoint::fits(&config.checkpoint, config.length), "a checkpoint lies within its object");
         assert!(!config.fresh || config.checkpoint.is_empty(), "what was never written promises nothing");
+        assert!(!config.started_over || config.checkpoint.is_empty(), "starting over goes on from nothing");
         let reached = config.checkpoint.last().map_or(0, |known| known.range.end());
         // Only the end of an object lies within a block: an earlier attempt has found it.
         let length = config.length.or((!reached.is_multiple_of(CRC_BLOCK)).then_some(reached));
+        let whole = ByteRange::new(0, length.unwrap_or(u64::MAX)).expect("0 is the smallest start");
+        // All that was promised is refuted: like every refuted range, it is missing once the ledger knows.
+        let refuted = config.started_over.then_some(whole);
+        let have = config.checkpoint.iter().map(|known| known.range).chain(refuted);
         let mut engine = Self {
-            plan: Plan::new(length, config.chunk_bytes, config.checkpoint.iter().map(|known| known.range)),
+            plan: Plan::new(length, config.chunk_bytes, have),
             verification: Verification::new(&config.checkpoint, config.chunk_bytes),
             rate: config.rate_limit.map(|rate| RateLimit::new(rate, Duration::ZERO)),
             length,
@@ -180,6 +190,9 @@ impl Engine {
             config,
         };
         engine.report = Report::new(engine.bytes_durable());
+        if let Some(refuted) = refuted {
+            engine.report.refute(refuted);
+        }
         engine
     }
 
@@ -427,7 +440,7 @@ impl Engine {
         if self.verification.in_flight() >= share || self.in_flight() >= self.config.window_chunks_max {
             return None;
         }
-        self.verification.next().map(Action::ReadBack)
+        self.verification.hand_out().map(Action::ReadBack)
     }
 
     fn poll_fetch(&mut self, now: Duration) -> Option<Action> {

@@ -12,6 +12,7 @@ fn config(blocks: u64) -> EngineConfig {
         window_chunks_max: 2,
         sequential: false,
         fresh: true,
+        started_over: false,
         rate_limit: None,
         sync_bytes_max: SYNC_BYTES_MAX,
         checkpoint: Vec::new(),
@@ -160,6 +161,15 @@ fn what_a_report_on_its_way_promises_is_not_written_over() {
     engine.handle_checkpointed();
     arrive(&mut engine, 0, T0);
     assert_eq!(all(&mut engine, T0), [fetch(2)]);
+}
+
+#[test]
+fn starting_over_first_takes_back_what_was_promised() {
+    let mut engine = Engine::new(EngineConfig { started_over: true, ..config(1) });
+    assert_eq!(all(&mut engine, T0), [Action::Checkpoint(vec![])]);
+    assert_eq!(engine.poll_timeout(T0), None, "only the answer helps");
+    engine.handle_checkpointed();
+    assert_eq!(all(&mut engine, T0), [fetch(0)]);
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl Verification {
     }
 
     /// The next range to read back.
-    pub fn next(&mut self) -> Option<ByteRange> {
+    pub fn hand_out(&mut self) -> Option<ByteRange> {
         let range = self.waiting.pop_front()?;
         self.in_flight += 1;
         Some(range)
@@ -150,7 +150,7 @@ mod tests {
     fn verify(promise: VerifiedRange, found: &[u32], sidecar: &BTreeMap<u64, u32>) -> Verdict {
         let mut verification = Verification::new(&[promise], 2 * BLOCK);
         let mut verdict = None;
-        while let Some(range) = verification.next() {
+        while let Some(range) = verification.hand_out() {
             let blocks = (range.start() / BLOCK) as usize..range.end().div_ceil(BLOCK) as usize;
             assert_eq!(verdict, None);
             verdict = verification.handle(range, Some(&found[blocks]), sidecar);

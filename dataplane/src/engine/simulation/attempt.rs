@@ -1,0 +1,362 @@
+//! One attempt: the engine in a world that answers when and how it likes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use fastrand::Rng;
+use staccato_protocols::{ByteRange, Code, Error};
+
+use super::{
+    Sabotage,
+    checker::{Checker, Truth, Verdict, ensure},
+    disk::Disk,
+    ledger::{Ledger, Record, Sidecar},
+    scenario::{Trouble, delay},
+    source::{Source, blocks},
+    trace::Trace,
+};
+use crate::{
+    attempt::StopReason,
+    engine::{Action, Ending, Engine, EngineConfig},
+};
+
+/// Longer than any attempt lasts: each of its chunks rests three times, a minute at most.
+const TIME_MAX: Duration = Duration::from_secs(3 * 3600);
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Finished,
+    Ended(Ending),
+    PowerCut,
+    Killed,
+}
+
+/// Everything an attempt lives in.
+pub(super) struct Around<'a> {
+    pub rng: &'a mut Rng,
+    pub trouble: &'a Trouble,
+    /// What the world holds now; the attempt opened it as it was then.
+    pub source: &'a mut Source,
+    pub disk: &'a mut Disk,
+    pub ledger: &'a mut Ledger,
+    pub sidecar: &'a mut Sidecar,
+    pub trace: &'a mut Trace,
+    pub sabotage: Option<Sabotage>,
+}
+
+/// What comes home, and when.
+#[derive(Clone, Debug)]
+enum Event {
+    Fetched { range: ByteRange, untouched: bool, fate: Fate },
+    ReadBack { range: ByteRange, fails: bool },
+    Synced { ok: bool },
+    Recorded,
+    Checkpointed,
+    NameSyncFailed,
+    LengthSet { length: u64, ok: bool },
+}
+
+#[derive(Clone, Debug)]
+enum Fate {
+    Arrives,
+    Fails(Error),
+    /// Writing fails with some of it on the disk.
+    Tears,
+}
+
+/// What happens once, at a step.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    PowerCut,
+    Kill,
+    Stop(StopReason),
+    SourceChanges,
+}
+
+/// See the module.
+pub(super) struct Attempt<'a> {
+    around: Around<'a>,
+    opened: Source,
+    engine: Engine,
+    checker: Checker,
+    now: Duration,
+    events: BTreeMap<(Duration, u64), Event>,
+    numbered: u64,
+    blows: Vec<(usize, Blow)>,
+    step: usize,
+    steps_max: usize,
+}
+
+impl<'a> Attempt<'a> {
+    pub fn new(config: EngineConfig, around: Around<'a>) -> Self {
+        let engine = Engine::new(config.clone());
+        let chunks = around.source.length.div_ceil(config.chunk_bytes) as usize;
+        let ranges = config.checkpoint.len();
+        let blows = draw_blows(around.rng, around.trouble, 8 + 3 * chunks);
+        Self {
+            opened: around.source.clone(),
+            checker: Checker::new(config, &engine),
+            around,
+            engine,
+            now: Duration::ZERO,
+            events: BTreeMap::new(),
+            numbered: 0,
+            blows,
+            step: 0,
+            steps_max: 100 + 20 * (chunks + ranges),
+        }
+    }
+
+    /// Runs it to its end, or to that of its process.
+    pub fn run(mut self) -> Result<Outcome, String> {
+        let outcome = self.steps();
+        self.around.ledger.settle(self.around.rng);
+        outcome
+    }
+
+    fn steps(&mut self) -> Result<Outcome, String> {
+        loop {
+            while let Some(action) = self.engine.poll(self.now) {
+                self.around.trace.note(self.now, &action);
+                self.checker.action(&action, &self.engine, truth(&self.around, &self.opened, self.now))?;
+                match action {
+                    Action::Finish { .. } => return Ok(Outcome::Finished),
+                    Action::End(ending) => return Ok(Outcome::Ended(ending)),
+                    action => self.begin(action)?,
+                }
+                if let Some(crash) = self.after_step()? {
+                    return Ok(crash);
+                }
+            }
+            self.checker.idle(truth(&self.around, &self.opened, self.now))?;
+            self.sleep()?;
+            if let Some(crash) = self.after_step()? {
+                return Ok(crash);
+            }
+        }
+    }
+
+    /// Waits for the next event or the engine's own time, whichever comes first.
+    fn sleep(&mut self) -> Verdict {
+        // Time passes between the last poll and the question.
+        let asked_at = self.now + Duration::from_micros(self.around.rng.u64(..300));
+        let timer = self.engine.poll_timeout(asked_at).filter(|_| self.around.sabotage != Some(Sabotage::NoTimer));
+        let event = self.events.first_key_value().map(|((at, _), _)| *at);
+        ensure!(timer.is_some() || event.is_some(), "it sleeps for ever");
+        if timer.is_none_or(|timer| event.is_some_and(|event| event <= timer)) {
+            let ((at, _), event) = self.events.pop_first().expect("there is one");
+            self.now = self.now.max(at);
+            self.around.trace.note(self.now, &event);
+            self.end_event(event);
+        } else {
+            // A time that has passed means at once.
+            self.now = timer.unwrap_or_default().max(asked_at);
+        }
+        Ok(())
+    }
+
+    fn after_step(&mut self) -> Result<Option<Outcome>, String> {
+        self.step += 1;
+        ensure!(self.step < self.steps_max, "{} steps, and no end", self.step);
+        ensure!(self.now < TIME_MAX, "{:?}, and no end", self.now);
+        self.checker.step(&self.engine, truth(&self.around, &self.opened, self.now))?;
+        while let Some(at) = self.blows.iter().position(|(step, _)| *step <= self.step) {
+            let (_, blow) = self.blows.swap_remove(at);
+            self.around.trace.note(self.now, &blow);
+            match blow {
+                Blow::Stop(reason) => {
+                    self.checker.stopped(reason);
+                    self.engine.handle_stop(reason);
+                }
+                Blow::SourceChanges => self.around.source.version += 1,
+                Blow::PowerCut | Blow::Kill => {
+                    self.tear_what_is_in_flight();
+                    return Ok(Some(if matches!(blow, Blow::Kill) { Outcome::Killed } else { Outcome::PowerCut }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn tear_what_is_in_flight(&mut self) {
+        for event in self.events.values() {
+            if let Event::Fetched { range, untouched, .. } = event {
+                self.around.disk.write(*range, &self.opened, *untouched, Some(self.around.rng));
+            }
+        }
+    }
+
+    /// An action is handed out; its answer comes some time later.
+    fn begin(&mut self, action: Action) -> Verdict {
+        let trouble = self.around.trouble;
+        let sabotage = self.around.sabotage;
+        match action {
+            Action::Fetch { range, untouched } => {
+                let fate = self.draw_fate();
+                let untouched = untouched || sabotage == Some(Sabotage::HolesAreAlwaysLeftOut);
+                self.later(Event::Fetched { range, untouched, fate });
+            }
+            Action::ReadBack(range) => {
+                let fails = self.happens(trouble.read_back_fails);
+                self.later(Event::ReadBack { range, fails });
+            }
+            Action::Sync { blocks } => {
+                self.around.sidecar.append(&blocks);
+                self.around.disk.begin_sync();
+                let ok = !self.happens(trouble.sync_fails);
+                self.later(Event::Synced { ok });
+                if sabotage == Some(Sabotage::SyncIsAnsweredEarly) {
+                    self.checker.synced(true);
+                    self.engine.handle_synced(Ok(()));
+                }
+            }
+            Action::Checkpoint(ranges) => {
+                if self.happens(trouble.name_sync_fails) {
+                    self.later(Event::NameSyncFailed);
+                    return Ok(());
+                }
+                let (version, inode) = (self.opened.version, self.around.disk.inode);
+                self.around.ledger.send(Record { version, inode, ranges });
+                self.later(Event::Recorded);
+                if sabotage == Some(Sabotage::CheckpointIsAnsweredEarly) {
+                    self.checker.reported(true);
+                    self.engine.handle_checkpointed();
+                }
+            }
+            Action::SetLength(length) => {
+                let ok = !self.happens(trouble.length_fails);
+                self.later(Event::LengthSet { length, ok });
+            }
+            Action::Finish { .. } | Action::End(_) => unreachable!("the last ones are not carried out here"),
+        }
+        Ok(())
+    }
+
+    fn draw_fate(&mut self) -> Fate {
+        let trouble = self.around.trouble;
+        if self.happens(trouble.fetch_is_fatal) {
+            return Fate::Fails(Error::fatal(Code::PermissionDenied, "403"));
+        }
+        if self.happens(trouble.write_tears) {
+            return Fate::Tears;
+        }
+        if !self.happens(trouble.fetch_fails) {
+            return Fate::Arrives;
+        }
+        let error = Error::retry(Code::ReadFailed, "EIO");
+        Fate::Fails(if self.around.rng.bool() {
+            error.after(Duration::from_millis(self.around.rng.u64(..90_000)))
+        } else {
+            error
+        })
+    }
+
+    /// An answer comes home.
+    fn end_event(&mut self, event: Event) {
+        let sabotage = self.around.sabotage;
+        match event {
+            Event::Fetched { range, untouched, fate } => self.end_fetch(range, untouched, fate),
+            Event::ReadBack { range, fails } => {
+                let (found, right) = (self.around.disk.read(range), self.opened.crcs(range));
+                let found = if sabotage == Some(Sabotage::ReadBackLies) { right.clone() } else { found };
+                let found = (!fails).then_some(&found[..]);
+                self.checker.was_read_back(range, found, &right);
+                self.engine.handle_read_back(range, found);
+            }
+            Event::Synced { ok } => {
+                if ok {
+                    let forgets = sabotage == Some(Sabotage::DiskForgetsWhatWasSynced);
+                    self.around.disk.end_sync(forgets.then_some(&mut *self.around.rng));
+                } else {
+                    self.around.disk.fail_sync(self.around.rng);
+                }
+                if sabotage != Some(Sabotage::SyncIsAnsweredEarly) {
+                    self.checker.synced(ok);
+                    self.engine.handle_synced(if ok { Ok(()) } else { Err(Error::retry(Code::SyncFailed, "EIO")) });
+                }
+            }
+            Event::Recorded => {
+                self.around.ledger.record();
+                if sabotage != Some(Sabotage::CheckpointIsAnsweredEarly) {
+                    self.later(Event::Checkpointed);
+                }
+            }
+            Event::Checkpointed => {
+                self.checker.reported(true);
+                self.engine.handle_checkpointed();
+            }
+            Event::NameSyncFailed => {
+                self.checker.reported(false);
+                self.engine.handle_checkpoint_failed(Error::retry(Code::WriteFailed, "EIO"));
+            }
+            Event::LengthSet { length, ok } => {
+                self.checker.length_set(ok);
+                if !ok {
+                    return self.engine.handle_length_failed(Error::retry(Code::NoSpace, "ENOSPC"));
+                }
+                if sabotage != Some(Sabotage::LengthIsNotSet) {
+                    self.around.disk.set_length(length);
+                }
+                self.engine.handle_length_set();
+            }
+        }
+    }
+
+    fn end_fetch(&mut self, range: ByteRange, untouched: bool, fate: Fate) {
+        let changed = self.around.source.version != self.opened.version;
+        let error = match fate {
+            _ if changed => Error::source_changed("it has another tag"),
+            Fate::Fails(error) => error,
+            Fate::Tears => {
+                self.around.disk.write(range, &self.opened, untouched, Some(self.around.rng));
+                Error::retry(Code::NoSpace, "ENOSPC")
+            }
+            Fate::Arrives => return self.arrive(range, untouched),
+        };
+        self.checker.fetch_failed(range, &error);
+        self.engine.handle_chunk_failed(range, error, self.now);
+    }
+
+    fn arrive(&mut self, range: ByteRange, untouched: bool) {
+        // A source that tells no length is asked for more than it has.
+        let end = range.end().min(self.opened.length).max(range.start());
+        let there = ByteRange::new(range.start(), end).expect("not before its start");
+        let loses = self.around.sabotage == Some(Sabotage::WritesAreLost) && self.around.rng.u8(..8) == 0;
+        self.around.disk.write(there, &self.opened, untouched, loses.then_some(&mut *self.around.rng));
+        let crcs = self.opened.crcs(there);
+        let holes: u64 = blocks(there).filter(|block| self.opened.is_hole(*block)).map(ByteRange::len).sum();
+        self.checker.fetched(there, Some(&crcs), self.now);
+        self.engine.handle_chunk(range, there.len(), there.len() - holes, &crcs, self.now);
+    }
+
+    fn later(&mut self, event: Event) {
+        let at = self.now + delay(self.around.rng, self.around.trouble.answer_is_slow);
+        self.numbered += 1;
+        self.events.insert((at, self.numbered), event);
+    }
+
+    fn happens(&mut self, likely: f64) -> bool {
+        self.around.rng.f64() < likely
+    }
+}
+
+fn truth<'a>(around: &'a Around<'_>, source: &'a Source, now: Duration) -> Truth<'a> {
+    Truth { disk: around.disk, source, ledger: around.ledger, now }
+}
+
+fn draw_blows(rng: &mut Rng, trouble: &Trouble, steps: usize) -> Vec<(usize, Blow)> {
+    let mut blows = Vec::new();
+    if rng.f64() < trouble.crash {
+        blows.push((rng.usize(..steps), if rng.bool() { Blow::PowerCut } else { Blow::Kill }));
+    }
+    const REASONS: [StopReason; 4] =
+        [StopReason::Pause, StopReason::Shutdown, StopReason::LeaseLost, StopReason::Cancel];
+    while rng.f64() < trouble.stop {
+        blows.push((rng.usize(..steps), Blow::Stop(REASONS[rng.usize(..REASONS.len())])));
+    }
+    if rng.f64() < trouble.source_changes {
+        blows.push((rng.usize(..steps), Blow::SourceChanges));
+    }
+    blows.extend(trouble.crash_at_step.map(|step| (step, Blow::PowerCut)));
+    blows
+}
