@@ -73,11 +73,11 @@ pub async fn run(
     registry.destination(&request.destination, &Options::new())?;
     let failed = |error: io::Error| Error::from_io(&error, Code::Internal, "listen to signals");
     let mut signals = Signals::new().map_err(failed)?;
+    let dataplane = Dataplane::start(config, registry.clone())?;
     let mut notebook = Notebook::open(&request.source, &request.destination)?;
     if !notebook.notes.are_worth_keeping() {
         sweep(&request, &registry)?;
     }
-    let dataplane = Dataplane::start(config, registry.clone())?;
     let (told, mut hear) = mpsc::unbounded_channel();
     let bytes_resumed = notebook.notes.checkpoint.iter().map(|known| known.range.len()).sum();
     let handle = dataplane.attempt(spec(&request, &notebook), |_| Box::new(Teller(told)));
