@@ -53,7 +53,6 @@ impl Scenario {
     pub fn draw(rng: &mut Rng) -> Self {
         let length = Self::draw_length(rng);
         let tells_length = rng.u8(..5) > 0;
-        let rate = (length.max(1) as f64 / rng.usize(1..60) as f64) as u64;
         Self {
             length,
             chunk_bytes: rng.u64(1..=4) * CRC_BLOCK,
@@ -61,7 +60,7 @@ impl Scenario {
             sequential: !tells_length || rng.u8(..5) == 0,
             tells_length,
             holes: rng.bool(),
-            rate_limit: (rng.u8(..5) == 0).then_some(rate),
+            rate_limit: (rng.u8(..5) == 0).then(|| rng.u64(CRC_BLOCK / 8..8 * CRC_BLOCK)),
             sync_bytes_max: rng.u64(1..=16) * CRC_BLOCK,
             bad_attempts: rng.usize(..6),
             trouble: Trouble::draw(rng),
