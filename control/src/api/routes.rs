@@ -1,6 +1,6 @@
 //! Every route, with the doors in front of it.
 //!
-//! A route is added by writing a handler with `#[utoipa::path]` and naming it in [`documented`]: it is then served and
+//! A route is added by writing a handler with `#[utoipa::path]` and naming it in `documented`: it is then served and
 //! stands in the OpenAPI document; neither is possible without the other.
 
 use axum::{Router, extract::Request, middleware, response::IntoResponse};

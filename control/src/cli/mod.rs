@@ -1,6 +1,6 @@
 //! The commands of the binary `staccato`, one file each.
 //!
-//! A command is added by a file with its arguments and a `run`, and a row in [`Command`]. What it prints to standard
+//! A command is added by a file with its arguments and a `run`, and a row in `Command`. What it prints to standard
 //! output is its result, in plain words or (`--json`) as JSON; everything else goes to standard error. How it ends is
 //! an [`Exit`].
 

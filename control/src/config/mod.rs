@@ -1,8 +1,8 @@
 //! Configuration: read once at start, valid ever after.
 //!
-//! Every setting is one row of the table in [`keys`]; the file's keys, the `STACCATO_...` variables, the flags and the
+//! Every setting is one row of the table in `keys`; the file's keys, the `STACCATO_...` variables, the flags and the
 //! reference in this crate's README all come from it. Of the places that give a setting the weightiest wins: flag,
-//! then environment, then file, then default ([`layers`]). Where a value came from is kept, so that `staccato config`
+//! then environment, then file, then default (`layers`). Where a value came from is kept, so that `staccato config`
 //! can show it and every complaint can name it.
 
 mod keys;

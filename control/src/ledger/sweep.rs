@@ -65,7 +65,7 @@ impl SweepRecord {
 }
 
 impl Ledger {
-    /// Sweeps that are due, at most [`SWEEPS_MAX`], for `executor` to do; they are offered again when it does not
+    /// Sweeps that are due, at most `SWEEPS_MAX`, for `executor` to do; they are offered again when it does not
     /// confirm them within four leases.
     pub async fn claim_sweeps(&self, executor: &str) -> Result<Vec<Sweep>, LedgerError> {
         if self.is_gone(executor) {
