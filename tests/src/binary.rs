@@ -17,6 +17,18 @@ pub fn staccato() -> &'static Path {
     })
 }
 
+/// A command of the binary that sees none of the variables `STACCATO_...`: neither those that steer these tests, which it
+/// would refuse as settings that nobody knows, nor the settings of whoever runs them.
+pub fn command() -> Command {
+    let mut command = Command::new(staccato());
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"STACCATO_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Tests of one package cannot ask cargo for the binary of another; so it is built here, which is quick when nothing has
 /// changed.
 fn build() -> PathBuf {

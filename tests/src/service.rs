@@ -4,7 +4,7 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    binary::staccato,
+    binary::{command, staccato},
     process::{Killed, children, eventually, signal},
 };
 
@@ -84,7 +84,7 @@ impl Service {
         let began = Instant::now();
         let log =
             fs::File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log opens");
-        let mut command = Command::new(staccato());
+        let mut command = command();
         command.arg("serve").arg("--listen").arg(format!("127.0.0.1:{}", self.port));
         command.arg("--data-dir").arg(self.folder.path().join("data"));
         command.arg("--socket").arg(self.socket());
@@ -130,7 +130,7 @@ impl Service {
 
     /// Starts one more executor of this service, as another host would have one.
     pub fn second_executor(&self) -> Killed {
-        let mut command = Command::new(staccato());
+        let mut command = command();
         command.args(["executor", "--instance", &uuid::Uuid::now_v7().to_string()]);
         command.arg("--data-dir").arg(self.data()).arg("--root").arg(format!("{}:rw", self.root().display()));
         command.args(&self.arguments).envs(self.environment.iter().cloned());
@@ -276,7 +276,7 @@ impl Service {
 
     /// Runs a command of the binary against this service.
     pub fn command(&self, arguments: &[&str]) -> std::process::Output {
-        let mut command = Command::new(staccato());
+        let mut command = command();
         command.args(arguments).env("STACCATO_SERVER", self.url()).current_dir(self.root());
         command.output().expect("the binary runs")
     }

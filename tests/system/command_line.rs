@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use staccato_tests::{
-    binary::staccato,
+    binary::{command, staccato},
     bytes::{MIB, random},
     service::Service,
 };
@@ -76,7 +76,7 @@ fn copy_works_without_a_service_and_goes_on_after_an_interrupt() {
     let content = random(1, 40 * MIB + 3);
     std::fs::write(folder.path().join("s"), &content).unwrap();
     let copy = |more: &[&str]| {
-        let mut command = std::process::Command::new(staccato());
+        let mut command = command();
         command.arg("copy").args(["s", "d"]).args(more).current_dir(folder.path());
         command
     };

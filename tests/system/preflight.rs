@@ -1,8 +1,6 @@
 //! A machine that denies io_uring, as container runtimes often do.
 
-use std::process::Command;
-
-use staccato_tests::{binary::staccato, seccomp::deny_io_uring};
+use staccato_tests::{binary::command, seccomp::deny_io_uring};
 
 #[test]
 fn without_io_uring_the_cause_is_said_and_nothing_is_started() {
@@ -10,7 +8,7 @@ fn without_io_uring_the_cause_is_said_and_nothing_is_started() {
     std::fs::write(folder.path().join("s"), "content").unwrap();
     let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", "data", "--root", "/"];
     for arguments in [&serve[..], &["copy", "s", "d"]] {
-        let mut command = Command::new(staccato());
+        let mut command = command();
         command.args(arguments).current_dir(folder.path());
         deny_io_uring(&mut command);
         let output = command.output().unwrap();
@@ -24,7 +22,7 @@ fn without_io_uring_the_cause_is_said_and_nothing_is_started() {
 #[test]
 fn without_an_executor_a_service_needs_no_io_uring() {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(staccato());
+    let mut command = command();
     command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data", "--executors", "none", "--json"]);
     command.current_dir(folder.path()).stdout(std::process::Stdio::piped());
     deny_io_uring(&mut command);
