@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use staccato_protocols::testing::http_server::{Framing, Page, Trick};
 use staccato_tests::bytes::{MIB, random};
 
@@ -18,17 +18,14 @@ fn two_pages(trick: &Trick) -> (Page, Page) {
     (page.clone().trick(1.., trick.clone()), Page::new(random(1, LEN)).trick(1..3, trick.clone()))
 }
 
-/// One attempt, and little patience.
-fn impatient() -> Value {
-    json!({"retries": 0, "source_options": {"stall_timeout": STALL}})
-}
-
-/// Runs a transfer from each of the two pages.
+/// Runs a transfer from each of the two pages. Only where the server stalls is there little patience with that: a busy
+/// machine must not look like a bad server.
 fn for_ever_and_for_a_while(trick: &Trick, code: &str) {
     let pair = Pair::start();
     let (forever, passing) = two_pages(trick);
-    let failing = pair.submit("forever", forever, impatient());
-    let id = pair.submit("passing", passing, impatient());
+    let options = if code == "stalled" { json!({"stall_timeout": STALL}) } else { json!({}) };
+    let failing = pair.submit("forever", forever, json!({"retries": 0, "source_options": options}));
+    let id = pair.submit("passing", passing, json!({"source_options": options}));
     pair.completed(&id, "passing", &random(1, LEN));
     pair.failed(&failing, "forever", code, true);
 }
@@ -43,8 +40,10 @@ fn server_without_ranges_that_lies_about_length_then_hangs() {
     let pair = Pair::start();
     let page = || Page::new(random(1, LEN)).without_ranges(Framing::Length);
     let hang = Trick::HangAfter(LEN - 1);
-    let failing = pair.submit("forever", page().trick(.., hang.clone()), impatient());
-    let id = pair.submit("passing", page().trick(..1, hang), impatient());
+    let options = json!({"stall_timeout": STALL});
+    let once = json!({"retries": 0, "source_options": options});
+    let failing = pair.submit("forever", page().trick(.., hang.clone()), once);
+    let id = pair.submit("passing", page().trick(..1, hang), json!({"source_options": options}));
     pair.completed(&id, "passing", &random(1, LEN));
     pair.failed(&failing, "forever", "stalled", true);
 }
@@ -94,19 +93,19 @@ fn server_that_resets_in_the_middle() {
     const SENT: usize = 600_000;
     for_ever_and_for_a_while(&Trick::ResetAfter(SENT), "connection_lost");
     let pair = Pair::start();
-    let id = pair.submit("d", Page::new(random(1, LEN)).trick(2..5, Trick::ResetAfter(SENT)), impatient());
+    let id = pair.submit("d", Page::new(random(1, LEN)).trick(2..4, Trick::ResetAfter(SENT)), json!({}));
     let document = pair.completed(&id, "d", &random(1, LEN));
     assert_eq!((&document["attempts"], &document["bytes_fetched"]), (&json!(1), &json!(LEN)));
-    // What the three broken answers had brought, and the bytes that open and compare.
+    // What the two broken answers had brought, and the bytes that open and compare.
     let twice = pair.server.bytes_sent() - LEN as u64;
-    assert!(twice <= 3 * SENT as u64 + 2, "{twice} bytes were sent twice");
+    assert!(twice <= 2 * SENT as u64 + 2, "{twice} bytes were sent twice");
 }
 
 #[test]
 fn server_without_ranges_that_resets_in_the_middle_is_read_again_from_the_front() {
     let pair = Pair::start();
     let page = Page::new(random(1, LEN)).without_ranges(Framing::Length).trick(..1, Trick::ResetAfter(LEN / 2));
-    let id = pair.submit("d", page, impatient());
+    let id = pair.submit("d", page, json!({}));
     let document = pair.completed(&id, "d", &random(1, LEN));
     assert!(!tells(&document, "started_over"), "what was written stays: {document:#}");
     let sent = pair.server.bytes_sent();
@@ -119,8 +118,8 @@ fn chunked_stream_that_breaks_off_is_never_a_short_object() {
     let pair = Pair::start();
     let page = || Page::new(random(1, LEN)).without_ranges(Framing::Chunked);
     let cut = Trick::CloseAfter(LEN - 1);
-    let failing = pair.submit("forever", page().trick(.., cut.clone()), impatient());
-    let id = pair.submit("passing", page().trick(..1, cut), impatient());
+    let failing = pair.submit("forever", page().trick(.., cut.clone()), json!({"retries": 0}));
+    let id = pair.submit("passing", page().trick(..1, cut), json!({}));
     pair.completed(&id, "passing", &random(1, LEN));
     pair.failed(&failing, "forever", "connection_lost", true);
 }

@@ -29,8 +29,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(3);
 const SENT_AGAIN_MAX: u64 = WINDOW + RATE * CHECKPOINT_EVERY.as_secs();
 const _: () = assert!(SENT_AGAIN_MAX < KILL_AT, "starting over is told from resuming");
 
-/// Moves the page, with `kill` in the middle, and returns how many bytes the server sent beyond the object's.
-fn killed_in_the_middle(page: Page, kill: fn(&mut Service)) -> u64 {
+/// Moves the page, with `kill` in the middle. The bytes that the server sent beyond the object's must stay within
+/// `sent_again_max` for each attempt after the first.
+fn kill_in_the_middle(page: Page, kill: fn(&mut Service), sent_again_max: u64) {
     let mut service = Service::start(&["--lanes", "1", "--heartbeat", "500ms", "--lease", "3s"]);
     let server = HttpServer::start();
     server.put("/s", page.pace(RATE));
@@ -39,9 +40,13 @@ fn killed_in_the_middle(page: Page, kill: fn(&mut Service)) -> u64 {
     kill(&mut service);
     let document = service.complete(&id);
     assert!(service.read("d") == random(1, LEN));
-    assert_eq!(document["attempts"], 2, "{document:#}");
     assert_eq!(service.names(), ["d"]);
-    server.bytes_sent() - LEN as u64
+    // A machine so slow that a lease runs out adds an attempt of its own.
+    let more_attempts = document["attempts"].as_u64().unwrap() - 1;
+    assert!(more_attempts >= 1, "{document:#}");
+    let again = server.bytes_sent() - LEN as u64;
+    let most = more_attempts * sent_again_max;
+    assert!(again <= most, "{again} bytes were sent again, more than {most}: {document:#}");
 }
 
 fn kill_executor(service: &mut Service) {
@@ -56,19 +61,17 @@ fn kill_both(service: &mut Service) {
 
 #[test]
 fn executor_killed_in_the_middle_fetches_little_again() {
-    let again = killed_in_the_middle(Page::new(random(1, LEN)), kill_executor);
-    assert!(again <= SENT_AGAIN_MAX, "{again} bytes were sent again, more than {SENT_AGAIN_MAX}");
+    kill_in_the_middle(Page::new(random(1, LEN)), kill_executor, SENT_AGAIN_MAX);
 }
 
 #[test]
 fn executor_and_service_killed_in_the_middle_fetch_little_again() {
-    let again = killed_in_the_middle(Page::new(random(1, LEN)), kill_both);
-    assert!(again <= SENT_AGAIN_MAX, "{again} bytes were sent again, more than {SENT_AGAIN_MAX}");
+    kill_in_the_middle(Page::new(random(1, LEN)), kill_both, SENT_AGAIN_MAX);
 }
 
 #[test]
 fn executor_killed_in_the_middle_of_a_stream_without_ranges_reads_it_again_from_the_front() {
-    let again = killed_in_the_middle(Page::new(random(1, LEN)).without_ranges(Framing::Length), kill_executor);
-    // What came before the kill, and the beginning of the answer that compares; sockets took a little more.
-    assert!(again < 2 * LEN as u64, "{again}");
+    // What came before the kill; and the answer that compares in the end, of which sockets take what they hold.
+    let page = Page::new(random(1, LEN)).without_ranges(Framing::Length);
+    kill_in_the_middle(page, kill_executor, 2 * LEN as u64);
 }
