@@ -76,6 +76,9 @@ impl FileSession {
     }
 
     fn find(&mut self, request: &DestinationRequest, patience: Duration) -> Result<(), Error> {
+        // First this: a stale attempt's rename has been done by now, or never will be. Looking at the destination earlier
+        // could miss a commit that comes in between.
+        let predecessor = self.take_over().map_err(|error| self.failed(&error, "take over the partial of"))?;
         let present = self.stat(&self.name).map_err(|error| self.failed(&error, "look at"))?;
         if let (Some((identity, _)), Some(prepared)) = (present, request.prepared)
             && identity == prepared
@@ -96,7 +99,6 @@ impl FileSession {
             Some(_) if self.overwrite == Overwrite::Never => return Err(self.exists()),
             _ => (),
         }
-        let predecessor = self.take_over().map_err(|error| self.failed(&error, "take over the partial of"))?;
         let resumed = predecessor && request.resume;
         if predecessor && !request.resume {
             self.remove(&self.names.partial()).map_err(|error| self.failed(&error, "remove the old partial of"))?;
