@@ -150,6 +150,7 @@ pub struct Handout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const NOW: Duration = Duration::ZERO;
 
@@ -159,6 +160,66 @@ mod tests {
 
     fn drain(plan: &mut Plan) -> Vec<ByteRange> {
         std::iter::from_fn(|| plan.next(NOW)).map(|handout| handout.range).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_fails_and_in_any_order_exactly_what_is_missing_is_handed_out(
+            length in 0u64..500,
+            chunk_bytes in 1u64..60,
+            have in prop::collection::vec((0u64..500, 0u64..60), 0..4),
+            seed in any::<u64>(),
+        ) {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let have: Vec<_> = have.iter().map(|(start, len)| range(*start, start + len)).collect();
+            let mut plan = Plan::new(Some(length), chunk_bytes, have.iter().copied());
+            let mut there = vec![0; length as usize];
+            let mut on_their_way = Vec::new();
+            while !plan.is_complete() {
+                let ready = plan.ready_at(false).is_some_and(|at| at <= NOW);
+                if ready && (on_their_way.is_empty() || rng.bool()) {
+                    let Handout { range, .. } = plan.next(NOW).expect("it was ready");
+                    prop_assert!(!range.is_empty() && range.start() / chunk_bytes == (range.end() - 1) / chunk_bytes);
+                    on_their_way.push(range);
+                } else {
+                    let range = on_their_way.swap_remove(rng.usize(..on_their_way.len()));
+                    if rng.u8(..3) == 0 {
+                        plan.failed(range);
+                        plan.rest(range, NOW);
+                    } else {
+                        plan.done(range);
+                        there[range.start() as usize..range.end() as usize].iter_mut().for_each(|times| *times += 1);
+                    }
+                }
+                prop_assert_eq!(plan.in_flight(), on_their_way.len());
+                prop_assert_eq!(plan.bytes_in_flight(), on_their_way.iter().map(|range| range.len()).sum::<u64>());
+            }
+            for (at, times) in (0..).zip(there) {
+                let had = have.iter().any(|range| range.start() <= at && at < range.end());
+                prop_assert_eq!(times, u32::from(!had), "byte {}", at);
+            }
+            prop_assert_eq!(plan.ready_at(false), None);
+        }
+
+        #[test]
+        fn what_is_lost_is_handed_out_again(blocks in 1u64..20, lost in prop::collection::btree_set(0u64..20, 0..8)) {
+            let whole = range(0, blocks * 10);
+            let mut plan = Plan::new(Some(whole.end()), 10, [whole]);
+            prop_assert!(plan.is_complete());
+            let lost: Vec<_> = lost.into_iter().filter(|block| *block < blocks).map(|block| range(block * 10, block * 10 + 10)).collect();
+            lost.iter().for_each(|range| plan.lost(*range));
+            prop_assert_eq!(drain(&mut plan), lost);
+        }
+    }
+
+    #[test]
+    fn what_rests_holds_up_only_what_goes_in_order() {
+        let mut plan = Plan::new(Some(20), 10, []);
+        let first = plan.next(NOW).unwrap().range;
+        plan.failed(first);
+        plan.rest(first, Duration::from_secs(1));
+        assert_eq!(plan.ready_at(false), Some(NOW));
+        assert_eq!(plan.ready_at(true), Some(Duration::from_secs(1)));
     }
 
     #[test]

@@ -48,6 +48,31 @@ impl RateLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_pattern_of_waiting_and_taking_beats_the_limit(
+            rate in 1u64..1_000_000,
+            chunks in prop::collection::vec((1u64..2_000_000, 0u64..5_000), 1..60),
+        ) {
+            let mut limit = RateLimit::new(rate, Duration::ZERO);
+            let (mut now, mut taken) = (Duration::ZERO, 0);
+            for (bytes, idle_millis) in chunks {
+                now += Duration::from_millis(idle_millis);
+                if let Err(until) = limit.ready(now) {
+                    prop_assert!(until > now);
+                    now = until;
+                    prop_assert_eq!(limit.ready(now), Ok(()), "the wait is over when it is said to be");
+                }
+                limit.charge(bytes);
+                taken += bytes;
+                // A quarter of a second's worth at once, and the chunk that goes into debt.
+                let most = rate as f64 * (now.as_secs_f64() + 0.25) + bytes as f64 + 1.0;
+                prop_assert!(taken as f64 <= most, "{} of {} bytes by {:?}", taken, most, now);
+            }
+        }
+    }
 
     #[test]
     fn the_average_holds_for_chunks_larger_than_the_burst() {

@@ -68,3 +68,39 @@ impl Unsynced {
         Some(if self.written.bytes() >= bytes_max { since } else { since + SYNC_INTERVAL_MAX })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: u64 = CRC_BLOCK;
+
+    fn block(index: u64) -> ByteRange {
+        ByteRange::at(index * BLOCK, BLOCK).unwrap()
+    }
+
+    #[test]
+    fn a_sync_is_about_what_was_written_before_it_began() {
+        let mut unsynced = Unsynced::default();
+        unsynced.note(block(0), &[7], Duration::ZERO);
+        assert_eq!(unsynced.freeze(), [(0, 7)]);
+        unsynced.note(block(1), &[8], Duration::ZERO);
+        assert_eq!(unsynced.bytes(), 2 * BLOCK);
+        let durable: Vec<_> = unsynced.thaw().iter().map(|known| known.range).collect();
+        assert_eq!(durable, [block(0)]);
+        assert!(unsynced.is_waiting());
+    }
+
+    #[test]
+    fn a_sync_is_due_when_the_oldest_write_is_old_or_much_waits() {
+        let (mut unsynced, second) = (Unsynced::default(), Duration::from_secs(1));
+        assert_eq!(unsynced.due_at(BLOCK), None, "nothing is written");
+        unsynced.note(block(0), &[7], second);
+        unsynced.note(ByteRange::at(BLOCK, 0).unwrap(), &[], 2 * second);
+        assert_eq!(unsynced.due_at(2 * BLOCK), Some(second + SYNC_INTERVAL_MAX));
+        assert_eq!(unsynced.due_at(BLOCK), Some(second));
+        unsynced.freeze();
+        unsynced.note(block(1), &[8], second);
+        assert_eq!(unsynced.due_at(BLOCK), None, "one is in flight");
+    }
+}

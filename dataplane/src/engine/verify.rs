@@ -135,6 +135,7 @@ impl Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const BLOCK: u64 = CRC_BLOCK;
 
@@ -157,6 +158,55 @@ mod tests {
         }
         assert!(verification.is_done());
         verdict.unwrap()
+    }
+
+    proptest! {
+        /// Blocks are right (0), different (1) or unreadable (2); the sidecar is right, absent, or wrong about a block.
+        #[test]
+        fn no_wrong_block_passes_and_a_right_sidecar_spares_the_others(
+            states in prop::collection::vec(0u8..3, 1..24),
+            chunk_blocks in 1u64..6,
+            sidecar_kind in 0u8..3,
+            seed in any::<u64>(),
+        ) {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let truth: Vec<u32> = states.iter().map(|_| rng.u32(..)).collect();
+            let whole = promised(&truth);
+            let mut noted = if sidecar_kind == 0 { BTreeMap::new() } else { sidecar(&truth) };
+            if sidecar_kind == 2 {
+                *noted.get_mut(&rng.u64(..truth.len() as u64)).unwrap() ^= 1;
+            }
+            let mut verification = Verification::new(&[whole], chunk_blocks * BLOCK);
+            let mut ranges: Vec<_> = std::iter::from_fn(|| verification.hand_out()).collect();
+            rng.shuffle(&mut ranges);
+            let mut verdict = None;
+            for range in ranges {
+                prop_assert!(verdict.is_none() && verification.undecided().eq([whole]));
+                let blocks = (range.start() / BLOCK) as usize..(range.end() / BLOCK) as usize;
+                let readable = states[blocks.clone()].iter().all(|state| *state != 2);
+                let found: Vec<u32> = blocks.map(|block| truth[block] ^ u32::from(states[block] == 1)).collect();
+                verdict = verification.handle(range, readable.then_some(&found[..]), &noted);
+            }
+            prop_assert!(verification.is_done() && verification.undecided().next().is_none());
+            let verdict = verdict.expect("all of it was read");
+            let wrong_bytes: u64 = verdict.wrong.iter().map(|range| range.len()).sum();
+            prop_assert_eq!(verdict.right.bytes() + wrong_bytes, whole.range.len());
+            for (block, state) in (0..).zip(&states) {
+                let range = ByteRange::at(block * BLOCK, BLOCK).unwrap();
+                let passes = verdict.right.iter().any(|known| known.range.contains(range));
+                let unread = range_read_in_one(range, chunk_blocks, whole.range).pieces(BLOCK);
+                let unreadable = unread.into_iter().any(|other| states[(other.start() / BLOCK) as usize] == 2);
+                prop_assert!(!(passes && (*state != 0 || unreadable)), "block {} passes", block);
+                prop_assert!(sidecar_kind != 1 || passes || *state != 0 || unreadable, "block {} is spared", block);
+            }
+            let all_right = states.iter().all(|state| *state == 0);
+            prop_assert_eq!(verdict.wrong.is_empty(), all_right);
+        }
+    }
+
+    /// The range that a block is read back with: when that fails, nothing is known about any of its blocks.
+    fn range_read_in_one(block: ByteRange, chunk_blocks: u64, whole: ByteRange) -> ByteRange {
+        whole.pieces(chunk_blocks * BLOCK).find(|piece| piece.contains(block)).unwrap()
     }
 
     #[test]

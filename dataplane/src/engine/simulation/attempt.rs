@@ -85,6 +85,8 @@ pub(super) struct Attempt<'a> {
     blows: Vec<(usize, Blow)>,
     step: usize,
     steps_max: usize,
+    /// How often in a row the engine's own time came and there was nothing to do.
+    idle_wakes: u32,
 }
 
 impl<'a> Attempt<'a> {
@@ -103,6 +105,7 @@ impl<'a> Attempt<'a> {
             numbered: 0,
             blows,
             step: 0,
+            idle_wakes: 0,
             steps_max: 100 + 20 * (chunks + ranges),
         }
     }
@@ -118,6 +121,7 @@ impl<'a> Attempt<'a> {
         loop {
             while let Some(action) = self.engine.poll(self.now) {
                 self.around.trace.note(self.now, &action);
+                self.idle_wakes = 0;
                 self.checker.action(&action, &self.engine, truth(&self.around, &self.opened, self.now))?;
                 match action {
                     Action::Finish { .. } => return Ok(Outcome::Finished),
@@ -147,10 +151,14 @@ impl<'a> Attempt<'a> {
             let ((at, _), event) = self.events.pop_first().expect("there is one");
             self.now = self.now.max(at);
             self.around.trace.note(self.now, &event);
+            self.idle_wakes = 0;
             self.end_event(event);
         } else {
             // A time that has passed means at once.
             self.now = timer.unwrap_or_default().max(asked_at);
+            self.idle_wakes += 1;
+            // A chunk that has rested may find that the rate limit is not ready; nothing else wakes it in vain.
+            ensure!(self.idle_wakes <= 2, "it wakes for nothing");
         }
         Ok(())
     }
@@ -325,7 +333,7 @@ impl<'a> Attempt<'a> {
         self.around.disk.write(there, &self.opened, untouched, loses.then_some(&mut *self.around.rng));
         let crcs = self.opened.crcs(there);
         let holes: u64 = blocks(there).filter(|block| self.opened.is_hole(*block)).map(ByteRange::len).sum();
-        self.checker.fetched(there, Some(&crcs), self.now);
+        self.checker.fetched(there, &crcs, there.len() - holes, self.now);
         self.engine.handle_chunk(range, there.len(), there.len() - holes, &crcs, self.now);
     }
 

@@ -63,6 +63,10 @@ pub(super) struct Checker {
     stops: Vec<StopReason>,
     /// Something happened after which the attempt cannot go on.
     doomed: bool,
+    /// What is written is of no use: the source changed before anything else ended the attempt.
+    worthless: bool,
+    /// Bytes handed out to be fetched, but for those that needed no reading.
+    bytes_asked: u64,
     bytes_durable: u64,
     bytes_refuted: u64,
 }
@@ -86,6 +90,8 @@ impl Checker {
             sync_failed: false,
             stops: Vec::new(),
             doomed: false,
+            worthless: false,
+            bytes_asked: 0,
             bytes_durable: engine.bytes_durable(),
             bytes_refuted: 0,
         }
@@ -96,6 +102,7 @@ impl Checker {
         let nothing_kept = self.stops.iter().any(|reason| !reason.keeps_written());
         if !matches!(action, Action::End(_)) {
             ensure!(!nothing_kept, "it goes on after a cancel or a lost lease");
+            ensure!(!self.worthless, "it goes on with an object that is no more");
         }
         if !matches!(action, Action::End(_) | Action::Sync { .. } | Action::Checkpoint(_)) {
             ensure!(self.stops.is_empty() && !self.doomed, "it goes on although it has to end");
@@ -153,6 +160,10 @@ impl Checker {
             let first = self.resting.first();
             ensure!(first.is_none_or(|first| *first == range.start()), "a stream waits for what failed");
         }
+        if let Some(rate) = self.config.rate_limit {
+            let allowed = (rate as f64 * (truth.now.as_secs_f64() + 0.25)) as u64 + 1;
+            ensure!(self.bytes_asked <= allowed, "{} bytes are asked for, of {allowed}", self.bytes_asked);
+        }
         let promised = truth.ledger.promises(truth.disk).find(|promised| promised.overlaps(range));
         ensure!(promised.is_none(), "{range} is written over while {promised:?} is promised");
         ensure!(!truth.ledger.promises_elsewhere(truth.disk), "{range} is written while another inode is promised");
@@ -172,6 +183,7 @@ impl Checker {
         }
         let failures = self.failures.get(&range.start()).copied().unwrap_or_default();
         ensure!(failures < CHUNK_TRIES_MAX, "{range} has failed {failures} times");
+        self.bytes_asked += range.len();
         self.resting.remove(&range.start());
         self.fetching.insert(range.start(), range);
         Ok(())
@@ -189,6 +201,7 @@ impl Checker {
 
     fn sync(&mut self, noted: &[(u64, u32)]) -> Verdict {
         ensure!(!self.syncing, "one sync at a time");
+        ensure!(!self.setting_length, "one sync does for the last bytes and the length");
         ensure!(!self.sync_failed, "a failed sync is tried again");
         ensure!(noted == self.unsynced, "the sidecar misses a block, or has one too many");
         self.unsynced.clear();
@@ -280,11 +293,11 @@ impl Checker {
         blocks(known.range).all(|block| self.read.contains(&block.start()))
     }
 
-    /// A fetch has come home; `crcs` of what was there.
-    pub fn fetched(&mut self, range: ByteRange, crcs: Option<&[u32]>, now: Duration) {
-        self.fetching.remove(&range.start());
-        let Some(crcs) = crcs else { return };
-        for (block, crc) in blocks(range).zip(crcs) {
+    /// A fetch has come home: what was there, its CRCs, and how many bytes had to be read for it.
+    pub fn fetched(&mut self, there: ByteRange, crcs: &[u32], bytes_read: u64, now: Duration) {
+        let asked = self.fetching.remove(&there.start()).expect("only what is on its way comes home");
+        self.bytes_asked -= asked.len() - bytes_read;
+        for (block, crc) in blocks(there).zip(crcs) {
             self.written.insert(block.start());
             self.unsynced.push((block.start() / CRC_BLOCK, *crc));
             self.unsynced_since.get_or_insert(now);
@@ -293,8 +306,10 @@ impl Checker {
 
     /// A fetch has failed.
     pub fn fetch_failed(&mut self, range: ByteRange, error: &Error) {
-        self.fetched(range, None, Duration::ZERO);
+        self.fetching.remove(&range.start());
         self.resting.insert(range.start());
+        let changed = error.disposition == Disposition::SourceChanged;
+        self.worthless |= changed && !self.doomed && self.stops.is_empty();
         let failures = self.failures.entry(range.start()).or_default();
         *failures += 1;
         self.doomed |= *failures >= CHUNK_TRIES_MAX || !matches!(error.disposition, Disposition::Retry { .. });

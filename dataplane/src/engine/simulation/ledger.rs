@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use staccato_protocols::ByteRange;
+use staccato_protocols::{ByteRange, CRC_BLOCK};
 
 use super::disk::Disk;
 use crate::attempt::VerifiedRange;
@@ -88,11 +88,14 @@ impl Sidecar {
         }
     }
 
-    /// It is not the newest: some blocks have other CRCs.
-    pub fn go_stale(&mut self, rng: &mut Rng) {
-        for (_, crc) in &mut self.records {
-            if rng.u8(..4) == 0 {
-                *crc ^= rng.u32(1..);
+    /// It is about other bytes: some blocks have any CRC, some that of what the disk has now, right or wrong.
+    pub fn go_stale(&mut self, rng: &mut Rng, disk: &Disk) {
+        for (block, crc) in &mut self.records {
+            let range = ByteRange::at(*block * CRC_BLOCK, CRC_BLOCK).expect("blocks lie within the object");
+            match rng.u8(..4) {
+                0 => *crc = rng.u32(..),
+                1 | 2 => *crc = disk.read(range)[0],
+                _ => (),
             }
         }
     }

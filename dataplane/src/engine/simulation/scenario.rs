@@ -52,13 +52,12 @@ pub(super) struct Trouble {
 impl Scenario {
     pub fn draw(rng: &mut Rng) -> Self {
         let length = Self::draw_length(rng);
-        let tells_length = rng.u8(..5) > 0;
         Self {
             length,
             chunk_bytes: rng.u64(1..=4) * CRC_BLOCK,
             window_chunks_max: rng.usize(1..=6),
-            sequential: !tells_length || rng.u8(..5) == 0,
-            tells_length,
+            sequential: rng.u8(..5) == 0,
+            tells_length: rng.u8(..5) > 0,
             holes: rng.bool(),
             rate_limit: (rng.u8(..5) == 0).then(|| rng.u64(CRC_BLOCK / 8..8 * CRC_BLOCK)),
             sync_bytes_max: rng.u64(1..=16) * CRC_BLOCK,

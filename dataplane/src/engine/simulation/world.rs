@@ -122,8 +122,8 @@ impl World {
         if no_sidecar {
             self.sidecar = Sidecar::default();
         }
-        if stale_sidecar {
-            self.sidecar.go_stale(&mut self.rng);
+        if stale_sidecar && let Some(disk) = &self.disk {
+            self.sidecar.go_stale(&mut self.rng, disk);
         }
         self.trace.headline(&(rots, is_lost, no_sidecar, stale_sidecar));
     }
