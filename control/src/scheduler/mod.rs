@@ -78,14 +78,19 @@ impl Scheduler {
             Ok(None) => return Ok(false),
             Ok(Some(event)) => self.take_in(event),
         }
-        for _ in 1..CHANGES_PER_TURN {
+        Ok(self.catch_up())
+    }
+
+    /// Takes in the changes that are known by now, at most [`CHANGES_PER_TURN`]. `false` when there will be none.
+    pub(crate) fn catch_up(&mut self) -> bool {
+        for _ in 0..CHANGES_PER_TURN {
             match self.watch.next().now_or_never() {
                 Some(Some(event)) => self.take_in(event),
-                Some(None) => return Ok(false),
+                Some(None) => return false,
                 None => break,
             }
         }
-        Ok(true)
+        true
     }
 
     /// Lets the plug-in decide on what is known, and carries its decisions to the ledger.
@@ -109,9 +114,10 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Waiting transfers the scheduler holds in memory.
-    pub fn window_len(&self) -> usize {
-        self.window.as_ref().map_or(0, Window::len)
+    /// What is known, with its end read where that has become short.
+    pub(crate) async fn view(&mut self) -> Result<&Window, LedgerError> {
+        self.read().await?;
+        Ok(self.window.as_ref().expect("read above"))
     }
 
     fn take_in(&mut self, event: Event) {

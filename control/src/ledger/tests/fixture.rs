@@ -107,6 +107,14 @@ impl Fixture {
         self.ledger = open(self.store.clone(), (self.seal)(), self.environment.clone()).await;
     }
 
+    /// The same, with a store that has to be let go of before it is opened again.
+    pub async fn reopen_over(&mut self, again: impl FnOnce() -> SharedStore) {
+        self.store = Arc::new(MemoryStore::new());
+        self.reopen().await;
+        self.store = again();
+        self.reopen().await;
+    }
+
     /// Lets time pass and does what has become due.
     pub async fn pass(&self, time: Duration) {
         self.environment.advance(time);

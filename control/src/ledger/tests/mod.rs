@@ -8,6 +8,7 @@ mod fixture;
 mod invariants;
 mod leases;
 mod list;
+mod random;
 mod retries;
 mod secrets;
 mod slow;
