@@ -46,7 +46,7 @@ pub async fn run(ledger: Ledger, plugin: Box<dyn Plugin>, config: SchedulerConfi
             Ok(false) => return,
             Err(error) => {
                 tracing::error!(%error, "the scheduler could not do its turn; it will try again");
-                scheduler.window = None;
+                scheduler.begin_anew();
                 tokio::time::sleep(STORE_RETRY).await;
             }
         }
@@ -118,6 +118,12 @@ impl Scheduler {
     pub(crate) async fn view(&mut self) -> Result<&Window, LedgerError> {
         self.read().await?;
         Ok(self.window.as_ref().expect("read above"))
+    }
+
+    /// Forgets everything, and watches anew: the old watch may still bring changes from before what is read next.
+    fn begin_anew(&mut self) {
+        self.watch = self.ledger.store().watch(keys::WORK);
+        self.window = None;
     }
 
     fn take_in(&mut self, event: Event) {

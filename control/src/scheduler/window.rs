@@ -1,7 +1,7 @@
 //! The first of the transfers that wait, in the order of the queue, and all that take a slot. Pure: it is told of
 //! changes and says what it wants to have read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use staccato_scheduler_plugins::Uuid;
 
@@ -17,11 +17,18 @@ pub(crate) use crate::ledger::WorkEntry as Entry;
 /// It knows every waiting transfer whose key is not behind the *horizon*; with no horizon it knows all. Taking in a
 /// change never needs the store. When so many have gone that less than half of the bound is left before the horizon,
 /// [`Window::wants`] says what to read.
+///
+/// What is read may be ahead of the changes that come: a transfer can be seen to wait, and be started, before the word
+/// comes that it gave its last slot back. So what [`Window::started`] says counts until the change that it made itself
+/// comes round; changes before that one are old. And what takes a slot, as far as is known, is not taken in as waiting
+/// before the word comes that it does not. A transfer that takes a slot is never missed.
 pub struct Window {
     max: usize,
     waiting: BTreeMap<Vec<u8>, (TransferId, WorkEntry)>,
     keys: HashMap<Uuid, Vec<u8>>,
     active: BTreeMap<TransferId, WorkEntry>,
+    /// Those of `active` whose start has not come round as a change.
+    starting: HashSet<TransferId>,
     horizon: Option<Vec<u8>>,
 }
 
@@ -29,7 +36,14 @@ impl Window {
     /// A window that knows nothing and wants everything up to its bound.
     pub fn new(max: usize) -> Self {
         let horizon = Some(keys::QUEUE.to_vec());
-        Self { max: max.max(1), waiting: BTreeMap::new(), keys: HashMap::new(), active: BTreeMap::new(), horizon }
+        Self {
+            max: max.max(1),
+            waiting: BTreeMap::new(),
+            keys: HashMap::new(),
+            active: BTreeMap::new(),
+            starting: HashSet::new(),
+            horizon,
+        }
     }
 
     /// Takes in a change of a key below `w/`: its new value, or that it is no more.
@@ -38,6 +52,7 @@ impl Window {
         let entry = value.and_then(|value| serde_json::from_slice::<WorkEntry>(value).ok());
         if key.starts_with(keys::QUEUE) {
             match entry {
+                Some(_) if self.starting.contains(&id) => {}
                 Some(entry) if self.horizon.as_deref().is_none_or(|horizon| key <= horizon) => {
                     self.insert(key.to_vec(), id, entry);
                 }
@@ -46,9 +61,13 @@ impl Window {
             }
         } else if key.starts_with(keys::ACTIVE) {
             match entry {
-                Some(entry) => self.active.insert(id, entry),
-                None => self.active.remove(&id),
-            };
+                Some(entry) => {
+                    self.starting.remove(&id);
+                    self.active.insert(id, entry);
+                }
+                None if self.starting.contains(&id) => {}
+                None => drop(self.active.remove(&id)),
+            }
         }
     }
 
@@ -67,7 +86,9 @@ impl Window {
     pub fn refill(&mut self, page: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>, reached_end: bool) {
         let mut last = None;
         for (key, value) in page {
-            if let (Some(id), Ok(entry)) = (keys::trailing_id(&key), serde_json::from_slice(&value)) {
+            if let (Some(id), Ok(entry)) = (keys::trailing_id(&key), serde_json::from_slice(&value))
+                && !self.active.contains_key(&id)
+            {
                 self.keys.insert(id.as_uuid(), key.clone());
                 self.waiting.insert(key.clone(), (id, entry));
             }
@@ -86,6 +107,7 @@ impl Window {
             && let Some((_, entry)) = self.waiting.remove(&key)
         {
             self.active.insert(id, entry);
+            self.starting.insert(id);
         }
     }
 
@@ -148,6 +170,7 @@ impl Window {
 mod tests {
     use super::*;
     use crate::model::{Priority, Timestamp};
+    use std::collections::VecDeque;
 
     fn value() -> Vec<u8> {
         let entry = WorkEntry {
@@ -194,6 +217,117 @@ mod tests {
                 assert!(window.has_more() || window.len() == queue.len());
                 assert!(window.len() > max / 2 || window.len() == queue.len());
                 assert_eq!(window.keys.len(), window.len());
+            }
+        }
+    }
+
+    /// A store, the changes that the watch has not brought yet, and a scheduler that acts on what it knows.
+    #[derive(Default)]
+    struct Late {
+        queue: BTreeMap<Vec<u8>, TransferId>,
+        active: BTreeMap<TransferId, Vec<u8>>,
+        changes: VecDeque<(Vec<u8>, Option<Vec<u8>>)>,
+        last: Option<TransferId>,
+    }
+
+    impl Late {
+        fn submit(&mut self, random: &mut fastrand::Rng) {
+            let id = TransferId::following(self.last, Timestamp::from_millis(1), random.u64(..));
+            self.last = Some(id);
+            let key = keys::queue(Priority::new(random.u8(0..3)).unwrap(), id);
+            self.queue.insert(key.clone(), id);
+            self.changes.push_back((key, Some(value())));
+        }
+
+        fn cancel(&mut self, random: &mut fastrand::Rng) {
+            if let Some(key) = self.queue.keys().nth(random.usize(0..self.queue.len().max(1))).cloned() {
+                self.queue.remove(&key);
+                self.changes.push_back((key, None));
+            }
+        }
+
+        /// An attempt ends; most of them are queued again.
+        fn release(&mut self, random: &mut fastrand::Rng) {
+            let nth = self.active.keys().nth(random.usize(0..self.active.len().max(1))).copied();
+            let Some((id, key)) = nth.and_then(|id| self.active.remove_entry(&id)) else { return };
+            self.changes.push_back((keys::active(id), None));
+            if random.u8(..4) > 0 {
+                self.queue.insert(key.clone(), id);
+                self.changes.push_back((key, Some(value())));
+            }
+        }
+
+        fn read(&mut self, max: usize, random: &mut fastrand::Rng) -> Window {
+            let mut window = Window::new(max);
+            self.active.keys().for_each(|id| window.take_in(&keys::active(*id), Some(&value())));
+            if random.bool() {
+                self.release(random);
+            }
+            self.refill(&mut window);
+            window
+        }
+
+        fn refill(&self, window: &mut Window) {
+            while let Some((start, limit)) = window.wants() {
+                let page: Vec<_> =
+                    self.queue.range(start..).take(limit).map(|(key, _)| (key.clone(), value())).collect();
+                let reached_end = page.len() < limit;
+                window.refill(page, reached_end);
+            }
+        }
+
+        fn start_first(&mut self, window: &mut Window) {
+            let Some((id, _)) = window.waiting().next() else { return };
+            let Some(key) = self.queue.iter().find(|(_, waiting)| **waiting == id).map(|(key, _)| key.clone()) else {
+                return window.vanished(id);
+            };
+            self.queue.remove(&key);
+            self.changes.extend([(key.clone(), None), (keys::active(id), Some(value()))]);
+            self.active.insert(id, key);
+            window.started(id);
+        }
+    }
+
+    /// Changes come late and one by one, what is read is ahead of them: no transfer that takes a slot is ever missed,
+    /// and once all changes have come, the window is what a scan gives.
+    #[test]
+    fn never_misses_what_takes_a_slot_however_late_changes_come() {
+        for seed in 0..200 {
+            println!("seed {seed}");
+            let mut random = fastrand::Rng::with_seed(seed);
+            let max = random.usize(1..6);
+            let mut store = Late::default();
+            let mut window = Window::new(max);
+            for _ in 0..1_000 {
+                match random.u8(..100) {
+                    0..15 => store.submit(&mut random),
+                    15..20 => store.cancel(&mut random),
+                    20..40 => store.release(&mut random),
+                    40..60 => {
+                        store.refill(&mut window);
+                        store.start_first(&mut window);
+                    }
+                    60..98 => {
+                        if let Some((key, change)) = store.changes.pop_front() {
+                            window.take_in(&key, change.as_deref());
+                        }
+                    }
+                    _ => {
+                        // The scheduler begins anew: it watches, and then it reads.
+                        store.changes.clear();
+                        store.release(&mut random);
+                        window = store.read(max, &mut random);
+                    }
+                }
+                let seen: Vec<_> = window.active().map(|(id, _)| id).collect();
+                assert!(store.active.keys().all(|id| seen.contains(id)), "a slot is taken and not counted");
+                assert!(window.len() <= max);
+                if store.changes.is_empty() {
+                    store.refill(&mut window);
+                    let waiting: Vec<_> = window.waiting().map(|(id, _)| id).collect();
+                    let first: Vec<_> = store.queue.values().take(waiting.len()).copied().collect();
+                    assert_eq!((waiting, seen), (first, store.active.keys().copied().collect()));
+                }
             }
         }
     }
