@@ -5,7 +5,7 @@ use std::{
     env,
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     thread,
     time::Duration,
 };
@@ -67,19 +67,37 @@ fn a_failed_sync_is_never_tried_again() {
     let inject = ["-e", "trace=write,pwrite64,fdatasync", "-e", "inject=fdatasync:error=EIO:when=8"];
     let calls = trace(dir.path(), &inject, &["20"]);
     let failed = calls.iter().find(|call| call.text.contains("EIO")).expect("a sync was made to fail");
-    let said = |word: &str| {
-        let numbers = calls
-            .iter()
-            .filter(|call| call.name == "write")
-            .filter_map(|call| call.text.split_once(&format!("\"{word} "))?.1.split_once("\\n")?.0.parse::<u64>().ok());
-        numbers.collect::<BTreeSet<_>>()
-    };
-    assert_eq!(said("ack"), (0..7).collect());
-    assert_eq!(said("refused"), (7..20).collect(), "and every later one");
+    assert_eq!(said(&calls, "ack"), (0..7).collect());
+    assert_eq!(said(&calls, "refused"), (7..20).collect(), "and every later one");
     let later = calls.iter().filter(|call| call.began > failed.ended && call.file().ends_with(".journal")).count();
     assert_eq!(later, 0, "the journal was touched again");
     let found = numbers(dir.path());
     assert!((0..7).all(|number| found.contains(&number)), "{found:?}");
+}
+
+/// The disk of the data directory is full: where the journal wants a new segment, and where sled writes.
+#[test]
+fn a_full_disk_refuses_commits_and_loses_none() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // Counted for each thread: opening has its room, and so have the first segments that commits ask for.
+    let full = ["-e", "trace=write,fallocate", "-e", "inject=fallocate:error=ENOSPC:when=3+"];
+    let data = dir.path().join("journal-full");
+    fs::create_dir(&data).expect("a folder");
+    let calls = trace(&data, &full, &["400", "1", "8192"]);
+    let (acknowledged, refused) = (said(&calls, "ack"), said(&calls, "refused"));
+    assert!(!acknowledged.is_empty() && !refused.is_empty(), "{acknowledged:?} {refused:?}");
+    assert_eq!(acknowledged.len() + refused.len(), 400, "each is answered");
+    assert_eq!(numbers(&data), acknowledged, "what was refused did not happen");
+
+    // sled is only there to read from: what it cannot write, the journal has.
+    let data = dir.path().join("sled-full");
+    let db = data.join("sled/db").display().to_string();
+    let inject = ["-P", &db, "-e", "inject=pwrite64:error=ENOSPC:when=5+"];
+    let output = run_traced(&dir.path().join("trace"), &data, &inject, &["3000", "4", "65536"]).stdout;
+    let acknowledged: BTreeSet<u64> =
+        String::from_utf8_lossy(&output).lines().filter_map(|line| line.strip_prefix("ack ")?.parse().ok()).collect();
+    let lost: Vec<_> = acknowledged.difference(&numbers(&data)).copied().collect();
+    assert!(lost.is_empty() && !acknowledged.is_empty(), "lost {lost:?} of {}", acknowledged.len());
 }
 
 /// 20 kills, or as many as `STORE_KILLS` says; `STORE_SEED` runs one again.
@@ -121,6 +139,13 @@ fn every_acknowledged_commit_is_there_after_sigkill() {
         }
     }
     assert!(acknowledged.len() > 100, "only {} commits between all kills", acknowledged.len());
+}
+
+/// The numbers of which the program said this word.
+fn said(calls: &[Call], word: &str) -> BTreeSet<u64> {
+    let writes = calls.iter().filter(|call| call.name == "write");
+    let number = |call: &Call| call.text.split_once(&format!("\"{word} "))?.1.split_once("\\n")?.0.parse::<u64>().ok();
+    writes.filter_map(number).collect()
 }
 
 /// The numbers of the records in a store; their values must be what the program writes.
@@ -179,13 +204,12 @@ impl Call {
     }
 }
 
-/// Runs the program under strace and returns its system calls, in the order they ended.
-fn trace(dir: &Path, options: &[&str], arguments: &[&str]) -> Vec<Call> {
-    let log = dir.join("trace");
+/// Runs the program under strace.
+fn run_traced(log: &Path, dir: &Path, options: &[&str], arguments: &[&str]) -> Output {
     let program = program();
     let traced = Command::new("strace")
         .args(["-f", "-y", "-s", "40", "-o"])
-        .arg(&log)
+        .arg(log)
         .args(options)
         .arg(program)
         .arg(dir)
@@ -196,6 +220,13 @@ fn trace(dir: &Path, options: &[&str], arguments: &[&str]) -> Vec<Call> {
         .expect("strace cannot be started: install the package strace");
     let errors = String::from_utf8_lossy(&traced.stderr);
     assert!(traced.status.success(), "strace cannot trace here, or the program failed: {errors}");
+    traced
+}
+
+/// Runs the program under strace and returns its system calls, in the order they ended.
+fn trace(dir: &Path, options: &[&str], arguments: &[&str]) -> Vec<Call> {
+    let log = dir.join("trace");
+    run_traced(&log, dir, options, arguments);
     let mut unfinished: HashMap<String, (String, usize)> = HashMap::new();
     let mut calls = Vec::new();
     for (at, line) in fs::read_to_string(&log).expect("a trace").lines().enumerate() {
