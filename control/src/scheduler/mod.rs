@@ -115,6 +115,7 @@ impl Scheduler {
     }
 
     /// What is known, with its end read where that has become short.
+    #[cfg(test)]
     pub(crate) async fn view(&mut self) -> Result<&Window, LedgerError> {
         self.read().await?;
         Ok(self.window.as_ref().expect("read above"))
