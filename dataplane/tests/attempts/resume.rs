@@ -77,6 +77,22 @@ fn without_sidecar_or_partial_everything_still_arrives() {
 }
 
 #[test]
+fn what_is_gone_is_taken_back_from_the_ledger_before_anything_is_written() {
+    on_both_lanes(|mut world| {
+        let content = bytes(1, 24 * MIB);
+        world.write("s", &content);
+        let (spec, _) = interrupted(&mut world, content.len());
+        std::fs::remove_file(world.folder.path().join(".d.staccato-t.1")).unwrap();
+        world.stop_at = Some((1, StopReason::LeaseLost));
+        let (outcome, told) = world.run(spec);
+        assert_eq!(outcome, Outcome::Stopped { reason: StopReason::LeaseLost });
+        let [Told::Checkpoint(report)] = &told[..] else { panic!("{told:?}") };
+        assert!(report.started_over && report.ranges.is_empty(), "{report:?}");
+        assert!(world.read(".d.staccato-t.2").is_empty());
+    });
+}
+
+#[test]
 fn a_source_that_changed_is_not_mixed_with_what_is_there() {
     on_both_lanes(|mut world| {
         let content = bytes(1, 24 * MIB);
