@@ -92,8 +92,9 @@ fn a_full_disk_refuses_commits_and_loses_none() {
     // sled is only there to read from: what it cannot write, the journal has.
     let data = dir.path().join("sled-full");
     let db = data.join("sled/db").display().to_string();
-    let inject = ["-P", &db, "-e", "inject=pwrite64:error=ENOSPC:when=5+"];
+    let inject = ["-P", &db, "-e", "inject=pwrite64:error=ENOSPC:when=8+"];
     let output = run_traced(&dir.path().join("trace"), &data, &inject, &["3000", "4", "65536"]).stdout;
+    assert!(output.windows(7).any(|word| word == b"refused"), "sled had room for everything");
     let acknowledged: BTreeSet<u64> =
         String::from_utf8_lossy(&output).lines().filter_map(|line| line.strip_prefix("ack ")?.parse().ok()).collect();
     let lost: Vec<_> = acknowledged.difference(&numbers(&data)).copied().collect();
