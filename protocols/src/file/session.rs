@@ -243,7 +243,10 @@ impl FileSession {
     fn exists(&self) -> Error {
         Error::fatal(
             Code::DestinationExists,
-            format!("{} exists; remove it, name another destination or ask for overwrite=always", self.path.display()),
+            format!(
+                "{} exists; remove it, name another destination, or have it replaced: overwrite=always (command line: --overwrite)",
+                self.path.display()
+            ),
         )
     }
 
