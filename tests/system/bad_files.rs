@@ -103,7 +103,7 @@ fn no_permission() {
         assert_eq!(readonly.failure(&id), "permission_denied");
     } else {
         service.write("s", b"x");
-        fs::set_permissions(service.path("s"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(service.path("s"), fs::Permissions::from_mode(0o0)).unwrap();
         assert_eq!(failure(&service, "s", "d"), "permission_denied");
     }
 }

@@ -30,7 +30,7 @@ const STARTS_MAX: usize = 5;
 pub struct Nginx {
     folder: tempfile::TempDir,
     ports: Ports,
-    /// The root of its certificate: PEM in one line, as the option `ca` takes it.
+    /// The root of its certificate in PEM.
     pub root: String,
     process: Option<Killed>,
 }
@@ -167,7 +167,6 @@ fn write_certificate(folder: &tempfile::TempDir) -> String {
     let mut authority = CertificateParams::new(Vec::new()).expect("no name is a name");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let root = authority.self_signed(&authority_key).expect("a root can be made").pem();
-    let root = root.lines().collect::<Vec<_>>().join(" ");
     let issuer = Issuer::new(authority, authority_key);
     let leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("localhost is a name");
     let leaf = leaf.signed_by(&key, &issuer).expect("a certificate can be made");
