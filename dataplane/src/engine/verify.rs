@@ -69,11 +69,6 @@ impl Verification {
         self.ranges.iter().all(|open| open.decided)
     }
 
-    /// Whether something waits to be read back.
-    pub fn has_work(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
     /// The ranges that are not decided yet, as the checkpoint promised them.
     pub fn undecided(&self) -> impl Iterator<Item = VerifiedRange> + '_ {
         self.ranges.iter().filter(|open| !open.decided).map(|open| open.promised)

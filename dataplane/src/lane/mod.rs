@@ -1,8 +1,8 @@
 //! Does: lanes, each one pinned thread with one io_uring runtime.
 //!
 //! A lane reads, checksums and writes chunks for every attempt that uses it, and shares nothing with other lanes.
-//! [`service`] is what a lane does, whatever drives it; [`tokio_uring`] and [`glommio`] are thin shells around the two
-//! runtimes; [`coordinator`] joins an engine to the lanes of one attempt; [`preflight`] says before anything starts
+//! `service` is what a lane does, whatever drives it; `tokio_uring` and `glommio` are thin shells around the two
+//! runtimes; `coordinator` joins an engine to the lanes of one attempt; [`preflight`] says before anything starts
 //! whether the kernel offers what lanes need; [`placement`] gives each lane a core.
 
 pub(crate) mod coordinator;

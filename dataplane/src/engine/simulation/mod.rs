@@ -142,7 +142,7 @@ fn the_checker_sees_what_is_broken_on_purpose() {
     for (sabotage, complaint) in [
         (Sabotage::DiskForgetsWhatWasSynced, "not durable"),
         (Sabotage::SyncIsAnsweredEarly, "not durable"),
-        (Sabotage::CheckpointIsAnsweredEarly, "promised"),
+        (Sabotage::CheckpointIsAnsweredEarly, "is written over while"),
         (Sabotage::ReadBackLies, "promised and not durable"),
         (Sabotage::WritesAreLost, "not durable"),
         (Sabotage::LengthIsNotSet, "what is on the disk is not the source's object"),
