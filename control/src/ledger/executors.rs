@@ -9,7 +9,7 @@ use crate::{
     store::Write,
 };
 
-use super::{Ledger, LedgerError, add, change::POISON, gone_is, keys};
+use super::{GONE_MAX, Ledger, LedgerError, add, change::POISON, gone_is, keys};
 
 /// A process that can be told from every other one, also from one that got its number later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +77,13 @@ impl Ledger {
     /// Frees at once everything that an executor held which is known to have ended. What it sends from now on is
     /// refused.
     pub async fn release_executor(&self, instance: &str) -> Result<(), LedgerError> {
-        self.inner.gone.lock().expect(POISON).insert(instance.to_owned());
+        {
+            let mut gone = self.inner.gone.lock().expect(POISON);
+            gone.insert(instance.to_owned());
+            if gone.len() > GONE_MAX {
+                gone.pop_first();
+            }
+        }
         let held = self.inner.leases.lock().expect(POISON).of_executor(instance);
         for (id, epoch) in held {
             self.lose(id, epoch, Loss::ExecutorDied).await?;

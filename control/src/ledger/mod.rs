@@ -41,7 +41,7 @@ mod tests;
 mod tick;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -130,8 +130,8 @@ pub(crate) struct Inner {
     leases: Mutex<Leases>,
     sweeps_out: Mutex<sweep::SweepsOut>,
     executors: Mutex<HashMap<String, ExecutorProcess>>,
-    /// Executors that are known to have ended.
-    gone: Mutex<HashSet<String>>,
+    /// The last [`GONE_MAX`] executors that are known to have ended.
+    gone: Mutex<BTreeSet<String>>,
     /// Rings when a transfer becomes ready or a sweep is due: long polls of claims look again.
     work: tokio::sync::watch::Sender<u64>,
     /// One command at a time on one transfer; commands on different transfers rarely share a stripe.
@@ -140,6 +140,8 @@ pub(crate) struct Inner {
 }
 
 const STRIPES: usize = 64;
+/// Names of dead executors that are remembered. They begin with the time of their start, so the oldest are forgotten.
+const GONE_MAX: usize = 1024;
 
 #[derive(Default)]
 struct Counters {

@@ -38,7 +38,7 @@ impl Ledger {
             (leases.expired(monotonic), leases.unclaimed(monotonic))
         };
         for (id, epoch) in expired {
-            self.lose(id, epoch, Loss::Expired).await?;
+            skip_unreadable(self.lose(id, epoch, Loss::Expired).await)?;
         }
         for id in unclaimed {
             let queued = self
@@ -50,7 +50,7 @@ impl Ledger {
                     Ok(())
                 })
                 .await;
-            gone_is(queued, ())?;
+            skip_unreadable(gone_is(queued, ()))?;
         }
         self.queue_what_waited().await?;
         if self.sweep_is_due().await? {
@@ -74,8 +74,19 @@ impl Ledger {
                     Ok(())
                 })
                 .await;
-            gone_is(queued, ())?;
+            skip_unreadable(gone_is(queued, ()))?;
         }
         Ok(())
+    }
+}
+
+/// One record that cannot be read must not stop what is due for all others.
+fn skip_unreadable(done: Result<(), LedgerError>) -> Result<(), LedgerError> {
+    match done {
+        Err(error @ LedgerError::Unreadable { .. }) => {
+            tracing::error!(%error, "what is due for it is not done");
+            Ok(())
+        }
+        other => other,
     }
 }

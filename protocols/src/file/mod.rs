@@ -24,7 +24,7 @@ use futures_util::{FutureExt, future::LocalBoxFuture};
 pub use roots::{Root, RootAccess, Roots};
 
 use crate::{
-    Capabilities, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
+    Capabilities, Code, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
     contract::{DestinationRequest, SourceRequest},
 };
 
@@ -66,7 +66,14 @@ impl Protocol for FileProtocol {
     }
 
     fn check_destination(&self, url: &ObjectUrl, _options: &Options) -> Result<(), Error> {
-        self.roots.locate(url, true).map(drop)
+        let place = self.roots.locate(url, true)?;
+        if place.name().is_ok_and(names::is_reserved) {
+            return Err(Error::fatal(
+                Code::InvalidUrl,
+                "names like .NAME.staccato-ID are kept for partials, which are swept away; choose another destination",
+            ));
+        }
+        Ok(())
     }
 
     fn open_source<'a>(

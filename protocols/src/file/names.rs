@@ -55,6 +55,14 @@ impl Names {
     }
 }
 
+/// Whether a name looks like one of ours, of whatever transfer.
+pub(super) fn is_reserved(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    name.starts_with(b".") && name.windows(MARK.len()).any(|part| part == MARK)
+}
+
+const MARK: &[u8] = b".staccato-";
+
 /// A file that belongs to a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -98,5 +106,16 @@ mod tests {
     fn the_longest_name_still_leaves_room() {
         let names = Names::new(OsStr::new(&"x".repeat(255)), &"i".repeat(36), u64::MAX);
         assert_eq!(names.held().len(), NAME_BYTES_MAX);
+    }
+
+    #[test]
+    fn every_name_of_an_attempt_is_reserved_and_others_are_not() {
+        for name in ["d", "\u{4f60}", &"x".repeat(255)] {
+            let names = Names::new(OsStr::new(name), "t", u64::MAX);
+            assert!([names.partial(), names.sidecar(), names.held()].iter().all(|name| is_reserved(name)), "{name}");
+        }
+        for name in ["d", ".d", "d.staccato-t.1", ".staccato", "..staccato"] {
+            assert!(!is_reserved(OsStr::new(name)), "{name}");
+        }
     }
 }

@@ -167,6 +167,9 @@ impl FileSession {
             if rustix::fs::ioctl_ficlone(&file, &held).is_err() {
                 copy_data(&held, &file)?;
             }
+            // What the ledger was promised of the old inode must not be lost with it.
+            file.sync_data()?;
+            rustix::fs::fsync(&self.folder)?;
             self.remove(&self.names.held())?;
             Ok(file)
         };

@@ -2,7 +2,7 @@
 //! callers that go away, over each store. After every step the invariants hold, nothing has happened to a transfer that
 //! may not happen, and the scheduler's window is what a scan of the store gives.
 //!
-//! The seed is printed; `STACCATO_SEED` runs one again.
+//! The seed is printed; `TEST_SEED` runs one again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,8 +45,8 @@ async fn a_random_life_on_disk_keeps_every_promise() {
 }
 
 fn seeds(count: u64) -> Vec<u64> {
-    match env::var("STACCATO_SEED") {
-        Ok(text) => vec![text.parse().expect("STACCATO_SEED is a number")],
+    match env::var("TEST_SEED") {
+        Ok(text) => vec![text.parse().expect("TEST_SEED is a number")],
         Err(_) => {
             let first = fastrand::u64(..);
             (0..count).map(|index| first.wrapping_add(index)).collect()
@@ -80,7 +80,7 @@ struct Executor {
 
 impl Life {
     async fn begin(seed: u64, folder: Option<TempDir>) -> Self {
-        println!("STACCATO_SEED={seed}");
+        println!("TEST_SEED={seed}");
         let mut random = fastrand::Rng::with_seed(seed);
         let store = folder.as_ref().map_or_else(|| Arc::new(MemoryStore::new()) as SharedStore, on_disk);
         let fixture = Fixture::over(store).await;

@@ -13,7 +13,7 @@
 //! - `checker`: what must hold
 //! - `trace`: what happened, as text
 //!
-//! `STACCATO_SIM_SEEDS=n` lives n lives instead of 5,000; `STACCATO_SIM_SEED=s` lives that one and prints its trace.
+//! `TEST_SIM_SEEDS=n` lives n lives instead of 5,000; `TEST_SIM_SEED=s` lives that one and prints its trace.
 
 mod attempt;
 mod checker;
@@ -60,7 +60,7 @@ fn expect_good(seed: u64, life: &Life) {
         let lines: Vec<&str> = life.trace.text().lines().collect();
         let tail = lines[lines.len().saturating_sub(60)..].join("\n");
         panic!(
-            "{tail}\n\nseed {seed}: {why}\nreplay it with: STACCATO_SIM_SEED={seed} cargo test -p staccato-dataplane \
+            "{tail}\n\nseed {seed}: {why}\nreplay it with: TEST_SIM_SEED={seed} cargo test -p staccato-dataplane \
              --lib simulation::every_seed -- --nocapture"
         );
     }
@@ -68,12 +68,12 @@ fn expect_good(seed: u64, life: &Life) {
 
 #[test]
 fn every_seed_ends_well() {
-    if let Some(seed) = env("STACCATO_SIM_SEED") {
+    if let Some(seed) = env("TEST_SIM_SEED") {
         let life = World::live(seed, None);
         println!("{}", life.trace.text());
         return expect_good(seed, &life);
     }
-    for seed in 0..env("STACCATO_SIM_SEEDS").unwrap_or(SEEDS) {
+    for seed in 0..env("TEST_SIM_SEEDS").unwrap_or(SEEDS) {
         expect_good(seed, &World::live(seed, None));
     }
 }
