@@ -10,6 +10,7 @@ mod demo;
 mod http;
 mod kills;
 mod leases;
+mod memory;
 mod needs_root;
 mod preflight;
 mod restarts;

@@ -1,22 +1,30 @@
 //! The executor's end of the wire: one message over a connection of its own, to the service's Unix socket.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::Instant};
 
 use super::contract::{BODY_BYTES_MAX, Message, Refusal};
 
 /// Longest wait for an answer beyond what the message itself asks to wait.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
+const POISON: &str = "no code panics while it holds this lock";
+
 /// Where the ledger answers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: Arc<PathBuf>,
+    /// When the service last answered anything; shared by all clones.
+    heard: Arc<Mutex<Instant>>,
 }
 
 /// Why a message was not accepted.
@@ -36,13 +44,22 @@ pub enum CallError {
 impl Client {
     /// A client of the service behind this socket.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket: Arc::new(socket) }
+        Self { socket: Arc::new(socket), heard: Arc::new(Mutex::new(Instant::now())) }
+    }
+
+    /// How long the service has answered nothing, to whichever message.
+    pub fn silence(&self) -> Duration {
+        self.heard.lock().expect(POISON).elapsed()
     }
 
     /// Says something and waits for the answer, for `wait` and a little more.
     pub async fn call<M: Message>(&self, message: &M, wait: Duration) -> Result<M::Answer, CallError> {
         let answer = tokio::time::timeout(wait + ANSWER_MAX, self.exchange(message)).await;
-        answer.unwrap_or_else(|_| Err(CallError::Unreachable("no answer in time".into())))
+        let answer = answer.unwrap_or_else(|_| Err(CallError::Unreachable("no answer in time".into())));
+        if !matches!(answer, Err(CallError::Unreachable(_))) {
+            *self.heard.lock().expect(POISON) = Instant::now();
+        }
+        answer
     }
 
     async fn exchange<M: Message>(&self, message: &M) -> Result<M::Answer, CallError> {

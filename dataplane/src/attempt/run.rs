@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 use staccato_protocols::{
-    Access, ByteRange, Code, Disposition, Error, Object, Registry, Runtime, Session,
+    Access, ByteRange, CRC_BLOCK, Code, Disposition, Error, Object, Registry, Runtime, Session,
     contract::{DestinationRequest, Found, SharedProtocol, SourceRequest},
 };
 
@@ -91,7 +91,9 @@ impl<'a> Attempt<'a> {
         // Attempts begin on different lanes, so that many small ones spread.
         let first = bench.key as usize % lanes.len();
         lanes.rotate_left(first);
-        let chunk_bytes = spec.chunk_size.unwrap_or(bench.config.chunk_bytes);
+        // A chunk that does not fit would break the promise about memory, not the transfer.
+        let fitting = bench.config.lane_memory_bytes() / CRC_BLOCK * CRC_BLOCK;
+        let chunk_bytes = spec.chunk_size.unwrap_or(bench.config.chunk_bytes).min(fitting).max(CRC_BLOCK);
         Ok(Self { bench, spec, source, destination, lanes, chunk_bytes })
     }
 
@@ -128,7 +130,7 @@ impl<'a> Attempt<'a> {
             url: spec.source_url.clone(),
             options: spec.source_options.clone(),
             pinned: spec.validator.clone(),
-            aligned: spec.part.start.is_multiple_of(staccato_protocols::CRC_BLOCK),
+            aligned: spec.part.start.is_multiple_of(CRC_BLOCK),
         };
 
         // A commit that had been prepared may have been done: then the source does not matter any more.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Bytes per second on average; bursts of at most a quarter of a second's worth.
+/// Bytes per second on average; bursts of at most a quarter of a second's worth, and none at the beginning: attempts that
+/// begin again and again (after kills) must not add up to more than the limit.
 #[derive(Clone, Debug)]
 pub struct RateLimit {
     bytes_per_second: f64,
@@ -15,13 +16,13 @@ impl RateLimit {
     /// A limit of `bytes_per_second`, at least 1, counted from `now`.
     pub fn new(bytes_per_second: u64, now: Duration) -> Self {
         let rate = bytes_per_second.max(1) as f64;
-        Self { bytes_per_second: rate, burst_bytes: rate / 4.0, tokens: rate / 4.0, refilled: now }
+        Self { bytes_per_second: rate, burst_bytes: rate / 4.0, tokens: 0.0, refilled: now }
     }
 
     /// Whether something may be handed out now; else the time when it may.
     pub fn ready(&mut self, now: Duration) -> Result<(), Duration> {
         self.refill(now);
-        if self.tokens > 0.0 {
+        if self.tokens >= 0.0 {
             return Ok(());
         }
         // Rounded up, so that the wait is over when it is said to be.
