@@ -7,6 +7,7 @@ mod image;
 mod server;
 
 use std::{
+    fmt::Display,
     fs,
     io::IsTerminal,
     net::TcpListener,
@@ -93,25 +94,30 @@ pub async fn run(options: DemoOptions) -> Result<(), String> {
 
     if options.keep {
         say("\nThe service and the image's server run until you press Ctrl-C. Now by hand:");
-        by_hand(port, &server.url, &place("images/again.raw"));
+        by_hand(port, service.process.id(), &server.url, &place("images/again.raw"));
         tokio::signal::ctrl_c().await.map_err(text("wait for Ctrl-C"))?;
     } else {
         let folder = std::env::temp_dir().join("staccato-by-hand");
         let source = format!("file://{}/image.raw", folder.display());
-        say("\nThe same by hand, line by line (or run the demo with --keep and use its service):");
-        say(&format!("  mkdir -p {0} && head -c 1G /dev/urandom >{0}/image.raw", folder.display()));
-        say(&format!("  {} serve --root {1} --data-dir {1}.data &", program(), folder.display()));
-        by_hand(5309, &source, &folder.join("copy.raw"));
+        say(
+            "\nThe same by hand, line by line, with a file in the place of the URL (any http:// URL of your own will do; with",
+        );
+        say("--keep, this demonstration leaves its service and its image's server running for you):");
+        say(&format!("  mkdir -p {0} && head -c 512M /dev/urandom >{0}/image.raw", folder.display()));
+        say(&format!("  truncate -s 1G {}/image.raw", folder.display()));
+        say(&format!("  {} serve --root {1} --data-dir {1}.data & SERVE=$!", program(), folder.display()));
+        by_hand(5309, "$SERVE", &source, &folder.join("copy.raw"));
     }
     Ok(())
 }
 
 /// The requests of this demonstration, for a shell.
-fn by_hand(port: u16, source_url: &str, destination: &Path) {
+fn by_hand(port: u16, serve: impl Display, source_url: &str, destination: &Path) {
     let transfers = format!("http://127.0.0.1:{port}/v1/transfers");
     let destination_url = format!("file://{}", destination.display());
     let body = json!({"source_url": source_url, "destination_url": destination_url, "rate_limit": 128 << 20});
     say(&format!("  curl -s {transfers} -H 'Content-Type: application/json' -d '{body}'"));
+    say(&format!("  kill -KILL $(pgrep -P {serve})   # its executor; another one takes over within a second"));
     say(&format!("  curl -s {transfers}"));
     say("and with the id that the first one answered:");
     say(&format!("  curl -s {transfers}/ID"));
@@ -240,6 +246,6 @@ fn say(line: &str) {
     println!("{line}");
 }
 
-fn text<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> String {
+fn text<E: Display>(doing: &'static str) -> impl Fn(E) -> String {
     move |error| format!("cannot {doing}: {error}")
 }
