@@ -7,6 +7,7 @@
 
 pub mod binary;
 pub mod bytes;
+pub mod capabilities;
 pub mod disk;
 pub mod process;
 pub mod seccomp;

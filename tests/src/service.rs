@@ -4,7 +4,7 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,7 @@ pub struct Service {
     folder: tempfile::TempDir,
     port: u16,
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
+    prepare: fn(&mut Command),
     process: Option<Killed>,
     agent: ureq::Agent,
 }
@@ -55,11 +55,11 @@ impl Answer {
 impl Service {
     /// Starts a service with one local executor; `arguments` are added to `staccato serve`.
     pub fn start(arguments: &[&str]) -> Self {
-        Self::start_with(arguments, &[])
+        Self::start_with(arguments, |_| ())
     }
 
-    /// [`Service::start`] with environment variables.
-    pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+    /// [`Service::start`], each of its processes under conditions that `prepare` sets.
+    pub fn start_with(arguments: &[&str], prepare: fn(&mut Command)) -> Self {
         let folder = tempfile::tempdir_in(scratch()).expect("a folder can be made");
         fs::create_dir(folder.path().join("root")).expect("a folder can be made");
         let agent = ureq::Agent::config_builder()
@@ -71,7 +71,7 @@ impl Service {
             port: free_port(),
             folder,
             arguments: arguments.iter().map(ToString::to_string).collect(),
-            environment: environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            prepare,
             process: None,
             agent,
         };
@@ -89,7 +89,8 @@ impl Service {
         command.arg("--data-dir").arg(self.folder.path().join("data"));
         command.arg("--socket").arg(self.socket());
         command.arg("--root").arg(format!("{}:rw", self.root().display()));
-        command.args(&self.arguments).envs(self.environment.iter().cloned());
+        command.args(&self.arguments);
+        (self.prepare)(&mut command);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log opens")).stderr(log);
         self.process = Some(Killed(command.spawn().expect("the service starts")));
         eventually(PATIENCE, "the service is ready", || {
@@ -133,7 +134,8 @@ impl Service {
         let mut command = command();
         command.args(["executor", "--instance", &uuid::Uuid::now_v7().to_string()]);
         command.arg("--data-dir").arg(self.data()).arg("--root").arg(format!("{}:rw", self.root().display()));
-        command.args(&self.arguments).envs(self.environment.iter().cloned());
+        command.args(&self.arguments);
+        (self.prepare)(&mut command);
         // It ends when its standard input does.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Killed(command.spawn().expect("an executor starts"))

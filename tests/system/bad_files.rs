@@ -1,15 +1,21 @@
 //! Files that cannot be moved: every one ends in STATE_ERROR with its code, and nothing is left behind or harmed.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     os::unix::fs::{PermissionsExt, symlink},
 };
 
+use rustix::process::Signal;
 use serde_json::json;
 use staccato_tests::{
     bytes::{MIB, random},
-    service::Service,
+    capabilities::obey_file_permissions,
+    process::{eventually, signal},
+    service::{PATIENCE, Service, names},
 };
+
+/// Small enough that any part of another file shows in one.
+const BLOCK: usize = 4096;
 
 fn failure(service: &Service, source: &str, destination: &str) -> String {
     let id = service.submit(&service.file(source), &service.file(destination), json!({"retries": 0}));
@@ -84,28 +90,50 @@ fn symlink_swapped_in_during_the_transfer() {
     fs::rename(service.path("folder"), service.path("moved")).unwrap();
     symlink(outside.path(), service.path("folder")).unwrap();
     // The attempt that runs holds the folder it began in and may well complete there; outside, nothing appears.
-    staccato_tests::process::eventually(staccato_tests::service::PATIENCE, "the transfer ends", || {
+    eventually(PATIENCE, "the transfer ends", || {
         ["STATE_COMPLETE", "STATE_ERROR"].contains(&service.show(&id)["state"].as_str().unwrap()).then_some(())
     });
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn no_permission() {
-    let service = Service::start(&["--root", "/proc:ro"]);
-    // Root may read every file of a disk; what even root may not read lies in /proc.
-    let id = service.submit("file:///proc/kmsg-missing", &service.file("d"), json!({}));
-    assert_eq!(service.failure(&id), "source_missing");
-    if rustix::process::geteuid().is_root() {
-        let readonly = Service::start(&["--root", "/sys:rw"]);
-        readonly.write("s", b"x");
-        let id = readonly.submit(&readonly.file("s"), "file:///sys/kernel/staccato", json!({"retries": 0}));
-        assert_eq!(readonly.failure(&id), "permission_denied");
-    } else {
-        service.write("s", b"x");
-        fs::set_permissions(service.path("s"), fs::Permissions::from_mode(0o0)).unwrap();
-        assert_eq!(failure(&service, "s", "d"), "permission_denied");
+fn source_symlink_swapped_in_during_the_transfer() {
+    let service = Service::start(&[]);
+    let outside = tempfile::tempdir().unwrap();
+    let (content, secret) = (random(1, 24 * MIB), random(2, 24 * MIB));
+    fs::create_dir(service.path("folder")).unwrap();
+    service.write("folder/s", &content);
+    fs::write(outside.path().join("s"), &secret).unwrap();
+    let id = service.submit(&service.file("folder/s"), &service.file("d"), json!({"rate_limit": 4 * MIB}));
+    service.wait_for_progress(&id, 1);
+    fs::rename(service.path("folder"), service.path("moved")).unwrap();
+    symlink(outside.path(), service.path("folder")).unwrap();
+    // The attempt that runs holds the file it began with. The next one opens the path again.
+    signal(service.executor(), Signal::KILL);
+    let document = service.wait_for(&id, "STATE_ERROR");
+    assert_eq!(document["error"]["code"], "path_outside_roots", "{document:#}");
+    assert!(!service.path("d").exists());
+    for name in service.names().iter().filter(|name| service.path(name).is_file()) {
+        let bytes = service.read(name);
+        let leaked = bytes.chunks_exact(BLOCK).zip(secret.chunks_exact(BLOCK)).any(|(here, there)| here == there);
+        assert!(!leaked, "{name} holds bytes from outside the root");
     }
+}
+
+#[test]
+fn no_permission() {
+    let service = Service::start_with(&[], obey_file_permissions);
+    let set_mode = |name: &str, mode| fs::set_permissions(service.path(name), Permissions::from_mode(mode)).unwrap();
+    service.write("s", b"x");
+    fs::create_dir(service.path("folder")).unwrap();
+    set_mode("folder", 0o555);
+    assert_eq!(failure(&service, "s", "folder/d"), "permission_denied");
+    set_mode("folder", 0o755);
+    set_mode("s", 0);
+    assert_eq!(failure(&service, "s", "folder/d"), "permission_denied");
+    assert_eq!(names(&service.path("folder")), Vec::<String>::new());
+    set_mode("s", 0o400);
+    service.complete(&service.submit(&service.file("s"), &service.file("folder/d"), json!({})));
 }
 
 #[test]
