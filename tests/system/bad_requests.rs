@@ -89,6 +89,21 @@ fn unknown_schemes_and_malformed_urls_are_refused_at_once() {
 }
 
 #[test]
+fn relative_paths_are_refused() {
+    let service = Service::start(&[]);
+    service.write("x", b"some");
+    for relative in ["file:tmp/x", "file:x", "file://tmp/x", "tmp/x", "./x", "x"] {
+        for (source, destination) in
+            [(relative.to_owned(), service.file("d")), (service.file("x"), relative.to_owned())]
+        {
+            let body = json!({"source_url": source, "destination_url": destination});
+            refused(&service.post("/v1/transfers", &body), 400, "invalid_url");
+        }
+    }
+    assert_eq!(service.get("/v1/transfers").body, json!([]), "nothing was made");
+}
+
+#[test]
 fn unknown_routes_methods_and_queries() {
     let service = Service::start(&[]);
     refused(&service.get("/v2"), 404, "route_not_found");

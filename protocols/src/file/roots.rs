@@ -121,6 +121,10 @@ fn path_of(url: &ObjectUrl) -> Result<PathBuf, Error> {
     if url.url().host_str().is_some_and(|host| !host.is_empty()) {
         return Err(invalid("files on other hosts are not offered; write file:///PATH"));
     }
+    // The parser makes `file:a/b` absolute, relative to nobody knows what.
+    if !url.as_str().split_once(':').is_some_and(|(_, path)| path.starts_with('/')) {
+        return Err(invalid("the path is relative, and this service has no current folder; write file:///PATH"));
+    }
     if url.url().query().is_some() {
         return Err(invalid("a file URL has no query; percent-encode a ? that belongs to the name as %3F"));
     }
@@ -228,6 +232,7 @@ mod tests {
         assert_eq!(locate("file:///srv/fixed/a", false), Ok("/srv/fixed/a".into()));
         assert_eq!(locate("file:///srv/fixed/a", true), Err(Code::RootReadOnly));
         assert_eq!(locate("file:///data/a%20b%25", true), Ok("/data/a b%".into()));
+        assert_eq!(locate("file:/data/a", true), Ok("/data/a".into()), "RFC 8089 allows one slash");
     }
 
     #[test]
@@ -240,7 +245,15 @@ mod tests {
 
     #[test]
     fn urls_that_name_no_local_file_are_refused() {
-        for url in ["file://host/srv/a", "file:///srv/a?b", "file:///srv/a/", "file:///srv/a%00"] {
+        for url in [
+            "file://host/srv/a",
+            "file:///srv/a?b",
+            "file:///srv/a/",
+            "file:///srv/a%00",
+            "file:srv/a",
+            "FILE:srv/a",
+            "file:",
+        ] {
             assert_eq!(locate(url, false), Err(Code::InvalidUrl), "{url}");
         }
     }
