@@ -78,14 +78,17 @@ impl FileSession {
     fn find(&mut self, request: &DestinationRequest, patience: Duration) -> Result<(), Error> {
         // First this: a stale attempt's rename has been done by now, or never will be. Looking at the destination earlier
         // could miss a commit that comes in between.
-        let predecessor = self.take_over().map_err(|error| self.failed(&error, "take over the partial of"))?;
+        // Epochs begin at 1: the first attempt need not look for others.
+        let left = if self.epoch > 1 { self.entries() } else { Ok(Vec::new()) };
+        let predecessor = left.and_then(|left| self.take_over(&left));
+        let predecessor = predecessor.map_err(|error| self.failed(&error, "take over the partial of"))?;
         let present = self.stat(&self.name).map_err(|error| self.failed(&error, "look at"))?;
         if let (Some((identity, _)), Some(prepared)) = (present, request.prepared)
             && identity == prepared
         {
             // The rename was done; whether it was durable is not known.
             self.sync_folder()?;
-            self.remove_left_over(None).map_err(|error| self.failed(&error, "clean up beside"))?;
+            self.remove_left_over().map_err(|error| self.failed(&error, "clean up beside"))?;
             self.found = Found::Committed;
             return Ok(());
         }
@@ -109,31 +112,25 @@ impl FileSession {
         Ok(())
     }
 
-    /// Renames the newest earlier attempt's files to this attempt's names and removes the others. Epochs begin at 1, so
-    /// the first one need not look.
-    fn take_over(&self) -> io::Result<bool> {
-        if self.epoch <= 1 {
-            return Ok(false);
-        }
-        let entries = self.entries()?;
-        if let Some((_, later)) = entries.iter().find(|(_, entry)| entry.epoch > self.epoch) {
+    /// Renames the newest earlier attempt's files to this attempt's names and removes the others; whether there was a
+    /// partial. Touches only what is in `left`, one listing of the folder: what a later attempt makes in the meantime is
+    /// its own.
+    pub(super) fn take_over(&self, left: &[(OsString, Entry)]) -> io::Result<bool> {
+        if let Some((_, later)) = left.iter().find(|(_, entry)| entry.epoch > self.epoch) {
             return Err(io::Error::other(format!("epoch {} has taken it over already", later.epoch)));
         }
-        let newest =
-            entries.iter().filter(|(_, entry)| entry.kind == Kind::Partial).map(|(_, entry)| entry.epoch).max();
-        let Some(newest) = newest else {
-            self.remove_left_over(None)?;
-            return Ok(false);
-        };
-        for (name, entry) in &entries {
+        let partials = left.iter().filter(|(_, entry)| entry.kind == Kind::Partial);
+        let newest = partials.map(|(_, entry)| entry.epoch).max();
+        for (name, entry) in left {
             match entry.kind {
-                _ if entry.epoch == self.epoch => (), // An interrupted take-over of this very attempt.
-                Kind::Partial if entry.epoch == newest => self.rename(name, &self.names.partial())?,
-                Kind::Sidecar if entry.epoch == newest => self.rename(name, &self.names.sidecar())?,
+                // An interrupted take-over of this very attempt.
+                _ if newest.is_some() && entry.epoch == self.epoch => (),
+                Kind::Partial if Some(entry.epoch) == newest => self.rename(name, &self.names.partial())?,
+                Kind::Sidecar if Some(entry.epoch) == newest => self.rename(name, &self.names.sidecar())?,
                 _ => self.remove(name)?,
             }
         }
-        Ok(true)
+        Ok(newest.is_some())
     }
 
     fn open_partial(&mut self, resumed: bool, patience: Duration) -> Result<(), Error> {
@@ -227,15 +224,15 @@ impl FileSession {
         remove_at(&self.folder, name)
     }
 
-    fn entries(&self) -> io::Result<Vec<(OsString, Entry)>> {
+    pub(super) fn entries(&self) -> io::Result<Vec<(OsString, Entry)>> {
         entries(&self.folder, &self.names)
     }
 
-    /// Removes what belongs to this transfer, but for what belongs to `keep`.
-    fn remove_left_over(&self, keep: Option<u64>) -> io::Result<()> {
+    /// Removes what this attempt and earlier ones left.
+    fn remove_left_over(&self) -> io::Result<()> {
         self.entries()?
             .iter()
-            .filter(|(_, entry)| Some(entry.epoch) != keep)
+            .filter(|(_, entry)| entry.epoch <= self.epoch)
             .try_for_each(|(name, _)| self.remove(name))
     }
 

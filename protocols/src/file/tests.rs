@@ -106,6 +106,36 @@ fn an_epoch_that_was_overtaken_cannot_begin() {
 }
 
 #[test]
+fn a_take_over_touches_only_what_its_listing_of_the_folder_had() {
+    let folder = Folder::new();
+    let slow = folder.begin("d", 3).unwrap();
+    for name in [".d.staccato-t.3", ".d.staccato-t.3.crc"] {
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    for name in [".d.staccato-t.1.crc", ".d.staccato-t.2.held"] {
+        fs::write(folder.path().join(name), "").unwrap();
+    }
+    let listing = slow.entries().unwrap();
+    // A successor comes in between.
+    let mut successor = folder.begin("d", 4).unwrap();
+    assert!(!slow.take_over(&listing).unwrap(), "there was no partial");
+    assert_eq!(folder.names(), [".d.staccato-t.4", ".d.staccato-t.4.crc"]);
+    successor.commit().unwrap();
+    assert_eq!(folder.names(), ["d"]);
+}
+
+#[test]
+fn left_overs_without_a_partial_are_removed() {
+    let folder = Folder::new();
+    for name in [".d.staccato-t.1.crc", ".d.staccato-t.2.held", ".d.staccato-t.3.crc"] {
+        fs::write(folder.path().join(name), "stale").unwrap();
+    }
+    let mut session = folder.begin("d", 3).unwrap();
+    assert_eq!((session.found(), session.load_block_crcs().unwrap()), (Found::Nothing, vec![]));
+    assert_eq!(folder.names(), [".d.staccato-t.3", ".d.staccato-t.3.crc"]);
+}
+
+#[test]
 fn a_destination_that_appears_during_the_transfer_is_not_replaced() {
     let folder = Folder::new();
     let mut session = folder.begin("d", 1).unwrap();
