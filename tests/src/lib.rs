@@ -12,3 +12,4 @@ pub mod disk;
 pub mod process;
 pub mod seccomp;
 pub mod service;
+pub mod strace;

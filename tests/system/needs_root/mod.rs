@@ -1,5 +1,6 @@
 //! Tests that mount file systems of their own, or need other rights that only root has.
 
+mod acknowledged;
 mod broken_disk;
 mod full_disk;
 mod shared_extents;
