@@ -3,8 +3,8 @@
 //! Start: bind the addresses (so that a second service fails at once and changes nothing), open the store (which only
 //! one service can), open the ledger, then let everybody in. Stop, on SIGINT or SIGTERM: let requests under way finish,
 //! end the executor (which stops its attempts and keeps what is durable), then close the store. A second signal ends the
-//! process at once; nothing acknowledged can be lost by that. When the store fails, the process ends with an error: what
-//! is on disk is known again only after a restart.
+//! process at once; nothing acknowledged can be lost by that. When the store fails (its disk is full, say), everything is
+//! stopped and begun anew from what is on disk, again and again until that works: nothing acknowledged is lost.
 
 use std::{
     fmt, fs, io,
@@ -43,6 +43,8 @@ const BIND_PATIENCE: Duration = Duration::from_secs(5);
 const BIND_PAUSE: Duration = Duration::from_millis(50);
 /// How often the store is asked whether it failed.
 const STORE_LOOK: Duration = Duration::from_millis(500);
+/// The pause before a store that failed is opened again.
+const REOPEN_WAIT: Duration = Duration::from_secs(2);
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 1024;
 
@@ -95,23 +97,49 @@ pub enum ServeError {
     PartEnded(&'static str),
 }
 
-/// Runs a service on threads of its own until a signal stops it. `ready` is called once, when it answers.
-pub fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), ServeError> {
+impl ServeError {
+    /// Whether opening the store again may help.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Ledger(LedgerError::Store(_)))
+    }
+}
+
+/// Runs a service on threads of its own until a signal stops it. `ready` is called when it answers, and again whenever it
+/// has come back after its store had failed.
+pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("control")
         .build()
         .map_err(|error| ServeError::System("make an event loop", error))?;
     let served = runtime.block_on(async {
-        let signals = Signals::new().map_err(|error| ServeError::System("listen to signals", error))?;
-        serve(config, ready, signals).await
+        let mut signals = Signals::new().map_err(|error| ServeError::System("listen to signals", error))?;
+        let mut was_ready = false;
+        loop {
+            let told = |told: &Ready| {
+                was_ready = true;
+                ready(told);
+            };
+            let error = match serve(config.clone(), told, &mut signals).await {
+                Err(error) if error.may_pass() => error,
+                ended => return ended,
+            };
+            if !was_ready {
+                return Err(error);
+            }
+            tracing::error!(%error, "the service is down until its store can be opened again: is the data folder's disk full?");
+            tokio::select! {
+                () = tokio::time::sleep(REOPEN_WAIT) => {}
+                _ = signals.next() => return Err(error),
+            }
+        }
     });
     // Blocking work that still runs (a look-up of a peer) holds nothing that matters.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
 }
 
-async fn serve(config: Config, ready: impl FnOnce(&Ready), mut signals: Signals) -> Result<(), ServeError> {
+async fn serve(config: Config, ready: impl FnOnce(&Ready), signals: &mut Signals) -> Result<(), ServeError> {
     if config.executors == Executors::Local {
         preflight::check_io_uring()?;
     }
@@ -181,7 +209,11 @@ async fn serve(config: Config, ready: impl FnOnce(&Ready), mut signals: Signals)
             Ok(())
         }
         error = store_failure(&store) => Err(ServeError::Store(error)),
-        ended = parts.join_next() => Err(ServeError::PartEnded(ended.and_then(Result::ok).unwrap_or("service"))),
+        ended = parts.join_next() => Err(match store.failure() {
+            // Everybody who works with the store ends with it.
+            Some(error) => ServeError::Store(error.clone()),
+            None => ServeError::PartEnded(ended.and_then(Result::ok).unwrap_or("service")),
+        }),
         Some(_) = host.join_next() => Err(ServeError::PartEnded("executor's supervisor")),
     };
     if let Err(error) = &outcome {

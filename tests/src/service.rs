@@ -86,7 +86,9 @@ impl Service {
             fs::File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log opens");
         let mut command = command();
         command.arg("serve").arg("--listen").arg(format!("127.0.0.1:{}", self.port));
-        command.arg("--data-dir").arg(self.folder.path().join("data"));
+        if !self.arguments.iter().any(|argument| argument == "--data-dir") {
+            command.arg("--data-dir").arg(self.data());
+        }
         command.arg("--socket").arg(self.socket());
         command.arg("--root").arg(format!("{}:rw", self.root().display()));
         command.args(&self.arguments);

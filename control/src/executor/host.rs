@@ -72,6 +72,8 @@ pub async fn run(ledger: Ledger, options: HostOptions, shutdown: impl Future<Out
 
 fn start(options: &HostOptions, instance: &str) -> std::io::Result<Child> {
     Command::new(&options.program)
+        // Found as `staccato executor` in lists of processes, whatever the way to the program.
+        .arg0("staccato")
         .args(&options.arguments)
         .arg("--instance")
         .arg(instance)

@@ -6,7 +6,10 @@ use std::{
     future::Future,
     io::Read,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -119,6 +122,8 @@ struct Running {
     epoch: u64,
     handle: AttemptHandle,
     stopping: Option<StopReason>,
+    /// Whether only the ledger has to hear of its end.
+    ended: Arc<AtomicBool>,
 }
 
 const POISON: &str = "no code panics while it holds this lock";
@@ -171,7 +176,8 @@ impl Executor {
         tracing::info!(%transfer, epoch, "attempt begins");
         let (reporter, told) = ChannelReporter::new();
         let handle = attempt(spec, Box::new(reporter));
-        let running = Running { epoch, handle: handle.clone(), stopping: None };
+        let ended = Arc::<AtomicBool>::default();
+        let running = Running { epoch, handle: handle.clone(), stopping: None, ended: ended.clone() };
         if let Some(former) = self.running.lock().expect(POISON).insert(transfer, running) {
             // The ledger gave the transfer away and back again before this executor noticed.
             former.handle.stop(StopReason::LeaseLost);
@@ -184,11 +190,11 @@ impl Executor {
             epoch,
             handle,
             outage_max: self.options.outage_max,
+            ended,
         };
         let executor = self.clone();
         tokio::spawn(async move {
             relay.run(told).await;
-            tracing::info!(%transfer, epoch, "attempt ended");
             let mut running = executor.running.lock().expect(POISON);
             if running.get(&transfer).is_some_and(|running| running.epoch == epoch) {
                 running.remove(&transfer);
@@ -231,7 +237,9 @@ impl Executor {
         let answer = self.client.call(&message, wait).await?;
         let mut running = self.running.lock().expect(POISON);
         for directive in answer.directives {
-            if let Some(one) = running.get_mut(&directive.transfer).filter(|one| one.epoch == directive.epoch) {
+            // What has ended meanwhile is no news: the ledger may know of the end before it hears this heartbeat.
+            let concerned = |one: &&mut Running| one.epoch == directive.epoch && !one.ended.load(Ordering::Relaxed);
+            if let Some(one) = running.get_mut(&directive.transfer).filter(concerned) {
                 tracing::info!(transfer = %directive.transfer, epoch = one.epoch, reason = ?directive.stop, "told to stop");
                 one.stopping = Some(directive.stop);
                 one.handle.stop(directive.stop);

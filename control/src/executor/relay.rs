@@ -1,7 +1,13 @@
 //! Between one attempt, on its own thread, and the ledger: says what the attempt reports, again and again while the
 //! service is not reached, and brings back the answers.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use staccato_dataplane::attempt::{AttemptHandle, CheckpointReport, Completion, Outcome, Reply, Reporter, StopReason};
 use staccato_protocols::{Code, Error};
@@ -67,6 +73,8 @@ pub(super) struct Relay {
     pub handle: AttemptHandle,
     /// How long the service may be unreachable before the attempt is given up.
     pub outage_max: Duration,
+    /// Set when the attempt has ended and only the ledger has to hear of it.
+    pub ended: Arc<AtomicBool>,
 }
 
 impl Relay {
@@ -83,6 +91,7 @@ impl Relay {
             });
             match message {
                 Told::Finished(outcome) => {
+                    self.ended.store(true, Ordering::Relaxed);
                     if !refused {
                         self.end(outcome).await;
                     }
@@ -108,6 +117,14 @@ impl Relay {
     }
 
     async fn end(&self, outcome: Outcome) {
+        let (transfer, epoch) = (self.transfer, self.epoch);
+        match &outcome {
+            Outcome::Committed(Completion { bytes_total, bytes_fetched, .. }) => {
+                tracing::info!(%transfer, epoch, bytes_total, bytes_fetched, "attempt committed");
+            }
+            Outcome::Stopped { reason } => tracing::info!(%transfer, epoch, ?reason, "attempt stopped"),
+            Outcome::Failed { error } => tracing::warn!(%transfer, epoch, code = %error.code, %error, "attempt failed"),
+        }
         let ended = match outcome {
             // It knows already that nobody listens.
             Outcome::Stopped { reason: StopReason::LeaseLost } => return,

@@ -1,10 +1,11 @@
-//! A destination without space.
+//! Disks without space: the destination's, and the service's own.
 
 use serde_json::json;
 use staccato_tests::{
     bytes::{MIB, random},
     disk::Disk,
-    service::Service,
+    process::eventually,
+    service::{PATIENCE, Service},
 };
 
 #[test]
@@ -25,4 +26,29 @@ fn no_space_fails_with_a_code_keeps_the_checkpoint_and_resumes() {
     assert!(std::fs::read(disk.path().join("d")).unwrap() == content);
     let fetched = document["bytes_fetched"].as_u64().unwrap();
     assert!(fetched < (content.len() + 30 * MIB) as u64, "{fetched} bytes fetched");
+}
+
+#[test]
+fn a_full_data_disk_refuses_submissions_and_the_service_comes_back_when_there_is_space() {
+    let disk = Disk::tmpfs(200 * MIB as u64);
+    let data = disk.path().join("data").display().to_string();
+    let service = Service::start(&["--data-dir", &data]);
+    let submit = || service.post("/v1/transfers", &json!({"source_url": "zero:///1M", "destination_url": "null:///"}));
+    let mut acknowledged = vec![submit().body["id"].as_str().unwrap().to_owned()];
+    let ballast = disk.path().join("ballast");
+    // It fills what is left and then fails, as it should.
+    let _ = std::fs::write(&ballast, vec![1; 220 * MIB]);
+    let refused = eventually(PATIENCE, "a submission is refused", || {
+        let answer = submit();
+        if answer.status == 201 {
+            acknowledged.push(answer.body["id"].as_str().unwrap().to_owned());
+        }
+        (answer.status != 201).then_some(answer)
+    });
+    assert!([503, 0].contains(&refused.status), "{refused:?}");
+    std::fs::remove_file(&ballast).unwrap();
+    eventually(PATIENCE, "the service is back", || (submit().status == 201).then_some(()));
+    for id in &acknowledged {
+        service.complete(id);
+    }
 }
