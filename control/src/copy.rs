@@ -118,7 +118,7 @@ pub async fn run(
                     seconds: began.elapsed().as_secs_f64(),
                 });
             }
-            Some(Told::Finished(Outcome::Failed { error })) => {
+            Some(Told::Finished(Outcome::Failed { error } | Outcome::CommitUnknown { error })) => {
                 return Err(give_up(error, notebook, &request, &registry));
             }
             Some(Told::Finished(Outcome::Stopped { .. })) => {

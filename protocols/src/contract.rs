@@ -222,10 +222,20 @@ pub trait Session: Send {
     fn set_length(&mut self, length: u64) -> Result<(), Error>;
 
     /// Gives the object its name, durably. What is there must be complete and synced.
-    fn commit(&mut self) -> Result<(), Error>;
+    fn commit(&mut self) -> Result<(), CommitError>;
 
     /// Removes the partial and everything beside it. Called with no write in flight.
     fn discard(&mut self) -> Result<(), Error>;
+}
+
+/// Why a commit did not succeed, by what the destination is then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitError {
+    /// As it was before: the object has not got its name, and will not get it by this commit any more.
+    NotDone(Error),
+    /// Not known: the object may have its name, or may lose it in a power cut. A later session that is told which object
+    /// was [prepared](DestinationRequest::prepared) finds out.
+    Unknown(Error),
 }
 
 /// How the lanes will write.

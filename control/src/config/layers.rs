@@ -16,8 +16,6 @@ use crate::model::nearest;
 
 /// Variables with our prefix that are no settings: what the client commands read.
 const OTHER_VARIABLES: &[&str] = &["STACCATO_SERVER"];
-/// Variables with this prefix steer the tests of this repository; the service ignores them.
-const TEST_VARIABLES: &str = "STACCATO_TEST_";
 
 /// A setting that somebody gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +146,7 @@ fn from_file(path: &Path, text: &str, settings: &mut [Option<Setting>]) -> Resul
 fn from_environment(environment: &Environment, settings: &mut [Option<Setting>]) -> Result<(), ConfigError> {
     for (name, value) in &environment.0 {
         let Some(name) = name.to_str().filter(|name| name.starts_with("STACCATO_")) else { continue };
-        if OTHER_VARIABLES.contains(&name) || name.starts_with(TEST_VARIABLES) {
+        if OTHER_VARIABLES.contains(&name) {
             continue;
         }
         let Some(at) = KEYS.iter().position(|key| key.variable() == name) else {

@@ -45,8 +45,9 @@ fn an_unknown_key_names_the_nearest_known_one() {
 }
 
 #[test]
-fn variables_of_the_clients_and_of_the_tests_are_no_settings() {
-    assert!(load(Flags::default(), &[("STACCATO_SERVER", "http://x"), ("STACCATO_TEST_SEED", "1")]).is_ok());
+fn variables_of_the_clients_are_no_settings_and_no_other_is_let_through() {
+    assert!(load(Flags::default(), &[("STACCATO_SERVER", "http://x")]).is_ok());
+    assert!(load(Flags::default(), &[("STACCATO_TEST_SEED", "1")]).is_err());
 }
 
 #[test]

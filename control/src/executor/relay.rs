@@ -84,10 +84,10 @@ impl Relay {
         let mut refused = false;
         loop {
             let message = told.recv().await.unwrap_or_else(|| {
-                // Its thread died without a word; with it, all its I/O.
+                // Its thread died without a word; with it, all its I/O. How far it had come, nobody knows.
                 let error =
                     Error::retry(Code::Internal, "the attempt ended without saying why; see the executor's log");
-                Told::Finished(Outcome::Failed { error })
+                Told::Finished(Outcome::CommitUnknown { error })
             });
             match message {
                 Told::Finished(outcome) => {

@@ -136,12 +136,25 @@ impl Ledger {
             Ok(found) => found.and_then(|found| keys::trailing_id(&found.value)),
             Err(error) => return error.into(),
         };
-        let own = match holder {
-            Some(id) => matches!(self.load(id).await, Ok(Some((record, _))) if record.owner == owner),
-            None => false,
+        let holder = match holder {
+            Some(id) => self.load(id).await.map(|found| found.map(|(record, _)| record)),
+            None => Ok(None),
         };
-        let who = holder.filter(|_| own).map_or("another transfer".into(), |id| format!("transfer {id}"));
-        let detail = format!("{who} is writing to this destination; wait for it or cancel it");
+        let detail = match holder {
+            Ok(None) => {
+                "what a deleted transfer left at this destination is being removed; try again in a minute".into()
+            }
+            Ok(Some(record)) if record.owner == owner && record.state.is_ended() => {
+                format!(
+                    "a lost attempt of transfer {} may still write to this destination; resume or delete it",
+                    record.id
+                )
+            }
+            Ok(Some(record)) if record.owner == owner => {
+                format!("transfer {} is writing to this destination; wait for it or cancel it", record.id)
+            }
+            _ => "another transfer is writing to this destination; wait for it or cancel it".to_owned(),
+        };
         Problem::new(ProblemCode::DestinationBusy, detail).at("destination_url").into()
     }
 
@@ -219,6 +232,10 @@ impl Change {
             let due = self.now.after(if self.record.stray_attempts { lease } else { Duration::ZERO });
             commit = commit.put(keys::sweep(due, id), SweepRecord::of(&self.record).encode());
         }
+        assert!(
+            sweep || !self.forget || !self.record.may_commit_unseen(),
+            "a sweep lets go of a destination that is kept"
+        );
         if self.record.sealed && (self.forget || self.record.state.is_final()) {
             // A sweep needs the destination; it drops the secrets when it is done.
             if !(sweep && SweepRecord::needs_secrets(&self.record)) {
@@ -239,7 +256,12 @@ impl Change {
             commit = commit.put(keys::transfer(id), encode_record(&self.record));
         }
         let old = indexes(&self.before);
-        let new = if self.forget { Vec::new() } else { indexes(&self.record) };
+        let new = if self.forget {
+            // Until the sweep is done, a stray commit could replace what another transfer puts there.
+            destination_held(&self.record).filter(|_| self.record.may_commit_unseen()).into_iter().collect()
+        } else {
+            indexes(&self.record)
+        };
         Some(move_indexes(commit, old, new))
     }
 
@@ -300,13 +322,16 @@ fn indexes(record: &TransferRecord) -> Vec<Entry> {
     if let Some(key) = work {
         entries.push(entry(key, serde_json::to_vec(&WorkEntry::of(record)).expect("an entry is strings and numbers")));
     }
-    if let Some(digest) = &record.destination_digest
-        && !state.is_ended()
-    {
-        let value = id.to_string().into_bytes();
-        entries.push(Entry { key: keys::destination(digest), value, exclusive: true });
+    if !state.is_ended() || record.may_commit_unseen() {
+        entries.extend(destination_held(record));
     }
     entries
+}
+
+/// The entry that keeps other transfers from a record's destination.
+fn destination_held(record: &TransferRecord) -> Option<Entry> {
+    let value = record.id.to_string().into_bytes();
+    record.destination_digest.as_ref().map(|digest| Entry { key: keys::destination(digest), value, exclusive: true })
 }
 
 /// The writes that make a new record.
@@ -353,11 +378,16 @@ impl Change {
         }
         let answer = lifecycle::answer(record.state, action, record.prepared.is_some());
         if answer == Answer::Conflict {
-            let prepared = record.prepared.is_some() && !record.state.is_ended();
-            let why = if prepared && action == Action::Cancel {
-                "its commit is being done; wait for its end".to_owned()
-            } else {
-                format!("it is in {}", record.state)
+            let prepared = record.prepared.is_some() && action == Action::Cancel;
+            let why = match record.state {
+                State::Running if prepared => "its commit is being done; wait for its end".to_owned(),
+                State::New | State::Ready if prepared => {
+                    "an attempt that was lost may have committed it; wait for the next attempt, which finds out, or delete it".to_owned()
+                }
+                State::Paused if prepared => {
+                    "an attempt that was lost may have committed it; resume it to find out, or delete it".to_owned()
+                }
+                state => format!("it is in {state}"),
             };
             let detail = format!("cannot {} transfer {}: {why}", action.as_str(), record.id);
             return Err(Problem::new(ProblemCode::StateConflict, detail).into());

@@ -1,6 +1,6 @@
 //! `checkpoint`: more of a transfer is durable.
 
-use staccato_dataplane::attempt::{CheckpointReport, VerifiedRange};
+use staccato_dataplane::attempt::{CheckpointReport, StartOver, VerifiedRange};
 use staccato_protocols::Code;
 
 use crate::model::{
@@ -82,10 +82,18 @@ impl Change {
         }
         record.updated_at = now;
         if progress < before {
-            let (kind, why) = if report.started_over {
-                (NoteKind::StartedOver, "the source changed or verification failed; everything is fetched again")
-            } else {
-                (NoteKind::VerificationFailed, "some bytes did not verify and are fetched again")
+            let (kind, why) = match report.started_over {
+                None => (NoteKind::VerificationFailed, "some bytes did not verify and are fetched again"),
+                Some(StartOver::SourceChanged) => {
+                    (NoteKind::StartedOver, "the source changed; everything is fetched again")
+                }
+                Some(StartOver::SourceUnversioned) => {
+                    (NoteKind::StartedOver, "the source does not tell its version; everything is fetched again")
+                }
+                Some(StartOver::PartialGone) => (
+                    NoteKind::StartedOver,
+                    "what was fetched is not beside the destination any more; everything is fetched again",
+                ),
             };
             let message = format!("{why}: progress fell from {before} to {progress}");
             self.note(kind, message);

@@ -8,7 +8,7 @@
 //! | `s/STATE/ID` | index by state |
 //! | `u/OWNER/ID` | index by owner |
 //! | `o/OWNER/STATE/ID` | index by owner and state |
-//! | `d/DIGEST` | the live transfer that writes to a destination |
+//! | `d/DIGEST` | the transfer that writes to a destination, or did and may yet: until its sweep is done |
 //! | `k/DIGEST` | the transfer that an idempotency key made, and the digest of its body |
 //! | `w/q/P/ID` | waits to be scheduled; P is 9 minus its priority |
 //! | `w/b/MILLIS/ID` | waits for the time to be queued again |

@@ -28,9 +28,12 @@ impl Ledger {
         let released = self
             .change(id, |change| {
                 change.held_by(executor, epoch)?;
+                if !matches!(outcome, Outcome::CommitUnknown { .. }) {
+                    change.has_not_committed(epoch);
+                }
                 match outcome {
                     Outcome::Failed { error } if error.disposition == Disposition::Canceled => change.stopped(None),
-                    Outcome::Failed { error } => self.failed(change, error, random),
+                    Outcome::Failed { error } | Outcome::CommitUnknown { error } => self.failed(change, error, random),
                     Outcome::Stopped { reason } => change.stopped(Some(*reason)),
                     Outcome::Committed(_) => unreachable!("handed on above"),
                 }
@@ -47,7 +50,7 @@ impl Ledger {
         let failure = Failure::from_error(error);
         change.note(NoteKind::AttemptFailed, format!("{}: {}", failure.code, failure.message));
         if error.code == Code::DestinationExists {
-            // The rename did not happen, and an object of somebody else is there.
+            // An object of somebody else is there: no attempt's rename was done.
             change.record.prepared = None;
         }
         match error.code {
@@ -77,6 +80,12 @@ impl Ledger {
 }
 
 impl Change {
+    /// The attempt says itself that it has not committed what it had prepared, nor will it. What an earlier one had
+    /// prepared, it may never have looked at.
+    fn has_not_committed(&mut self, epoch: u64) {
+        self.record.prepared = self.record.prepared.filter(|prepared| prepared.epoch != epoch);
+    }
+
     /// The attempt ended because it was told to.
     fn stopped(&mut self, reason: Option<StopReason>) -> Result<(), LedgerError> {
         self.discarded = self.record.state == State::Canceling && reason == Some(StopReason::Cancel);

@@ -34,6 +34,8 @@ pub(crate) struct SweepRecord {
     destination_url: String,
     /// Whether the destination is sealed with the transfer's secrets, which wait for this sweep.
     sealed: bool,
+    /// The destination that is kept from other transfers until this sweep is done, by its digest.
+    kept: Option<String>,
     failures: u32,
 }
 
@@ -52,7 +54,8 @@ pub(crate) struct SweepOut {
 impl SweepRecord {
     pub fn of(record: &TransferRecord) -> Self {
         let sealed = Self::needs_secrets(record);
-        Self { destination_url: record.destination_url.clone(), sealed, failures: 0 }
+        let kept = record.destination_digest.clone().filter(|_| record.may_commit_unseen());
+        Self { destination_url: record.destination_url.clone(), sealed, kept, failures: 0 }
     }
 
     pub fn needs_secrets(record: &TransferRecord) -> bool {
@@ -114,16 +117,19 @@ impl Ledger {
             let Some(found) = self.inner.store.get(&key).await? else { break };
             let mut record: SweepRecord =
                 serde_json::from_slice(&found.value).map_err(|error| LedgerError::unreadable(&key, error))?;
-            let commit = Commit::new().require(key.clone(), found.revision).delete(key.clone());
-            let commit = if !done {
+            let mut commit = Commit::new().require(key.clone(), found.revision).delete(key.clone());
+            if done {
+                if record.sealed {
+                    commit = commit.delete(keys::secrets(id));
+                }
+                if let Some(digest) = &record.kept {
+                    commit = commit.delete(keys::destination(digest));
+                }
+            } else {
                 record.failures = record.failures.saturating_add(1);
                 let wait = Duration::from_secs(1 << record.failures.min(12)).min(WAIT_MAX);
-                commit.put(keys::sweep(self.inner.environment.now().after(wait), id), record.encode())
-            } else if record.sealed {
-                commit.delete(keys::secrets(id))
-            } else {
-                commit
-            };
+                commit = commit.put(keys::sweep(self.inner.environment.now().after(wait), id), record.encode());
+            }
             match self.inner.store.commit(commit).await {
                 Ok(_) => break,
                 Err(CommitError::Failed(error)) => return Err(error.into()),

@@ -95,7 +95,7 @@ pub struct TransferRecord {
     pub progress: u64,
     /// Number of keys that hold its verified ranges.
     pub range_pieces: usize,
-    /// CRC-32 of the part, once complete.
+    /// CRC-32 of the part, once complete; none for a clone.
     pub crc32: Option<u32>,
     /// Bytes read from the source by attempts that have ended.
     pub fetched_before: u64,
@@ -160,7 +160,7 @@ pub enum NoteKind {
     AttemptStopped,
     /// An attempt lost its lease or its executor.
     LeaseLost,
-    /// Everything is fetched again: the source changed or verification failed.
+    /// Everything is fetched again; the message says why.
     StartedOver,
     /// Some bytes did not verify and are fetched again.
     VerificationFailed,
@@ -206,6 +206,12 @@ impl TransferRecord {
         self.bytes_total = known_length(self.part);
         self.throughput = None;
         self.checkpoint_at = None;
+    }
+
+    /// Whether an attempt that was allowed to commit may still be about to, unseen: until its partial is taken over or
+    /// swept, no other transfer may have its destination.
+    pub fn may_commit_unseen(&self) -> bool {
+        self.stray_attempts && self.prepared.is_some()
     }
 
     /// Bytes read from the source by all attempts.
@@ -328,7 +334,8 @@ pub struct TransferDocument {
     pub bytes_total: Option<u64>,
     /// Bytes read from the source over all attempts; above `progress` when some were fetched twice.
     pub bytes_fetched: u64,
-    /// CRC-32 of the part in hex, once complete.
+    /// CRC-32 of the part in hex, once complete; null when the storage cloned the object (FICLONE), because then no byte
+    /// of it was read.
     pub crc32: Option<String>,
     /// Attempts so far.
     pub attempts: u64,
@@ -346,7 +353,7 @@ pub struct TransferDocument {
     pub checksum: Option<String>,
     /// Further attempts after retryable failures.
     pub retries: u32,
-    /// Most bytes per second.
+    /// Most bytes per second to read from the source. A clone (FICLONE) reads none and is not slowed down.
     pub rate_limit: Option<u64>,
     /// Bytes per chunk.
     pub chunk_size: Option<u64>,

@@ -7,6 +7,6 @@ mod spec;
 
 pub use port::{AttemptHandle, Notice, Reply, Reporter};
 pub use spec::{
-    AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Part, Prepared, StopReason,
-    VerifiedRange,
+    AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Part, Prepared, StartOver,
+    StopReason, VerifiedRange,
 };

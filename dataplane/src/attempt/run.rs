@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use rustix::time::{ClockId, clock_gettime};
 use staccato_protocols::{
     Access, ByteRange, CRC_BLOCK, Code, Disposition, Error, Object, Registry, Runtime, Session,
-    contract::{DestinationRequest, Found, SharedProtocol, SourceRequest},
+    contract::{CommitError, DestinationRequest, Found, SharedProtocol, SourceRequest},
 };
 
 use super::{
-    AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Reporter, StopReason,
+    AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Reporter, StartOver,
+    StopReason,
 };
 use crate::{
     DataplaneConfig,
@@ -42,11 +43,21 @@ pub(crate) struct Bench<'a> {
 enum Interrupted {
     Stopped(StopReason),
     Failed(Error),
+    CommitUnknown(Error),
 }
 
 impl From<Error> for Interrupted {
     fn from(error: Error) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<CommitError> for Interrupted {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NotDone(error) => Self::Failed(error),
+            CommitError::Unknown(error) => Self::CommitUnknown(error),
+        }
     }
 }
 
@@ -70,6 +81,7 @@ pub(crate) fn run(bench: &Bench<'_>, spec: &AttemptSpec, reporter: &mut dyn Repo
             Outcome::Stopped { reason: StopReason::Shutdown }
         }
         Err(Interrupted::Failed(error)) => Outcome::Failed { error },
+        Err(Interrupted::CommitUnknown(error)) => Outcome::CommitUnknown { error },
     }
 }
 
@@ -145,21 +157,20 @@ impl<'a> Attempt<'a> {
         let object = coordinator.open_source(0, self.source, &request)?;
         let part = part_of(spec, &object)?;
         request.pinned = object.validator.clone();
-        let resume = !spec.checkpoint.is_empty()
-            && checkpoint::fits(&spec.checkpoint, part.length)
-            && object.validator.is_some()
-            && object.validator == spec.validator;
+        let useless = self.checkpoint_is_useless(&object, &part);
+        let resume = !spec.checkpoint.is_empty() && useless.is_none();
         let session = keep.insert(self.begin(DestinationRequest { resume, ..request_of(spec) })?);
         if let Some(reason) = coordinator.stop_reason() {
             return Err(Interrupted::Stopped(reason));
         }
 
         let resumed = session.found() == Found::Partial;
+        let started_over = (!resumed && !spec.checkpoint.is_empty()).then(|| useless.unwrap_or(StartOver::PartialGone));
         let mut base = ReportBase {
             report: CheckpointReport {
                 bytes_total: part.length,
                 validator: object.validator.clone(),
-                started_over: self.starts_over(resumed),
+                started_over,
                 ..CheckpointReport::default()
             },
             name_synced: false,
@@ -181,7 +192,9 @@ impl<'a> Attempt<'a> {
                     coordinator.open_destination(lane, session.as_ref())?;
                 }
                 coordinator.use_lanes(lanes);
-                let mut engine = Engine::new(self.engine_config(&object, &part, resumed, lanes, session.as_mut())?);
+                let anew = started_over.is_some();
+                let config = self.engine_config(&object, &part, resumed, anew, lanes, session.as_mut())?;
+                let mut engine = Engine::new(config);
                 coordinator.run(&mut engine, session.as_mut(), reporter, &mut base, part.start)?
             }
         };
@@ -197,9 +210,13 @@ impl<'a> Attempt<'a> {
         Ok(Ready { completion, committed: false })
     }
 
-    /// Whether what the ledger promises is not what this attempt goes on from.
-    fn starts_over(&self, resumed: bool) -> bool {
-        !resumed && !self.spec.checkpoint.is_empty()
+    /// Why what the ledger knows to be durable cannot be gone on from with this object, if so.
+    fn checkpoint_is_useless(&self, object: &Object, part: &WantedPart) -> Option<StartOver> {
+        if object.validator.is_none() || self.spec.validator.is_none() {
+            return Some(StartOver::SourceUnversioned);
+        }
+        let same = object.validator == self.spec.validator && checkpoint::fits(&self.spec.checkpoint, part.length);
+        (!same).then_some(StartOver::SourceChanged)
     }
 
     fn begin(&self, request: DestinationRequest) -> Result<Box<dyn Session>, Error> {
@@ -211,6 +228,7 @@ impl<'a> Attempt<'a> {
         object: &Object,
         part: &WantedPart,
         resumed: bool,
+        started_over: bool,
         lanes: usize,
         session: &mut dyn Session,
     ) -> Result<EngineConfig, Error> {
@@ -222,7 +240,7 @@ impl<'a> Attempt<'a> {
             window_chunks_max: self.window_chunks(lanes),
             sequential: object.access == Access::Sequential,
             fresh: !resumed,
-            started_over: self.starts_over(resumed),
+            started_over,
             rate_limit: self.spec.rate_limit,
             sync_bytes_max: SYNC_BYTES_MAX,
             checkpoint: if resumed { self.spec.checkpoint.clone() } else { Vec::new() },

@@ -97,8 +97,20 @@ pub struct CheckpointReport {
     pub validator: Option<Validator>,
     /// Bytes read from the source by this attempt so far (holes and clones are not read).
     pub bytes_fetched: u64,
-    /// Whether the attempt had to start over because the source had changed or verification had failed.
-    pub started_over: bool,
+    /// Why nothing of the checkpoint it was told is gone on from, in the first report of an attempt that starts over.
+    pub started_over: Option<StartOver>,
+}
+
+/// Why an attempt fetches everything again although the ledger knows of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartOver {
+    /// The source is not the object that the checkpoint is of.
+    SourceChanged,
+    /// The source does not tell its version (any more): what was fetched before may be of another one.
+    SourceUnversioned,
+    /// What earlier attempts wrote is not beside the destination any more.
+    PartialGone,
 }
 
 /// What an attempt has finished, before it is given its name.
@@ -120,13 +132,20 @@ pub struct Completion {
 pub enum Outcome {
     /// The object is at its destination, whole, verified and durable.
     Committed(Completion),
-    /// It was told to stop, and has; the partial is there still, unless the reason was a cancel.
+    /// It was told to stop, and has, without giving the object its name; the partial is there still, unless the reason
+    /// was a cancel.
     Stopped {
         /// Why.
         reason: StopReason,
     },
-    /// It failed.
+    /// It failed, and this attempt has not given the object its name, nor will it.
     Failed {
+        /// The cause, and whether another attempt can help.
+        error: Error,
+    },
+    /// It failed, and may have given the object its name: a later attempt that is told what was
+    /// [prepared](AttemptSpec::prepared) finds out.
+    CommitUnknown {
         /// The cause, and whether another attempt can help.
         error: Error,
     },

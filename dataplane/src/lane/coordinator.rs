@@ -149,7 +149,7 @@ impl<'a> Coordinator<'a> {
                         base.report.bytes_total = engine.length();
                         base.report.bytes_fetched = engine.bytes_fetched();
                         reporter.checkpoint(base.report.clone());
-                        base.report.started_over = false;
+                        base.report.started_over = None;
                     }
                     Action::SetLength(length) => match session.set_length(length) {
                         Ok(()) => engine.handle_length_set(),

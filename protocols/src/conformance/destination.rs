@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use super::{CHUNK_BYTES, DestinationHarness, begin, critical_sizes, must_fail, sample};
 use crate::{
     ByteRange, CRC_BLOCK, Chunk, Code, Destination, Disposition, Error, Lane, ObjectUrl, Session,
-    contract::{DestinationRequest, Found, Identity, Overwrite, WriteShape},
+    contract::{CommitError, DestinationRequest, Found, Identity, Overwrite, WriteShape},
 };
 
 pub(super) async fn all(harness: &dyn DestinationHarness, lane: &Lane) {
@@ -307,7 +307,10 @@ impl Suite<'_> {
         attempt.destination.sync().await.expect("it is synced");
         self.harness.place(&url, b"mine");
         attempt.destination.close().await;
-        must_fail(attempt.session.commit(), &[Code::DestinationExists], "committing over a new object");
+        let Err(CommitError::NotDone(error)) = attempt.session.commit() else {
+            panic!("it must be refused for certain")
+        };
+        assert_eq!(error.code, Code::DestinationExists, "committing over a new object: {error}");
         self.assert_visible(&url, Some(b"mine"));
         attempt.session.discard().expect("it is discarded");
         self.assert_visible(&url, Some(b"mine"));

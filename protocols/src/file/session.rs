@@ -32,7 +32,9 @@ use super::{
 };
 use crate::{
     ByteRange, Code, Error, ObjectUrl, Session,
-    contract::{DestinationRequest, Found, Identity, OpenDestination, Overwrite, SourceRequest, WriteShape},
+    contract::{
+        CommitError, DestinationRequest, Found, Identity, OpenDestination, Overwrite, SourceRequest, WriteShape,
+    },
 };
 
 /// One attempt's hold on a destination.
@@ -312,32 +314,24 @@ impl Session for FileSession {
         cut.map_err(|error| self.failed(&error.into(), "set the length of"))
     }
 
-    fn commit(&mut self) -> Result<(), Error> {
-        let identity = self.partial()?.identity;
+    fn commit(&mut self) -> Result<(), CommitError> {
+        let identity = self.check_partial().map_err(CommitError::NotDone)?;
         let partial = self.names.partial();
-        let named = self.stat(&partial).map_err(|error| self.failed(&error, "look at the partial of"))?;
-        if named.map(|(identity, _)| identity) != Some(identity) {
-            return Err(Error::retry(
-                Code::LeaseLost,
-                format!("the partial of {} is not there under this attempt's name", self.path.display()),
-            ));
-        }
         let renamed = match self.overwrite {
             Overwrite::Always => self.rename(&partial, &self.name),
             Overwrite::Never => self.rename_to_free_name(&partial),
         };
-        match renamed {
-            Ok(()) => (),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(self.exists()),
-            Err(error) if matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty) => {
-                return Err(Error::fatal(
-                    Code::DestinationNotRegular,
-                    format!("{} is a directory by now; name another destination", self.path.display()),
-                ));
-            }
-            Err(error) => return Err(self.failed(&error, "rename the partial to")),
+        if let Err(error) = renamed {
+            // An error does not always mean that nothing happened (rename(3p) says so of EIO, and a server may have lost
+            // its answer only): the name itself tells.
+            return Err(match self.stat(&self.name) {
+                Ok(named) if named.map(|(named, _)| named) != Some(identity) => {
+                    CommitError::NotDone(self.rename_refused(&error))
+                }
+                _ => CommitError::Unknown(self.failed(&error, "rename the partial to")),
+            });
         }
-        self.sync_folder()?;
+        self.sync_folder().map_err(CommitError::Unknown)?;
         self.partial = None;
         self.found = Found::Committed;
         // The object is there; a sidecar that cannot be removed must not turn that into a failure.
@@ -357,6 +351,31 @@ impl Session for FileSession {
 }
 
 impl FileSession {
+    /// Identity of the partial, which must be there under this attempt's name.
+    fn check_partial(&mut self) -> Result<Identity, Error> {
+        let identity = self.partial()?.identity;
+        let named = self.stat(&self.names.partial());
+        let named = named.map_err(|error| self.failed(&error, "look at the partial of"))?;
+        if named.map(|(named, _)| named) == Some(identity) {
+            return Ok(identity);
+        }
+        Err(Error::retry(
+            Code::LeaseLost,
+            format!("the partial of {} is not there under this attempt's name", self.path.display()),
+        ))
+    }
+
+    fn rename_refused(&self, error: &io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => self.exists(),
+            io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty => Error::fatal(
+                Code::DestinationNotRegular,
+                format!("{} is a directory by now; name another destination", self.path.display()),
+            ),
+            _ => self.failed(error, "rename the partial to"),
+        }
+    }
+
     fn rename_to_free_name(&self, partial: &OsStr) -> io::Result<()> {
         match rustix::fs::renameat_with(&self.folder, partial, &self.folder, &self.name, RenameFlags::NOREPLACE) {
             // File systems without RENAME_NOREPLACE (NFS among them): a hard link does not replace either.
@@ -433,5 +452,57 @@ fn copy_data(from: &StdFile, to: &StdFile) -> io::Result<()> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::{Root, RootAccess};
+
+    fn folder() -> (tempfile::TempDir, Arc<Roots>) {
+        let folder = tempfile::tempdir().unwrap();
+        let roots = Arc::new(Roots::new(vec![Root::new(folder.path(), RootAccess::ReadWrite).unwrap()]));
+        (folder, roots)
+    }
+
+    fn request(folder: &tempfile::TempDir, epoch: u64) -> DestinationRequest {
+        DestinationRequest {
+            url: ObjectUrl::parse(&format!("file://{}/d", folder.path().display())).unwrap(),
+            options: Default::default(),
+            transfer: "t".into(),
+            epoch,
+            overwrite: Overwrite::Never,
+            resume: true,
+            prepared: None,
+        }
+    }
+
+    #[test]
+    fn a_rename_that_is_not_known_to_be_durable_is_not_called_undone() {
+        let (folder, roots) = folder();
+        let mut session = FileSession::begin(roots.clone(), &request(&folder, 1), Duration::ZERO).unwrap();
+        let prepared = session.identity();
+        // What is open for its path only takes renames and refuses to be synced.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        session.folder = rustix::fs::open(folder.path(), flags, Mode::empty()).unwrap();
+        let Err(CommitError::Unknown(error)) = session.commit() else { panic!("it may have been done") };
+        assert!(error.message.contains("sync the folder"), "{error}");
+        drop(session);
+
+        let request = DestinationRequest { prepared, ..request(&folder, 2) };
+        let later = FileSession::begin(roots, &request, Duration::ZERO).unwrap();
+        assert_eq!(later.found(), Found::Committed, "a later attempt finds out");
+    }
+
+    #[test]
+    fn a_rename_that_failed_leaves_the_destination_as_it_was_and_says_so() {
+        let (folder, roots) = folder();
+        let mut session = FileSession::begin(roots, &request(&folder, 1), Duration::ZERO).unwrap();
+        session.overwrite = Overwrite::Always;
+        std::fs::create_dir(folder.path().join("d")).unwrap();
+        let Err(CommitError::NotDone(error)) = session.commit() else { panic!("it was not done") };
+        assert_eq!(error.code, Code::DestinationNotRegular);
+        assert!(folder.path().join(".d.staccato-t.1").exists(), "the partial is there still");
     }
 }

@@ -11,7 +11,7 @@ use futures_util::{FutureExt, future::LocalBoxFuture};
 use crate::{
     BufferPool, ByteRange, Capabilities, Chunk, Code, Destination, Error, Lane, ObjectUrl, Options, Protocol, Runtime,
     Session, Source,
-    contract::{DestinationRequest, Found, Identity, OpenDestination, SourceRequest, WriteShape},
+    contract::{CommitError, DestinationRequest, Found, Identity, OpenDestination, SourceRequest, WriteShape},
 };
 
 /// The module for `null://` URLs; destinations only.
@@ -100,7 +100,7 @@ impl Session for NullSession {
         Ok(())
     }
 
-    fn commit(&mut self) -> Result<(), Error> {
+    fn commit(&mut self) -> Result<(), CommitError> {
         Ok(())
     }
 

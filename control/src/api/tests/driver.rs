@@ -147,7 +147,7 @@ impl Driver {
                     bytes_total: Some(5),
                     validator: None,
                     bytes_fetched: 10,
-                    started_over: false,
+                    started_over: None,
                 };
                 self.ledger.checkpoint(EXECUTOR, id, epoch, &report).await.unwrap();
             }

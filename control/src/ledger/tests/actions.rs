@@ -193,6 +193,54 @@ async fn once_prepared_a_cancel_is_a_conflict_wherever_the_transfer_goes() {
 }
 
 #[tokio::test]
+async fn what_an_attempt_says_it_has_not_committed_can_be_canceled() {
+    let reasons = [StopReason::Pause, StopReason::Shutdown, StopReason::LeaseLost];
+    let stops = reasons.map(|reason| Outcome::Stopped { reason });
+    let failure = Outcome::Failed { error: Error::retry(Code::PermissionDenied, "the rename is not permitted") };
+    for outcome in stops.into_iter().chain([failure]) {
+        for pause in [false, true] {
+            let fixture = Fixture::new().await;
+            let id = fixture.in_state(State::Running).await;
+            fixture.ledger.prepare(EXECUTOR, id, 1, &completion()).await.unwrap();
+            if pause {
+                fixture.ledger.pause(id, &Scope::All).await.unwrap();
+            }
+            fixture.ledger.release(EXECUTOR, id, 1, &outcome).await.unwrap();
+            let record = fixture.record(id).await;
+            let state = if pause { State::Paused } else { State::New };
+            assert_eq!((record.state, record.prepared), (state, None), "{outcome:?}");
+            assert_eq!(fixture.ledger.cancel(id, &Scope::All).await, Ok(Answer::Done), "{outcome:?}");
+            invariants::check(&fixture.ledger).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_commit_of_which_nobody_knows_is_not_canceled_and_the_refusal_says_what_to_do() {
+    let refusal = async |fixture: &Fixture, id| match fixture.ledger.cancel(id, &Scope::All).await {
+        Err(LedgerError::Problem(problem)) => problem.detail,
+        other => panic!("{other:?}"),
+    };
+    let fixture = Fixture::new().await;
+    let id = fixture.in_state(State::Running).await;
+    fixture.ledger.prepare(EXECUTOR, id, 1, &completion()).await.unwrap();
+    assert!(refusal(&fixture, id).await.contains("wait for its end"));
+    let error = Error::retry(Code::SyncFailed, "the folder cannot be synced");
+    fixture.ledger.release(EXECUTOR, id, 1, &Outcome::CommitUnknown { error }).await.unwrap();
+    assert!(refusal(&fixture, id).await.contains("wait for the next attempt, which finds out, or delete it"));
+    fixture.ledger.pause(id, &Scope::All).await.unwrap();
+    assert!(refusal(&fixture, id).await.contains("resume it to find out, or delete it"));
+
+    // An attempt that stops before it has looked finds nothing out.
+    fixture.ledger.resume(id, &Scope::All).await.unwrap();
+    let epoch = fixture.run(id).await;
+    fixture.stopped(id, epoch, StopReason::Shutdown).await;
+    assert_eq!(fixture.record(id).await.prepared.map(|prepared| prepared.epoch), Some(1));
+    assert_eq!(fixture.ledger.delete(id, &Scope::All).await, Ok(Answer::Done));
+    invariants::check(&fixture.ledger).await;
+}
+
+#[tokio::test]
 async fn a_deleted_transfer_is_gone_once_released_and_its_name_is_free() {
     for (state, epoch) in [(State::Running, 1), (State::Erroring, 1)] {
         let fixture = Fixture::new().await;

@@ -1,6 +1,6 @@
 //! What executors may say of an attempt, when they are believed, and what a stale one finds.
 
-use staccato_dataplane::attempt::{CheckpointReport, Completion, Outcome, Part, StopReason, VerifiedRange};
+use staccato_dataplane::attempt::{CheckpointReport, Completion, Outcome, Part, StartOver, StopReason, VerifiedRange};
 use staccato_protocols::{ByteRange, Code, Error, Validator};
 
 use super::{
@@ -23,6 +23,7 @@ async fn speaks_in_vain(ledger: &Ledger, executor: &str, id: TransferId, epoch: 
         Outcome::Committed(completion()),
         Outcome::Stopped { reason: StopReason::Cancel },
         Outcome::Failed { error: Error::fatal(Code::Internal, "broken") },
+        Outcome::CommitUnknown { error: Error::fatal(Code::SyncFailed, "broken") },
     ] {
         assert!(is_refused(&ledger.release(executor, id, epoch, &outcome).await), "{case}: {outcome:?}");
     }
@@ -140,8 +141,8 @@ async fn progress_falls_only_with_an_event_that_says_why() {
         (report(LENGTH / 2), LENGTH / 2, NoteKind::AttemptStarted),
         (report(LENGTH / 4), LENGTH / 4, NoteKind::VerificationFailed),
         (report(LENGTH), LENGTH, NoteKind::VerificationFailed),
-        (CheckpointReport { started_over: true, ..report(0) }, 0, NoteKind::StartedOver),
-        (CheckpointReport { started_over: true, ..report(LENGTH / 8) }, LENGTH / 8, NoteKind::StartedOver),
+        (CheckpointReport { started_over: Some(StartOver::PartialGone), ..report(0) }, 0, NoteKind::StartedOver),
+        (report(LENGTH / 8), LENGTH / 8, NoteKind::StartedOver),
     ] {
         fixture.environment.advance(MOMENT);
         fixture.ledger.checkpoint(EXECUTOR, id, epoch, &report).await.unwrap();
@@ -151,6 +152,24 @@ async fn progress_falls_only_with_an_event_that_says_why() {
     }
     let falls = fixture.record(id).await.events;
     assert!(falls.iter().any(|note| note.message.ends_with(&format!("progress fell from {LENGTH} to 0"))), "{falls:?}");
+}
+
+#[tokio::test]
+async fn an_attempt_that_starts_over_is_quoted_with_its_own_reason() {
+    for (reason, words) in [
+        (StartOver::SourceChanged, "the source changed"),
+        (StartOver::SourceUnversioned, "does not tell its version"),
+        (StartOver::PartialGone, "is not beside the destination any more"),
+    ] {
+        let fixture = Fixture::new().await;
+        let id = fixture.in_state(State::Running).await;
+        let anew = CheckpointReport { started_over: Some(reason), ..report(0) };
+        fixture.ledger.checkpoint(EXECUTOR, id, 1, &anew).await.unwrap();
+        let record = fixture.record(id).await;
+        let note = record.events.last().unwrap();
+        assert_eq!(note.kind, NoteKind::StartedOver);
+        assert!(note.message.contains(words) && !note.message.contains("verif"), "{reason:?}: {}", note.message);
+    }
 }
 
 #[tokio::test]

@@ -233,7 +233,7 @@ pub fn report(bytes: u64) -> CheckpointReport {
         bytes_total: Some(LENGTH),
         validator: Some(Validator::Constant { size: LENGTH }),
         bytes_fetched: bytes,
-        started_over: false,
+        started_over: None,
     }
 }
 

@@ -27,6 +27,14 @@ pub async fn check(ledger: &Ledger) -> BTreeMap<TransferId, TransferRecord> {
     for record in records.values() {
         indexes.extend(indexes_of(record));
     }
+    for (key, value) in under("g/") {
+        let sweep: serde_json::Value = serde_json::from_slice(value).expect("a sweep");
+        if let Some(digest) = sweep["kept"].as_str() {
+            let id = keys::trailing_id(key.as_bytes()).expect("an id");
+            assert!(!records.contains_key(&id), "{key}: a transfer keeps its destination itself");
+            indexes.insert(format!("d/{digest}"));
+        }
+    }
     let prefixes = ["s/", "u/", "o/", "w/", "d/"];
     let found: BTreeSet<String> =
         prefixes.iter().flat_map(|prefix| under(prefix)).map(|(key, _)| key.to_owned()).collect();
@@ -104,7 +112,8 @@ fn indexes_of(record: &TransferRecord) -> Vec<String> {
         (State::Ready | State::Running | State::Canceling | State::Erroring, _) => indexes.push(format!("w/a/{id}")),
         _ => {}
     }
-    if !matches!(state, State::Complete | State::Canceled | State::Error) {
+    let stray_commit = record.stray_attempts && record.prepared.is_some();
+    if stray_commit || !matches!(state, State::Complete | State::Canceled | State::Error) {
         indexes.extend(record.destination_digest.iter().map(|digest| format!("d/{digest}")));
     }
     indexes

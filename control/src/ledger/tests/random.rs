@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::FutureExt;
 use serde_json::json;
-use staccato_dataplane::attempt::{CheckpointReport, Outcome, StopReason};
+use staccato_dataplane::attempt::{CheckpointReport, Outcome, StartOver, StopReason};
 use staccato_protocols::{Code, Error};
 use staccato_scheduler_plugins::Slots;
 use tempfile::TempDir;
@@ -207,9 +207,9 @@ impl Life {
     /// What came of it, and whether the attempt is over.
     async fn say(&mut self, name: &str, id: TransferId, epoch: u64) -> (Result<(), LedgerError>, bool) {
         let ledger = &self.fixture.ledger;
-        let outcome = match self.random.u8(..16) {
+        let outcome = match self.random.u8(..17) {
             0..6 => {
-                let started_over = self.random.u8(..6) == 0;
+                let started_over = (self.random.u8(..6) == 0).then_some(StartOver::PartialGone);
                 let report = CheckpointReport { started_over, ..report(self.random.u64(..=8) * LENGTH / 8) };
                 return (ledger.checkpoint(name, id, epoch, &report).await, false);
             }
@@ -222,6 +222,7 @@ impl Life {
             12 => Outcome::Failed { error: Error::retry(Code::ConnectionLost, "broken") },
             13 => Outcome::Failed { error: Error::source_changed("another version") },
             14 => Outcome::Failed { error: Error::fatal(Code::DestinationExists, "it is there") },
+            15 => Outcome::CommitUnknown { error: Error::retry(Code::SyncFailed, "its folder is not synced") },
             _ => {
                 let reasons = [StopReason::Cancel, StopReason::Pause, StopReason::LeaseLost, StopReason::Shutdown];
                 Outcome::Stopped { reason: reasons[self.random.usize(..4)] }

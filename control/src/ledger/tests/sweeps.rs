@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use staccato_dataplane::attempt::{Outcome, StopReason};
 use staccato_protocols::{Code, Error};
 
 use super::{
     Fixture, completion,
-    fixture::{EXECUTOR, LEASE, LENGTH, MOMENT},
-    invariants, report,
+    fixture::{EXECUTOR, LEASE, LENGTH, MOMENT, OWNER},
+    invariants, problem, report,
 };
 use crate::{
     ledger::{Scope, sweep::SWEEPS_MAX},
-    model::{State, TransferId},
+    model::{ProblemCode, State, TransferId},
 };
 
 async fn claim(fixture: &Fixture, executor: &str) -> Vec<TransferId> {
@@ -96,6 +97,68 @@ async fn a_sweep_waits_for_an_attempt_that_was_not_seen_to_end() {
         fixture.pass(MOMENT).await;
         assert_eq!(claim(&fixture, EXECUTOR).await, [id], "case {case}");
     }
+}
+
+#[tokio::test]
+async fn a_destination_is_busy_until_a_lost_commit_is_ruled_out() {
+    for case in ["lost, then deleted", "deleted, then lost", "failed, then deleted"] {
+        let mut fixture = Fixture::new().await;
+        let create = async |fixture: &Fixture| {
+            fixture.ledger.create(&fixture.request("d", json!({"overwrite": "always"})), OWNER, None).await
+        };
+        let id = fixture.create("d").await;
+        let epoch = fixture.run(id).await;
+        fixture.ledger.prepare(EXECUTOR, id, epoch, &completion()).await.unwrap();
+        if case == "deleted, then lost" {
+            fixture.ledger.delete(id, &Scope::All).await.unwrap();
+        }
+        fixture.pass(LEASE).await;
+        if case == "failed, then deleted" {
+            // The second attempt cannot even look at the destination.
+            let epoch = fixture.run(id).await;
+            fixture.fails(id, epoch, Error::fatal(Code::PermissionDenied, "no")).await;
+            assert_eq!(fixture.state(id).await, State::Error);
+            assert_eq!(problem(create(&fixture).await), ProblemCode::DestinationBusy, "{case}");
+            invariants::check(&fixture.ledger).await;
+        }
+        if case != "deleted, then lost" {
+            fixture.ledger.delete(id, &Scope::All).await.unwrap();
+        }
+        assert!(!fixture.exists(id).await, "{case}");
+        invariants::check(&fixture.ledger).await;
+        assert_eq!(problem(create(&fixture).await), ProblemCode::DestinationBusy, "{case}");
+
+        fixture.reopen().await;
+        fixture.pass(LEASE).await;
+        for done in [false, true] {
+            assert_eq!(problem(create(&fixture).await), ProblemCode::DestinationBusy, "{case}: not swept yet");
+            assert_eq!(claim(&fixture, EXECUTOR).await, [id], "{case}");
+            fixture.ledger.sweep_done(id, done).await.unwrap();
+            invariants::check(&fixture.ledger).await;
+            fixture.pass(Duration::from_secs(2)).await;
+        }
+        create(&fixture).await.expect("the destination is free");
+        invariants::check(&fixture.ledger).await;
+    }
+}
+
+#[tokio::test]
+async fn a_destination_is_free_at_once_when_no_lost_attempt_can_commit() {
+    let fixture = Fixture::new().await;
+    // Lost before it was allowed to commit; allowed, and seen to end.
+    for prepared in [false, true] {
+        let id = fixture.create("d").await;
+        let epoch = fixture.run(id).await;
+        if prepared {
+            fixture.ledger.prepare(EXECUTOR, id, epoch, &completion()).await.unwrap();
+            fixture.ledger.release_executor(EXECUTOR).await.unwrap();
+        } else {
+            fixture.pass(LEASE).await;
+        }
+        fixture.ledger.delete(id, &Scope::All).await.unwrap();
+        invariants::check(&fixture.ledger).await;
+    }
+    fixture.create("d").await;
 }
 
 #[tokio::test]
