@@ -61,6 +61,7 @@ impl Reporter for Keeper {
 /// A folder, and a dataplane that may use it.
 pub struct World {
     pub folder: TempDir,
+    pub config: DataplaneConfig,
     pub dataplane: Dataplane,
     pub stop_at: Option<(usize, StopReason)>,
     pub lease: Duration,
@@ -72,8 +73,8 @@ impl World {
         let root = Root::new(folder.path(), RootAccess::ReadWrite).unwrap();
         let registry = Registry::new().with(FileProtocol::new(Roots::new(vec![root])));
         let config = DataplaneConfig { memory_bytes: 128 << 20, lanes: 2, lane_choice, chunk_bytes: 4 << 20 };
-        let dataplane = Dataplane::start(config, registry).unwrap();
-        Self { folder, dataplane, stop_at: None, lease: Duration::MAX }
+        let dataplane = Dataplane::start(config.clone(), registry).unwrap();
+        Self { folder, config, dataplane, stop_at: None, lease: Duration::MAX }
     }
 
     pub fn url(&self, name: &str) -> ObjectUrl {
