@@ -123,7 +123,9 @@ impl Relay {
                 tracing::info!(%transfer, epoch, bytes_total, bytes_fetched, "attempt committed");
             }
             Outcome::Stopped { reason } => tracing::info!(%transfer, epoch, ?reason, "attempt stopped"),
-            Outcome::Failed { error } => tracing::warn!(%transfer, epoch, code = %error.code, %error, "attempt failed"),
+            Outcome::Failed { error } | Outcome::CommitUnknown { error } => {
+                tracing::warn!(%transfer, epoch, code = %error.code, %error, "attempt failed");
+            }
         }
         let ended = match outcome {
             // It knows already that nobody listens.
