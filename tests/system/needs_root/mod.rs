@@ -3,4 +3,5 @@
 mod acknowledged;
 mod broken_disk;
 mod full_disk;
+mod late_rename;
 mod shared_extents;
