@@ -10,7 +10,7 @@
 //!   returned only by an [`Access::Sequential`](crate::Access::Sequential) source of unknown size, at its end.
 //! - A write is complete when its future resolves, and durable after the next [`Destination::sync`].
 //! - Futures of I/O in flight are not dropped: whoever calls waits for them. Modules bound the wait themselves (connect
-//!   and stall time-outs).
+//!   and stall time-outs), and end it early when they are interrupted ([`SourceRequest::interrupt`]).
 //! - Nothing is visible under the destination's name before [`Session::commit`].
 //! - Buffers come from the lane's [`BufferPool`] and go back to it when the [`Chunk`] is dropped.
 
@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::{BufferPool, ByteRange, Chunk, Error, Object, ObjectUrl, Validator};
+use crate::{BufferPool, ByteRange, Chunk, Error, Interrupt, Object, ObjectUrl, Validator};
 
 /// Options of one side of a transfer (`source_options`, `destination_options`): names and values as the client sent
 /// them. Each module declares the names it knows in its [`Capabilities`].
@@ -112,6 +112,11 @@ pub struct SourceRequest {
     /// Whether every offset and length that will be asked for, but for the object's end, is a multiple of
     /// [`CRC_BLOCK`](crate::CRC_BLOCK); where it is not, a file cannot be read with O_DIRECT.
     pub aligned: bool,
+    /// Raised when the bytes are not wanted any more. The opening, and whatever is read or revalidated then and later,
+    /// ends soon with [`Code::Canceled`](crate::Code::Canceled) where the module can do that without leaving I/O behind:
+    /// the future of a network's answer may be dropped, that of a ring's operation may not. Modules that answer within
+    /// moments anyway need not look at it.
+    pub interrupt: Interrupt,
 }
 
 /// An opened object, on one lane.

@@ -67,7 +67,7 @@ pub enum Code {
     TlsFailed,
     /// The connection broke before everything had arrived.
     ConnectionLost,
-    /// Nothing arrived for the stall time-out.
+    /// Nothing, or next to nothing, arrived for the stall time-out.
     Stalled,
     /// The total time-out passed.
     TimedOut,

@@ -76,10 +76,6 @@ pub(crate) fn run(bench: &Bench<'_>, spec: &AttemptSpec, reporter: &mut dyn Repo
     match result {
         Ok(completion) => Outcome::Committed(completion),
         Err(Interrupted::Stopped(reason)) => Outcome::Stopped { reason },
-        // A canceled operation within a stopped attempt is the stop itself, told by who met it first.
-        Err(Interrupted::Failed(error)) if error.disposition == Disposition::Canceled => {
-            Outcome::Stopped { reason: StopReason::Shutdown }
-        }
         Err(Interrupted::Failed(error)) => Outcome::Failed { error },
         Err(Interrupted::CommitUnknown(error)) => Outcome::CommitUnknown { error },
     }
@@ -115,6 +111,13 @@ impl<'a> Attempt<'a> {
         let mut session = None;
         let result = self.steps(&mut coordinator, &mut session, reporter);
         coordinator.close();
+        let result = result.map_err(|interrupted| match interrupted {
+            // An interrupted operation is the stop itself, told by who met it first.
+            Interrupted::Failed(error) if error.disposition == Disposition::Canceled => {
+                Interrupted::Stopped(coordinator.stop_reason().unwrap_or(StopReason::Shutdown))
+            }
+            other => other,
+        });
         match result {
             Err(Interrupted::Stopped(StopReason::Cancel)) => {
                 self.discard(session);
@@ -143,6 +146,7 @@ impl<'a> Attempt<'a> {
             options: spec.source_options.clone(),
             pinned: spec.validator.clone(),
             aligned: spec.part.start.is_multiple_of(CRC_BLOCK),
+            interrupt: coordinator.interrupt(),
         };
 
         // A commit that had been prepared may have been done: then the source does not matter any more.
@@ -268,13 +272,7 @@ impl<'a> Attempt<'a> {
         let Some(wanted) = &self.spec.checksum else { return Ok(()) };
         let digest = match (wanted.kind(), moved.crc32) {
             (ChecksumKind::Crc32, Some(crc32)) => crc32.to_be_bytes().to_vec(),
-            (kind, _) => match coordinator.hash(kind, moved.length, self.chunk_bytes) {
-                Err(error) if error.disposition == Disposition::Canceled => {
-                    let reason = coordinator.stop_reason().unwrap_or(StopReason::Shutdown);
-                    return Err(Interrupted::Stopped(reason));
-                }
-                other => other?,
-            },
+            (kind, _) => coordinator.hash(kind, moved.length, self.chunk_bytes)?,
         };
         if digest == wanted.digest() {
             return Ok(());

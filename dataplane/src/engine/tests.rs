@@ -109,6 +109,17 @@ fn a_pause_keeps_what_is_written_and_a_cancel_does_not() {
 }
 
 #[test]
+fn a_chunk_that_a_stop_interrupts_is_no_failure() {
+    for reason in [StopReason::Pause, StopReason::Cancel, StopReason::LeaseLost, StopReason::Shutdown] {
+        let mut engine = Engine::new(config(1));
+        assert_eq!(all(&mut engine, T0), [Action::Fetch { range: block(0), untouched: true }]);
+        engine.handle_stop(reason);
+        engine.handle_chunk_failed(block(0), Error::canceled(), T0);
+        assert_eq!(all(&mut engine, T0), [Action::End(Ending::Stopped(reason))]);
+    }
+}
+
+#[test]
 fn a_chunk_is_tried_three_times() {
     let mut engine = Engine::new(EngineConfig { window_chunks_max: 1, ..config(1) });
     let error = Error::retry(Code::ReadFailed, "EIO");

@@ -4,13 +4,10 @@
 //! engine's decision; here it is only carried out. Nothing in flight is ever forgotten: [`Coordinator::close`] comes
 //! last and waits for every lane.
 
-use std::{
-    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use staccato_protocols::{
-    Code, Error, Object, Session,
+    Code, Error, Interrupt, Object, Session,
     contract::{SharedProtocol, SourceRequest, WriteShape},
 };
 
@@ -32,7 +29,8 @@ pub(crate) struct Coordinator<'a> {
     opened: Vec<bool>,
     inbox: &'a flume::Receiver<Input>,
     replies: flume::Sender<Input>,
-    stopping: Arc<AtomicBool>,
+    /// Raised with the first stop: who waits for a source must not wait for it any longer.
+    interrupt: Interrupt,
     stop: Option<StopReason>,
     prepared_until: Option<Duration>,
 }
@@ -61,10 +59,15 @@ impl<'a> Coordinator<'a> {
             opened: vec![false; lanes.len()],
             inbox,
             replies,
-            stopping: Arc::default(),
+            interrupt: Interrupt::default(),
             stop: None,
             prepared_until: None,
         }
+    }
+
+    /// What is raised when the attempt shall stop; for the requests that sources are opened with.
+    pub fn interrupt(&self) -> Interrupt {
+        self.interrupt.clone()
     }
 
     /// Opens the source on one lane.
@@ -76,7 +79,7 @@ impl<'a> Coordinator<'a> {
     ) -> Result<Object, Error> {
         self.opened[lane] = true;
         let job = self.job(lane);
-        self.lanes[lane].send(Command::OpenSource { job, module: module.clone(), request: request.clone() });
+        self.lanes[lane].send(Command::OpenSource { job, module: module.clone(), request: Box::new(request.clone()) });
         match self.receive() {
             LaneEvent::SourceOpened(object) => object,
             _ => unexpected(),
@@ -297,7 +300,7 @@ impl<'a> Coordinator<'a> {
             Notice::Reply(Reply::Prepared { lease_until }) => self.prepared_until = Some(lease_until),
             Notice::Reply(Reply::Checkpointed) => (),
             Notice::Stop(reason) => {
-                self.stopping.store(true, Ordering::Relaxed);
+                self.interrupt.raise();
                 if self.stop.is_none_or(|earlier| reason.overrides(earlier)) {
                     self.stop = Some(reason);
                 }
@@ -306,7 +309,7 @@ impl<'a> Coordinator<'a> {
     }
 
     fn job(&self, lane: usize) -> JobRef {
-        JobRef { attempt: self.attempt, lane, replies: self.replies.clone(), stopping: self.stopping.clone() }
+        JobRef { attempt: self.attempt, lane, replies: self.replies.clone(), interrupt: self.interrupt.clone() }
     }
 
     fn least_loaded(&self) -> usize {

@@ -1,9 +1,7 @@
 //! What coordinators and lanes say to one another.
 
-use std::sync::{Arc, atomic::AtomicBool};
-
 use staccato_protocols::{
-    ByteRange, Error, Object,
+    ByteRange, Error, Interrupt, Object,
     contract::{OpenDestination, SharedProtocol, SourceRequest},
 };
 
@@ -15,7 +13,7 @@ pub(crate) type AttemptKey = u64;
 /// To a lane. Each command but [`Command::Close`] is answered by one event of the same name; a close is always answered.
 pub(crate) enum Command {
     /// Open the attempt's source.
-    OpenSource { job: JobRef, module: SharedProtocol, request: SourceRequest },
+    OpenSource { job: JobRef, module: SharedProtocol, request: Box<SourceRequest> },
     /// Open the attempt's destination.
     OpenDestination { job: JobRef, open: OpenDestination },
     /// Read a range (in the destination's offsets; the source's are `source_shift` further on) and write it.
@@ -38,8 +36,8 @@ pub(crate) struct JobRef {
     pub attempt: AttemptKey,
     pub lane: usize,
     pub replies: flume::Sender<Input>,
-    /// Set when long work should end early.
-    pub stopping: Arc<AtomicBool>,
+    /// Raised when long work should end early.
+    pub interrupt: Interrupt,
 }
 
 impl JobRef {

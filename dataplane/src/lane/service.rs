@@ -1,9 +1,6 @@
 //! What a lane does, whatever drives it.
 
-use std::{
-    cell::RefCell, collections::HashMap, future::Future, ops::Range, panic::AssertUnwindSafe, rc::Rc,
-    sync::atomic::Ordering,
-};
+use std::{cell::RefCell, collections::HashMap, future::Future, ops::Range, panic::AssertUnwindSafe, rc::Rc};
 
 use futures_util::FutureExt as _;
 use staccato_protocols::{
@@ -143,7 +140,7 @@ impl Service {
         // One chunk at a time: an attempt that held one buffer while it waited for the next could block others that do
         // the same, and they it.
         for piece in whole.pieces(chunk_bytes) {
-            if job.stopping.load(Ordering::Relaxed) {
+            if job.interrupt.is_raised() {
                 return Err(Error::canceled());
             }
             let chunk = destination.read_back(piece, &self.lane.pool).await?;

@@ -1,13 +1,13 @@
 //! What every source must do.
 
-use std::rc::Rc;
+use std::{pin::pin, rc::Rc};
 
 use futures_util::{FutureExt, future::join_all};
 
 use super::{CHUNK_BYTES, Made, SourceHarness, begin, critical_sizes, must_fail};
 use crate::{
-    Access, BufferPool, ByteRange, CRC_BLOCK, Chunk, Code, Disposition, Error, FileTime, Lane, Source, Validator,
-    contract::SourceRequest,
+    Access, BufferPool, ByteRange, CRC_BLOCK, Chunk, Code, Disposition, Error, FileTime, Interrupt, Lane, Source,
+    Validator, contract::SourceRequest,
 };
 
 pub(super) async fn all(harness: &dyn SourceHarness, lane: &Lane) {
@@ -22,6 +22,7 @@ pub(super) async fn all(harness: &dyn SourceHarness, lane: &Lane) {
     suite.another_version_than_the_pinned_one_is_refused().await;
     suite.a_change_while_reading_is_noticed().await;
     suite.a_missing_object_is_said_to_be_missing().await;
+    suite.what_is_interrupted_is_right_or_canceled().await;
     suite.buffers_come_back_to_the_pool().await;
 }
 
@@ -32,7 +33,13 @@ struct Suite<'a> {
 
 impl Suite<'_> {
     fn request(&self, made: &Made, pinned: Option<Validator>, aligned: bool) -> SourceRequest {
-        let request = SourceRequest { url: made.url.clone(), options: self.harness.options(), pinned, aligned };
+        let request = SourceRequest {
+            url: made.url.clone(),
+            options: self.harness.options(),
+            pinned,
+            aligned,
+            interrupt: Interrupt::default(),
+        };
         self.harness.protocol().check_source(&request.url, &request.options).expect("the policy half accepts it");
         request
     }
@@ -215,6 +222,37 @@ impl Suite<'_> {
         let request = self.request(&Made { url, bytes: Vec::new() }, None, true);
         let error = must_fail(self.try_open(&request).await, &[Code::SourceMissing], "opening nothing");
         assert_eq!(error.disposition, Disposition::Fatal);
+    }
+
+    async fn what_is_interrupted_is_right_or_canceled(&self) {
+        begin("what_is_interrupted_is_right_or_canceled");
+        let made = self.harness.make("interrupted", CHUNK_BYTES);
+        let request = self.request(&made, None, true);
+        let source = self.try_open(&request).await.expect("the object opens");
+        let whole = range(0, CHUNK_BYTES as u64);
+        let first = {
+            let mut under_way = pin!(source.read(whole, &self.lane.pool));
+            let early = under_way.as_mut().now_or_never();
+            request.interrupt.raise();
+            match early {
+                Some(result) => result,
+                None => under_way.await,
+            }
+        };
+        for result in [first, source.read(whole, &self.lane.pool).await] {
+            match result {
+                Ok(chunk) => compare(&chunk, &made, whole),
+                Err(error) => assert_eq!(error, Error::canceled()),
+            }
+        }
+        if let Err(error) = source.revalidate().await {
+            assert_eq!(error, Error::canceled());
+        }
+        source.close().await;
+        match self.try_open(&request).await {
+            Ok(source) => source.close().await,
+            Err(error) => assert_eq!(error, Error::canceled()),
+        }
     }
 
     async fn buffers_come_back_to_the_pool(&self) {

@@ -10,7 +10,7 @@ use std::{
 
 use super::{FileProtocol, Root, RootAccess, Roots, session::FileSession};
 use crate::{
-    ByteRange, CRC_BLOCK, Code, Error, ObjectUrl, Protocol, Runtime, Session,
+    ByteRange, CRC_BLOCK, Code, Error, Interrupt, ObjectUrl, Protocol, Runtime, Session,
     conformance::on_lane,
     contract::{CommitError, DestinationRequest, Found, Overwrite, WriteShape},
 };
@@ -209,6 +209,7 @@ fn cloning_is_for_whole_files_on_one_file_system_that_can() {
         options: Default::default(),
         pinned: None,
         aligned: true,
+        interrupt: Interrupt::default(),
     };
     let mut session = folder.begin("d", 1).unwrap();
     let part = ByteRange::new(0, 3).unwrap();

@@ -20,10 +20,15 @@ pub(super) struct Body {
     pace: Pace,
 }
 
+/// Fewer bytes than this within `stall_timeout` count as a stall: a server that sends a byte now and then holds a slot
+/// for ever. (The idea is that of curl's `speed-limit` and `speed-time`.) With the default of 20 s it is 205 bytes per
+/// second and connection.
+pub(super) const STALL_BYTES_MIN: u64 = 4 << 10;
+
 /// How long to wait for bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// Longest wait for the next byte.
+    /// Longest wait for an answer, and for each [`STALL_BYTES_MIN`] bytes of it.
     pub stall: Duration,
     /// When the object must have been read.
     pub deadline: Option<Instant>,
@@ -41,8 +46,9 @@ impl Body {
 
     /// Fills `buffer` and returns how much of it; less than all only where the body ends, as its framing says.
     pub async fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let mut limit = Limit::new(self.pace, Instant::now());
         let mut filled = 0;
-        while filled < buffer.len() && self.more().await? {
+        while filled < buffer.len() && self.more(&mut limit).await? {
             let count = self.rest.len().min(buffer.len() - filled);
             // The one copy: from the connection's read buffer into the pool's.
             self.rest.copy_to_slice(&mut buffer[filled..filled + count]);
@@ -53,8 +59,9 @@ impl Body {
 
     /// Reads and forgets `count` bytes; returns how many there were before the body ended.
     pub async fn skip(&mut self, count: u64) -> Result<u64, Error> {
+        let mut limit = Limit::new(self.pace, Instant::now());
         let mut left = count;
-        while left > 0 && self.more().await? {
+        while left > 0 && self.more(&mut limit).await? {
             let step = left.min(self.rest.len() as u64);
             self.rest.advance(step as usize);
             left -= step;
@@ -64,7 +71,7 @@ impl Body {
 
     /// Whether nothing follows. Reads up to the mark of the end, so that the connection can be used again.
     pub async fn is_at_end(&mut self) -> Result<bool, Error> {
-        Ok(!self.more().await?)
+        Ok(!self.more(&mut Limit::new(self.pace, Instant::now())).await?)
     }
 
     /// The error for a body that ended, properly by its own framing, before what its headers had promised.
@@ -74,15 +81,14 @@ impl Body {
     }
 
     /// Whether there are bytes in `rest`, waiting for them if need be; false at the end.
-    async fn more(&mut self) -> Result<bool, Error> {
+    async fn more(&mut self, limit: &mut Limit) -> Result<bool, Error> {
         if !self.rest.is_empty() {
             return Ok(true);
         }
         if self.ended {
             return Ok(false);
         }
-        // One limit for all frames until a byte arrives: frames without data do not count as progress.
-        let limit = Limit::new(self.pace);
+        // Frames without data do not count as progress.
         loop {
             match limit.keep(self.incoming.frame(), &self.head.url).await? {
                 None => {
@@ -94,6 +100,7 @@ impl Body {
                     if let Ok(data) = frame.into_data()
                         && !data.is_empty()
                     {
+                        limit.advance(data.len() as u64, Instant::now());
                         self.rest = data;
                         return Ok(true);
                     }
@@ -107,31 +114,49 @@ impl Body {
     }
 }
 
-/// The end of a wait: nothing arrived for too long, or the object's time is over.
+/// The end of a wait: too little arrived for too long, or the object's time is over.
 pub(super) struct Limit {
+    pace: Pace,
+    /// Bytes of the body that arrived since the wait began; fewer than [`STALL_BYTES_MIN`].
+    arrived: u64,
     at: Instant,
     error: LimitError,
 }
 
 enum LimitError {
-    Stalled(Duration),
+    Stalled,
     TimedOut,
 }
 
 impl Limit {
     /// A wait that begins now.
-    pub fn new(pace: Pace) -> Self {
-        let stalled = Instant::now() + pace.stall;
-        match pace.deadline {
-            Some(deadline) if deadline < stalled => Self { at: deadline, error: LimitError::TimedOut },
-            _ => Self { at: stalled, error: LimitError::Stalled(pace.stall) },
+    pub fn new(pace: Pace, now: Instant) -> Self {
+        let stalled = now + pace.stall;
+        let (at, error) = match pace.deadline {
+            Some(deadline) if deadline < stalled => (deadline, LimitError::TimedOut),
+            _ => (stalled, LimitError::Stalled),
+        };
+        Self { pace, arrived: 0, at, error }
+    }
+
+    /// Bytes of the body arrived; with enough of them the wait begins anew.
+    fn advance(&mut self, bytes: u64, now: Instant) {
+        self.arrived += bytes;
+        if self.arrived >= STALL_BYTES_MIN {
+            *self = Self::new(self.pace, now);
         }
     }
 
     /// Waits for `future`, but not past the limit.
     pub async fn keep<T>(&self, future: impl Future<Output = T>, url: &str) -> Result<T, Error> {
         timeout_at(self.at, future).await.map_err(|_| match self.error {
-            LimitError::Stalled(wait) => Error::retry(Code::Stalled, format!("{url} sent nothing for {wait:?}")),
+            LimitError::Stalled => Error::retry(
+                Code::Stalled,
+                format!(
+                    "{url} gave {} bytes within {:?}; raise stall_timeout if it is so slow",
+                    self.arrived, self.pace.stall
+                ),
+            ),
             LimitError::TimedOut => timed_out(url),
         })
     }
@@ -156,5 +181,24 @@ pub(super) fn classify(error: &hyper::Error, url: &str) -> Error {
         Error::retry(Code::ProtocolViolation, format!("{url} sent something that is not HTTP ({error}: {cause})"))
     } else {
         Error::retry(Code::ConnectionLost, format!("the connection to {url} broke ({error}: {cause})"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_begins_anew_with_every_four_kibibytes_and_never_outlasts_the_deadline() {
+        let (begun, stall) = (Instant::now(), Duration::from_secs(20));
+        let later = |seconds| begun + Duration::from_secs(seconds);
+        let mut limit = Limit::new(Pace { stall, deadline: Some(later(35)) }, begun);
+        limit.advance(STALL_BYTES_MIN - 1, later(10));
+        assert_eq!(limit.at, later(20), "too little");
+        limit.advance(1, later(12));
+        assert_eq!((limit.at, limit.arrived), (later(32), 0));
+        limit.advance(1 << 20, later(16));
+        assert_eq!(limit.at, later(35));
+        assert!(matches!(limit.error, LimitError::TimedOut));
     }
 }

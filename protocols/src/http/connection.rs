@@ -151,7 +151,7 @@ impl Connections {
         let connected = pin!(async move { drop(capture.wait_for_connection_metadata().await) });
         let result = match select(self.client.request(request), connected).await {
             Either::Left((result, _)) => result,
-            Either::Right(((), response)) => Limit::new(self.pace).keep(response, url).await?,
+            Either::Right(((), response)) => Limit::new(self.pace, Instant::now()).keep(response, url).await?,
         };
         result.map_err(|error| request_error(&error, url))
     }

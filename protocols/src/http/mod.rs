@@ -74,7 +74,8 @@ const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "stall_timeout",
         secret: false,
-        help: "longest wait for the next byte: seconds, or with s, m or h (default 20s)",
+        help: "longest wait for an answer, and for each 4 KiB of it (a server that trickles is stalled): seconds, or \
+               with s, m or h (default 20s)",
     },
     OptionSpec {
         name: "total_timeout",
@@ -113,7 +114,7 @@ impl Protocol for HttpProtocol {
             let origin = Place::origin(&request.url)?;
             let options = HttpOptions::parse(&request.options)?;
             let connections = Connections::new(origin, options, &self.trust)?;
-            Ok(Rc::new(HttpSource::open(connections, request.pinned.as_ref()).await?) as Rc<dyn Source>)
+            Ok(Rc::new(HttpSource::open(connections, request).await?) as Rc<dyn Source>)
         }
         .boxed_local()
     }

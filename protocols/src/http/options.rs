@@ -21,7 +21,7 @@ pub(super) struct HttpOptions {
     pub roots: Vec<CertificateDer<'static>>,
     /// Longest wait for a connection, TLS handshake included.
     pub connect_timeout: Duration,
-    /// Longest wait for the next byte.
+    /// Longest wait for an answer, and for each [`STALL_BYTES_MIN`](super::body::STALL_BYTES_MIN) bytes of it.
     pub stall_timeout: Duration,
     /// Longest time from opening to the last byte.
     pub total_timeout: Option<Duration>,

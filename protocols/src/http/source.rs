@@ -11,13 +11,15 @@ use super::{
     body::Body,
     connection::{Ask, Connections},
 };
-use crate::{Access, BufferPool, ByteRange, Chunk, Code, Error, Object, Source, Validator};
+use crate::{Access, BufferPool, ByteRange, Chunk, Code, Error, Interrupt, Object, Source, contract::SourceRequest};
 
 /// An opened object.
 pub(super) struct HttpSource {
     connections: Connections,
     object: Object,
     facts: Facts,
+    /// Cuts every wait. Nothing is lost by dropping it: an answer that is given up closes its connection.
+    interrupt: Interrupt,
     /// The stream of a sequential object; reads of it wait for one another.
     stream: Mutex<Option<Stream>>,
 }
@@ -41,16 +43,17 @@ struct Probe {
 
 impl HttpSource {
     /// Asks the server for the object once and believes what the answer proves.
-    pub async fn open(connections: Connections, pinned: Option<&Validator>) -> Result<Self, Error> {
-        let Probe { facts, access, body } = probe(&connections).await?;
-        if let Some(difference) = pinned.and_then(|pinned| facts.difference_from_pinned(pinned)) {
+    pub async fn open(connections: Connections, request: &SourceRequest) -> Result<Self, Error> {
+        let Probe { facts, access, body } = request.interrupt.cut(probe(&connections)).await?;
+        if let Some(difference) = request.pinned.as_ref().and_then(|pinned| facts.difference_from_pinned(pinned)) {
             return Err(Error::source_changed(format!(
                 "the source changed since the transfer first opened it: {difference}"
             )));
         }
         let object = Object { size: facts.size, validator: facts.validator(), access };
         let stream = body.map(|body| Stream { body, position: 0, ended: false });
-        Ok(Self { connections, object, facts, stream: Mutex::new(stream) })
+        let interrupt = request.interrupt.clone();
+        Ok(Self { connections, object, facts, interrupt, stream: Mutex::new(stream) })
     }
 
     /// One ranged GET. `If-Range` rather than `If-Match`: it was made for ranges, so that whatever serves ranges
@@ -161,8 +164,8 @@ impl Source for HttpSource {
                 return Err(Error::fatal(Code::RangeOutsideObject, format!("{range} does not lie within the object")));
             }
             match self.object.access {
-                Access::Random => self.read_part(range, pool).await,
-                Access::Sequential => self.read_stream(range, pool).await,
+                Access::Random => self.interrupt.cut(self.read_part(range, pool)).await,
+                Access::Sequential => self.interrupt.cut(self.read_stream(range, pool)).await,
             }
         }
         .boxed_local()
@@ -173,7 +176,7 @@ impl Source for HttpSource {
             if self.facts.is_empty() {
                 return Ok(()); // There is nothing to compare.
             }
-            let now = probe(&self.connections).await?.facts;
+            let now = self.interrupt.cut(probe(&self.connections)).await?.facts;
             match self.facts.difference(&now) {
                 None => Ok(()),
                 Some(difference) => {

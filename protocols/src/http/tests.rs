@@ -8,8 +8,8 @@ use std::{
 
 use super::HttpProtocol;
 use crate::{
-    Access, ByteRange, Code, Disposition, Error, Lane, ObjectUrl, Options, Protocol, Registry, Runtime, Source,
-    Validator,
+    Access, ByteRange, Code, Disposition, Error, Interrupt, Lane, ObjectUrl, Options, Protocol, Registry, Runtime,
+    Source, Validator,
     conformance::{self, Made, SourceHarness, on_lane, sample},
     contract::{SharedProtocol, SourceRequest},
     testing::http_server::{Framing, HttpServer, Page, Trick},
@@ -30,7 +30,13 @@ fn options(pairs: &[(&str, &str)]) -> Options {
 }
 
 fn request(url: &str, options: Options, pinned: Option<Validator>) -> SourceRequest {
-    SourceRequest { url: ObjectUrl::parse(url).unwrap(), options, pinned, aligned: true }
+    SourceRequest {
+        url: ObjectUrl::parse(url).unwrap(),
+        options,
+        pinned,
+        aligned: true,
+        interrupt: Interrupt::default(),
+    }
 }
 
 async fn try_open(url: &str, pairs: &[(&str, &str)], lane: &Lane) -> Result<Rc<dyn Source>, Error> {

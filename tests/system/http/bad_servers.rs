@@ -1,11 +1,15 @@
 //! Servers that break the protocol or break down, always or for a while. Always: the transfer fails with a code that
 //! says so, and nothing gets the destination's name. For a while: it is complete, with equal bytes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use staccato_protocols::testing::http_server::{Framing, Page, Trick};
-use staccato_tests::bytes::{MIB, random};
+use staccato_tests::{
+    bytes::{MIB, random},
+    process::eventually,
+    service::PATIENCE,
+};
 
 use super::{Pair, STALL, tells};
 
@@ -131,6 +135,46 @@ fn server_that_trickles_meets_the_total_timeout() {
     let options = json!({"source_options": {"stall_timeout": "20s", "total_timeout": "0.7s"}});
     let id = pair.submit("d", page, options);
     pair.failed(&id, "d", "timed_out", false);
+}
+
+#[test]
+fn a_server_that_trickles_counts_as_stalled() {
+    for_ever_and_for_a_while(&Trick::Trickle(Duration::from_millis(20)), "stalled");
+}
+
+/// Neither the patience that the client asked for nor the server's own decides when a stop is done.
+#[test]
+fn cancel_pause_and_delete_of_a_trickling_server_are_done_at_once() {
+    const AT_ONCE: Duration = Duration::from_secs(10);
+    let pair = Pair::start();
+    let trickling = || Page::new(random(1, LEN)).trick(1.., Trick::Trickle(Duration::from_millis(20)));
+    let silent = || Page::new(random(1, LEN)).trick(.., Trick::Silence);
+    let options = json!({"source_options": {"stall_timeout": "1h"}});
+    // The silent one is stopped while it is being opened.
+    for (kind, page, requests) in [("trickling", &trickling as &dyn Fn() -> Page, 2), ("silent", &silent, 1)] {
+        let [canceled, paused, deleted] = ["cancel", "pause", "delete"].map(|action| {
+            let name = format!("{kind}-{action}");
+            let id = pair.submit(&name, page(), options.clone());
+            eventually(PATIENCE, "the server is asked", || {
+                let asked = pair.server.seen().iter().filter(|request| request.target == format!("/{name}")).count();
+                (asked >= requests).then_some(())
+            });
+            id
+        });
+        let began = Instant::now();
+        assert_eq!(pair.service.action(&canceled, "cancel").status, 202);
+        assert_eq!(pair.service.action(&paused, "pause").status, 202);
+        assert_eq!(pair.service.delete(&format!("/v1/transfers/{deleted}")).status, 202);
+        pair.service.wait_for(&canceled, "STATE_CANCELED");
+        let document = pair.service.wait_for(&paused, "STATE_PAUSED");
+        assert!(document["error"].is_null(), "a stop is no failure: {document:#}");
+        eventually(PATIENCE, "the transfer is gone", || {
+            (pair.service.get(&format!("/v1/transfers/{deleted}")).status == 404).then_some(())
+        });
+        assert!(began.elapsed() < AT_ONCE, "{kind}: {:?}", began.elapsed());
+        assert_eq!(pair.service.action(&paused, "cancel").status, 204);
+    }
+    eventually(PATIENCE, "the partials are swept", || pair.service.names().is_empty().then_some(()));
 }
 
 #[test]

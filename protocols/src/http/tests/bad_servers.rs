@@ -1,5 +1,9 @@
 //! Servers that break the protocol, or break down.
 
+use std::pin::pin;
+
+use tokio::time::timeout;
+
 use super::*;
 
 const LEN: usize = 100_000;
@@ -46,7 +50,56 @@ fn server_that_never_answers_is_stalled() {
 }
 
 #[test]
-fn server_that_trickles_is_not_stalled_but_meets_the_total_timeout() {
+fn server_that_trickles_counts_as_stalled() {
+    let trickle = || Trick::Trickle(Duration::from_millis(20));
+    let error = failure(read_from_server_that(trickle(), &[("stall_timeout", PATIENCE)]));
+    assert_error(&error, Code::Stalled, RETRY);
+    let page = Page::new(sample("bad", LEN)).without_ranges(Framing::Length).trick(.., trickle());
+    assert_error(&failure(read_from(page, &[("stall_timeout", PATIENCE)])), Code::Stalled, RETRY);
+}
+
+#[test]
+fn what_waits_for_a_server_ends_when_it_is_interrupted() {
+    let server = HttpServer::start();
+    let honest = || Page::new(sample("bad", LEN));
+    server.put("/silent", honest().trick(.., Trick::Silence));
+    for (number, trick) in
+        [Trick::Silence, Trick::HangAfter(1000), Trick::Trickle(Duration::from_millis(20))].into_iter().enumerate()
+    {
+        server.put(&format!("/part{number}"), honest().trick(1.., trick.clone()));
+        if !matches!(trick, Trick::Silence) {
+            server.put(&format!("/stream{number}"), honest().without_ranges(Framing::Length).trick(.., trick));
+        }
+    }
+    on_lane(Runtime::TokioUring, async |lane| {
+        let waits = [("stall_timeout", "1h")];
+        let asks = |path: &str| request(&server.url(path), options(&waits), None);
+        let http = HttpProtocol::new();
+        let opening = asks("/silent");
+        let mut open = pin!(http.open_source(&opening, &lane));
+        assert!(timeout(Duration::from_millis(50), open.as_mut()).await.is_err(), "it waits");
+        opening.interrupt.raise();
+        assert_error(&failure(open.await), Code::Canceled, Disposition::Canceled);
+
+        for path in ["/part0", "/part1", "/part2", "/stream1", "/stream2"] {
+            let request = asks(path);
+            let source = http.open_source(&request, &lane).await.expect(path);
+            let read_until_interrupted = async {
+                let mut reading = pin!(read(&source, 0, LEN, &lane));
+                assert!(timeout(Duration::from_millis(50), reading.as_mut()).await.is_err(), "{path}: it waits");
+                request.interrupt.raise();
+                reading.await
+            };
+            assert_error(&failure(read_until_interrupted.await), Code::Canceled, Disposition::Canceled);
+            assert_error(&failure(read(&source, 0, LEN, &lane).await), Code::Canceled, Disposition::Canceled);
+            assert_error(&failure(source.revalidate().await), Code::Canceled, Disposition::Canceled);
+            source.close().await;
+        }
+    });
+}
+
+#[test]
+fn server_that_trickles_meets_the_total_timeout() {
     let trickle = Trick::Trickle(Duration::from_millis(20));
     let pairs = [("stall_timeout", "5s"), ("total_timeout", "0.6s")];
     let error = failure(read_from_server_that(trickle, &pairs));
