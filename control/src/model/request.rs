@@ -129,7 +129,7 @@ pub struct TransferBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 10000)]
     pub retries: Option<u32>,
-    /// Most bytes per second to read from the source.
+    /// Most bytes per second to read from the source. A clone (FICLONE) reads none and is not slowed down.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub rate_limit: Option<u64>,
