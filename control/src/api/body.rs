@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value};
 
 use super::problem::Refusal;
-use crate::model::{ProblemCode, nearest};
+use crate::model::{ProblemCode, did_you_mean};
 
 /// Most bytes of a body.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -42,8 +42,8 @@ pub fn fields(body: Value, known: &[&str]) -> Result<Map<String, Value>, Refusal
     match fields.keys().find(|name| !known.contains(&name.as_str())) {
         None => Ok(fields),
         Some(unknown) => {
-            let meant = nearest(unknown, known.iter().copied()).unwrap_or_default();
-            let detail = format!("unknown field {unknown}; did you mean {meant}? Known are {}", known.join(", "));
+            let hint = did_you_mean(unknown, known.iter().copied());
+            let detail = format!("unknown field {unknown}{hint} (known are {})", known.join(", "));
             Err(Refusal::new(ProblemCode::UnknownField, detail).at(unknown))
         }
     }

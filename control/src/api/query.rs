@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 use super::problem::Refusal;
-use crate::model::{ProblemCode, nearest};
+use crate::model::{ProblemCode, did_you_mean};
 
 /// The query parameters of one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,12 +18,11 @@ impl Query {
         let mut parameters = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if !known.contains(&name.as_ref()) {
-                let detail = match nearest(&name, known.iter().copied()) {
-                    None => format!("unknown query parameter {name}; none are known here"),
-                    Some(meant) => {
-                        let list = known.join(", ");
-                        format!("unknown query parameter {name}; did you mean {meant}? Known are {list}")
-                    }
+                let detail = if known.is_empty() {
+                    format!("unknown query parameter {name}; none are known here")
+                } else {
+                    let hint = did_you_mean(&name, known.iter().copied());
+                    format!("unknown query parameter {name}{hint} (known are {})", known.join(", "))
                 };
                 return Err(Refusal::new(ProblemCode::UnknownField, detail).at(name));
             }

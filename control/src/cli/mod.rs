@@ -28,7 +28,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 pub use exit::{Exit, Failure};
 
-use crate::client::{Client, SERVER_DEFAULT, Server};
+use crate::{
+    client::{Client, SERVER_DEFAULT, Server},
+    config::Environment,
+};
 
 /// Moves big objects between storage systems, on behalf of clients that need not live as long as the transfer.
 #[derive(Debug, Parser)]
@@ -100,6 +103,7 @@ impl Cli {
 
     fn run(self) -> Result<(), Failure> {
         let common = self.common;
+        Environment::of_process().check().map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         match self.command {
             Command::Serve(command) => command.run(&common),
             Command::Executor(command) => command.run(),

@@ -12,7 +12,7 @@ use super::{
     wait::{follow, report, verdict},
     watch::View,
 };
-use crate::{config::parse_size, model::nearest};
+use crate::{config::parse_size, model::did_you_mean};
 
 /// Arguments of `submit`.
 #[derive(Debug, Args)]
@@ -163,9 +163,9 @@ fn set(body: &mut Map<String, Value>, name: &str, text: &str) -> Result<(), Fail
         return Ok(());
     }
     let Some((_, kind)) = FIELDS.into_iter().find(|(field, _)| *field == name) else {
-        let meant = nearest(name, FIELDS.map(|(field, _)| field)).unwrap_or_default();
+        let hint = did_you_mean(name, FIELDS.map(|(field, _)| field));
         return Err(usage(format!(
-            "no such option; did you mean {meant}? (options of a protocol: source_options.{name}=... or \
+            "no such option{hint} (options of a protocol: source_options.{name}=... or \
              destination_options.{name}=...)"
         )));
     };

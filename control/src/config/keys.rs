@@ -5,6 +5,7 @@ use std::{fmt::Write as _, path::PathBuf, time::Duration};
 use staccato_protocols::{CRC_BLOCK, file::Root};
 
 use super::{Config, Environment, Executors, display_size, loopback_address, parse_size};
+use crate::model::did_you_mean;
 
 /// One setting.
 pub(super) struct Key {
@@ -223,6 +224,7 @@ pub(super) const KEYS: &[Key] = &[
             let text = single(values)?;
             text.parse::<tracing_subscriber::EnvFilter>()
                 .map_err(|error| format!("{text:?} is no filter ({error})"))?;
+            text.split(',').try_for_each(known_level)?;
             config.log = text.to_owned();
             Ok(())
         },
@@ -319,6 +321,19 @@ fn count(text: &str, min: u64, max: u64) -> Result<u64, String> {
         .ok()
         .filter(|number| (min..=max).contains(number))
         .ok_or_else(|| format!("{text:?} is no whole number from {min} to {max}"))
+}
+
+/// Refuses a directive that says neither a module (with `=`) nor a level: as the name of a module that nobody has, a
+/// misspelt level would silence everything.
+fn known_level(directive: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let directive = directive.trim();
+    let lower = directive.to_ascii_lowercase();
+    if directive.is_empty() || directive.contains('=') || LEVELS.contains(&lower.as_str()) {
+        return Ok(());
+    }
+    let hint = did_you_mean(&lower, LEVELS);
+    Err(format!("{directive:?} is no level{hint} (levels are {}; a module is written MODULE=LEVEL)", LEVELS.join(", ")))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -12,8 +12,10 @@ use super::{
     ConfigError, Origin,
     keys::{KEYS, Key},
 };
-use crate::model::nearest;
+use crate::model::{did_you_mean, nearest};
 
+/// What our variables begin with.
+const PREFIX: &str = "STACCATO_";
 /// Variables with our prefix that are no settings: what the client commands read.
 const OTHER_VARIABLES: &[&str] = &["STACCATO_SERVER"];
 
@@ -115,6 +117,11 @@ impl Environment {
         Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
+    /// Whether every variable with our prefix is known and may be used: a misspelt one would be ignored in silence.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        from_environment(self, &mut vec![None; KEYS.len()])
+    }
+
     /// Where services of this user keep their state (XDG Base Directory Specification; a relative path there is
     /// ignored, as it demands).
     pub(super) fn state_dir(&self) -> Option<String> {
@@ -130,7 +137,8 @@ fn from_file(path: &Path, text: &str, settings: &mut [Option<Setting>]) -> Resul
     let table: toml::Table = text.parse().map_err(|error| here(format!("{error}")))?;
     for (name, value) in table {
         let Some(at) = KEYS.iter().position(|key| key.name == name) else {
-            return Err(here(unknown("key", &name, KEYS.iter().map(|key| key.name))));
+            let hint = did_you_mean(&name, KEYS.iter().map(|key| key.name));
+            return Err(here(format!("unknown key {name}{hint}")));
         };
         let values = match value {
             toml::Value::Array(items) if KEYS[at].list => items.into_iter().map(plain).collect::<Option<Vec<_>>>(),
@@ -145,14 +153,18 @@ fn from_file(path: &Path, text: &str, settings: &mut [Option<Setting>]) -> Resul
 
 fn from_environment(environment: &Environment, settings: &mut [Option<Setting>]) -> Result<(), ConfigError> {
     for (name, value) in &environment.0 {
-        let Some(name) = name.to_str().filter(|name| name.starts_with("STACCATO_")) else { continue };
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
         if OTHER_VARIABLES.contains(&name) {
             continue;
         }
         let Some(at) = KEYS.iter().position(|key| key.variable() == name) else {
-            let variables: Vec<_> = KEYS.iter().map(Key::variable).collect();
-            let known = variables.iter().map(String::as_str).chain(OTHER_VARIABLES.iter().copied());
-            return Err(ConfigError(unknown("environment variable", name, known)));
+            // The prefix, which they share, would make all of them alike.
+            let own = |variable: &str| variable[PREFIX.len()..].to_owned();
+            let known = KEYS.iter().map(Key::variable).chain(OTHER_VARIABLES.iter().map(|&other| other.to_owned()));
+            let variables: Vec<_> = known.map(|variable| own(&variable)).collect();
+            let meant = nearest(&own(name), variables.iter().map(String::as_str));
+            let hint = meant.map_or(String::new(), |meant| format!("; did you mean {PREFIX}{meant}?"));
+            return Err(ConfigError(format!("unknown environment variable {name}{hint}")));
         };
         let value = value.to_str().ok_or_else(|| ConfigError(format!("{name} is not valid UTF-8")))?;
         let values = if KEYS[at].list {
@@ -173,9 +185,4 @@ fn plain(value: toml::Value) -> Option<String> {
         toml::Value::Boolean(switch) => Some(switch.to_string()),
         _ => None,
     }
-}
-
-fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let hint = nearest(name, known).map_or(String::new(), |meant| format!("; did you mean {meant}?"));
-    format!("unknown {kind} {name}{hint}")
 }

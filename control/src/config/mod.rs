@@ -154,6 +154,24 @@ impl Config {
         self.data_dir.join("executor.sock")
     }
 
+    /// Whether every root is a folder that can be reached, for whoever is about to serve them.
+    pub fn check_roots(&self) -> Result<(), ConfigError> {
+        for root in &self.roots {
+            let path = root.path().display();
+            let why = match std::fs::metadata(root.path()) {
+                Ok(found) if found.is_dir() => continue,
+                Ok(_) => "it is not a folder".to_owned(),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && path.to_string().contains(':') => {
+                    "there is no such folder; only :ro or :rw may follow its path".to_owned()
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => "there is no such folder".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            return Err(ConfigError(format!("the root {path} cannot be served: {why}")));
+        }
+        Ok(())
+    }
+
     /// What no single setting can know.
     fn check_together(&self) -> Result<(), ConfigError> {
         if self.listen.is_none() && self.socket.is_none() {

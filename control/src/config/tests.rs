@@ -42,6 +42,34 @@ fn an_unknown_key_names_the_nearest_known_one() {
 
     let sentence = load(Flags::default(), &[("STACCATO_DATADIR", "/x")]).unwrap_err().to_string();
     assert!(sentence.contains("STACCATO_DATADIR; did you mean STACCATO_DATA_DIR?"), "{sentence}");
+    let sentence = Environment::of([("STACCATO_SERVRE", "http://x")]).check().unwrap_err().to_string();
+    assert!(sentence.contains("STACCATO_SERVRE; did you mean STACCATO_SERVER?"), "{sentence}");
+    let sentence = Environment::of([("STACCATO_QQQ", "x")]).check().unwrap_err().to_string();
+    assert!(!sentence.contains("did you mean"), "{sentence}");
+}
+
+#[test]
+fn a_misspelt_level_names_the_nearest_one() {
+    let sentence = load(Flags::default().with("log", "wran"), &[]).unwrap_err().to_string();
+    assert!(sentence.contains("\"wran\" is no level; did you mean warn?"), "{sentence}");
+    for filter in ["off", "WARN", "warn,staccato_control=debug", "staccato_control=trace, info"] {
+        assert!(load(Flags::default().with("log", filter), &[]).is_ok(), "{filter}");
+    }
+}
+
+#[test]
+fn a_root_that_is_no_folder_is_refused_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let check = |name: &str| {
+        let root = folder.path().join(name).display().to_string();
+        load(Flags::default().with("root", root), &[]).unwrap().check_roots().map_err(|error| error.to_string())
+    };
+    assert_eq!(check(""), Ok(()));
+    for (name, why) in [("missing", "no such folder"), ("file", "not a folder"), ("images:rx", "only :ro or :rw")] {
+        let sentence = check(name).unwrap_err();
+        assert!(sentence.contains(name) && sentence.contains(why), "{sentence}");
+    }
 }
 
 #[test]
@@ -70,6 +98,8 @@ fn a_bad_value_is_refused_with_its_key_and_origin() {
         ("roots", "relative"),
         ("roots", "/a/../b"),
         ("log", "staccato=loud"),
+        ("log", "wran"),
+        ("log", "info,staccato_control"),
     ] {
         let variable = format!("STACCATO_{}", key.to_uppercase());
         let sentence = load(Flags::default(), &[(&variable, value)]).expect_err(key).to_string();

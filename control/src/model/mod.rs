@@ -13,7 +13,7 @@ pub mod transfer;
 
 pub use id::TransferId;
 pub use lifecycle::{Action, Answer, State};
-pub use nearest::nearest;
+pub use nearest::{did_you_mean, nearest};
 pub use problem::{Problem, ProblemCode};
 pub use request::{CreateRequest, Priority};
 pub use timestamp::Timestamp;

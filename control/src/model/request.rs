@@ -8,7 +8,7 @@ use staccato_dataplane::attempt::{Checksum, Part};
 use staccato_protocols::{CRC_BLOCK, ObjectUrl, Options, Registry, contract::Overwrite};
 use utoipa::ToSchema;
 
-use super::{Problem, ProblemCode, nearest};
+use super::{Problem, ProblemCode, did_you_mean};
 
 /// Most bytes of all names and values of both sides' options together.
 pub const OPTIONS_BYTES_MAX: usize = 16 << 10;
@@ -163,9 +163,8 @@ impl CreateRequest {
         };
         let unknown: Vec<&str> = map.keys().map(String::as_str).filter(|name| !FIELDS.contains(name)).take(8).collect();
         if let Some(first) = unknown.first() {
-            let meant = nearest(first, FIELDS).unwrap_or_default();
-            let detail =
-                format!("unknown field {}; did you mean {meant}? Known are {}", unknown.join(", "), FIELDS.join(", "));
+            let hint = did_you_mean(first, FIELDS);
+            let detail = format!("unknown field {}{hint} (known are {})", unknown.join(", "), FIELDS.join(", "));
             return Err(Problem::new(ProblemCode::UnknownField, detail).at(*first));
         }
         let fields = Fields(map);
