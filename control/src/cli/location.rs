@@ -20,6 +20,9 @@ pub fn to_url(text: &str) -> Result<String, Failure> {
     if text.is_empty() {
         return Err(refused("it is empty".into()));
     }
+    if text.ends_with('/') {
+        return Err(Failure::new(Exit::Usage, format!("{text}: the path ends in a slash; name a file")));
+    }
     let path = resolve(Path::new(text)).map_err(|error| refused(error.to_string()))?;
     let url = Url::from_file_path(&path).map_err(|()| refused("it cannot be written as a URL".into()))?;
     Ok(url.into())
@@ -66,6 +69,15 @@ mod tests {
         }
         assert_eq!(to_url("/a//b/./c").unwrap(), "file:///a/b/c");
         assert!(to_url("").is_err());
+    }
+
+    #[test]
+    fn a_path_that_names_a_folder_is_refused() {
+        for folder in ["dd/", "/srv/", "/"] {
+            let failure = to_url(folder).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.message.contains("the path ends in a slash; name a file"), "{}", failure.message);
+        }
     }
 
     #[test]
