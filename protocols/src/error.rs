@@ -220,7 +220,7 @@ impl Error {
         match error.kind() {
             Kind::PermissionDenied | Kind::ReadOnlyFilesystem => Self::fatal(Code::PermissionDenied, message),
             Kind::StorageFull | Kind::QuotaExceeded => {
-                Self::retry(Code::NoSpace, format!("{message}; free space there, then resume the transfer"))
+                Self::retry(Code::NoSpace, format!("{message}; free space there, then run it again"))
             }
             _ => Self::retry(otherwise, message),
         }

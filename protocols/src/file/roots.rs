@@ -196,6 +196,13 @@ impl Place<'_> {
                 Code::PathOutsideRoots,
                 format!("{path} leads out of the root {} through a symbolic link", self.root.path.display()),
             ),
+            Some(rustix::io::Errno::NOENT) if self.beneath.as_os_str().is_empty() => {
+                Error::fatal(Code::SourceNotRegular, format!("{path} is a folder, not a file"))
+            }
+            Some(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) if missing == Code::DestinationFolderMissing => {
+                let folder = self.path.parent().unwrap_or(Path::new("/")).display();
+                Error::fatal(missing, format!("there is no folder {folder} for {path}; make it first"))
+            }
             Some(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {
                 Error::fatal(missing, format!("{path} does not exist"))
             }
@@ -256,6 +263,26 @@ mod tests {
         ] {
             assert_eq!(locate(url, false), Err(Code::InvalidUrl), "{url}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_called_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        let roots = Roots::new(vec![Root::new(&path, RootAccess::ReadWrite).unwrap()]);
+        let url = |path: &Path| ObjectUrl::parse(url::Url::from_file_path(path).unwrap().as_str()).unwrap();
+
+        let place = roots.locate(&url(&path), false).unwrap();
+        let error = place.open(OFlags::RDONLY).unwrap_err();
+        let error = place.open_error(&error, Code::SourceMissing, Code::ReadFailed);
+        assert_eq!(error.code, Code::SourceNotRegular);
+        assert_eq!(error.message, format!("{} is a folder, not a file", path.display()));
+
+        let place = roots.locate(&url(&path.join("nodir/x")), true).unwrap();
+        let error = place.open_folder().unwrap_err();
+        let error = place.open_error(&error, Code::DestinationFolderMissing, Code::WriteFailed);
+        assert_eq!(error.code, Code::DestinationFolderMissing);
+        assert!(error.message.starts_with(&format!("there is no folder {}", path.join("nodir").display())));
     }
 
     #[test]
