@@ -144,6 +144,43 @@ fn a_transfer_is_submitted_listed_shown_acted_on_and_deleted() {
 }
 
 #[test]
+fn results_go_to_standard_output_and_progress_does_not() {
+    let served = Served::start();
+    let id = served.submit("d");
+    let mut watch = staccato(served.folder.path(), &["watch", &id]);
+    watch.env("STACCATO_SERVER", &served.server).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut watch = watch.spawn().unwrap();
+    let mut progress = BufReader::new(watch.stderr.take().unwrap());
+    let mut line = String::new();
+    progress.read_line(&mut line).unwrap();
+    assert!(line.contains(&id), "{line}");
+    served.json(&["cancel", &id]);
+    let output = watch.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let result = out(&output);
+    assert!(result.lines().count() == 1 && result.contains("STATE_CANCELED"), "{result}");
+}
+
+#[test]
+fn a_service_refuses_roots_that_are_no_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["serve", "--listen", "127.0.0.1:0", "--data-dir", "data", "--root", "/nonexist"]);
+    ends_with(&output, 2);
+    assert!(err(&output).contains("the root /nonexist"), "{}", err(&output));
+    assert_eq!(names(folder.path()), [""; 0], "nothing is made before it is refused");
+}
+
+#[test]
+fn every_command_refuses_a_misspelt_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["list"][..], &["submit", "zero:///1", "d"], &["copy", "zero:///1", "d"], &["config"]] {
+        let output = staccato(folder.path(), arguments).env("STACCATO_SERVRE", "http://127.0.0.1:9").output().unwrap();
+        ends_with(&output, 2);
+        assert!(err(&output).contains("did you mean STACCATO_SERVER?"), "{}", err(&output));
+    }
+}
+
+#[test]
 fn lists_are_limited_and_go_on_behind_a_marker() {
     let served = Served::start();
     let ids: Vec<_> = ["a", "b", "c"].map(|name| served.submit(name)).into();

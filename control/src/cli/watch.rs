@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{
     Common, Failure,
-    wait::{follow, verdict},
+    wait::{follow, report, verdict},
 };
 
 /// Arguments of `watch`.
@@ -20,7 +20,9 @@ impl Watch {
         let mut view = View::new(common.json);
         let ended = follow(&common.client(), &self.id, |transfer| view.show(transfer)).await;
         view.finish();
-        verdict(&ended?)
+        let ended = ended?;
+        report(&ended, common.json);
+        verdict(&ended)
     }
 }
 
@@ -36,8 +38,9 @@ mod view {
         model::{State, TransferDocument},
     };
 
-    /// Shows a transfer as it changes: a bar on a terminal, else one line for each change of state, or (`json`) one
-    /// document on a line for each change.
+    /// Shows a transfer on standard error as it changes until it ends: a bar on a terminal, else one line for each
+    /// change of state, or (`json`) one document on a line for each change. How it ended is the command's result, and
+    /// printed by [`report`](crate::cli::wait::report).
     pub enum View {
         Bar(ProgressBar),
         Lines { last: Option<State> },
@@ -67,14 +70,15 @@ mod view {
                     bar.set_position(transfer.progress);
                     bar.set_message(message(transfer));
                 }
+                Self::Lines { .. } | Self::Json { .. } if transfer.state.is_ended() => (),
                 Self::Lines { last } => {
                     if last.replace(transfer.state) != Some(transfer.state) {
-                        output::line(output::row(transfer));
+                        eprintln!("{}", output::row(transfer));
                     }
                 }
                 Self::Json { last } => {
                     if last.as_deref() != Some(transfer) {
-                        output::line(serde_json::to_string(transfer).expect("a document is always JSON"));
+                        eprintln!("{}", serde_json::to_string(transfer).expect("a document is always JSON"));
                         *last = Some(Box::new(transfer.clone()));
                     }
                 }
@@ -83,7 +87,7 @@ mod view {
 
         pub fn finish(self) {
             if let Self::Bar(bar) = self {
-                bar.abandon();
+                bar.finish_and_clear();
             }
         }
     }
