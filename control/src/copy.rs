@@ -51,14 +51,23 @@ pub struct Copied {
     pub crc32: Option<String>,
     /// Bytes read from the source by this run.
     pub bytes_fetched: u64,
-    /// Bytes that an earlier run had moved already.
+    /// Bytes that an earlier run had moved already and that this one went on from.
     pub bytes_resumed: u64,
     /// Seconds this run took.
     pub seconds: f64,
 }
 
-/// How far a copy is: durable bytes, and all of them when that is known.
-pub type Progress<'a> = &'a mut dyn FnMut(u64, Option<u64>);
+/// What happens on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// So many bytes are durable, of so many when that is known.
+    Durable(u64, Option<u64>),
+    /// So many bytes of an earlier run are of no use: the copy began anew.
+    StartedOver(u64),
+}
+
+/// Who hears of it.
+pub type Progress<'a> = &'a mut dyn FnMut(News);
 
 /// Copies; `progress` hears of every checkpoint. An interrupt (SIGINT, SIGTERM) stops it with [`Code::Canceled`] and
 /// keeps what is durable; a second one ends the process at once, which keeps the same.
@@ -79,7 +88,7 @@ pub async fn run(
         sweep(&request, &registry)?;
     }
     let (told, mut hear) = mpsc::unbounded_channel();
-    let bytes_resumed = notebook.notes.checkpoint.iter().map(|known| known.range.len()).sum();
+    let mut bytes_resumed = notebook.notes.checkpoint.iter().map(|known| known.range.len()).sum();
     let handle = dataplane.attempt(spec(&request, &notebook), |_| Box::new(Teller(told)));
     let mut interrupted = false;
     loop {
@@ -96,7 +105,12 @@ pub async fn run(
         };
         match event {
             Some(Told::Checkpoint(report)) => {
-                progress(report.ranges.iter().map(|known| known.range.len()).sum(), report.bytes_total);
+                if report.started_over && bytes_resumed > 0 {
+                    progress(News::StartedOver(bytes_resumed));
+                    bytes_resumed = 0;
+                }
+                let bytes_durable = report.ranges.iter().map(|known| known.range.len()).sum();
+                progress(News::Durable(bytes_durable, report.bytes_total));
                 notebook.note(|notes| {
                     notes.checkpoint = report.ranges;
                     notes.validator = report.validator;
@@ -110,6 +124,8 @@ pub async fn run(
             }
             Some(Told::Finished(Outcome::Committed(completion))) => {
                 put_away(notebook);
+                // A clone begins anew and takes no bytes over.
+                let bytes_resumed = if completion.crc32.is_some() { bytes_resumed } else { 0 };
                 return Ok(Copied {
                     bytes_total: completion.bytes_total,
                     crc32: completion.crc32.map(|crc| format!("{crc:08x}")),

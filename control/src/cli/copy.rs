@@ -12,7 +12,7 @@ use staccato_protocols::{
 use super::{Common, Exit, Failure, config::load, location::to_url, on_client, output, submit::parse_pair};
 use crate::{
     config::{Flags, parse_size, registry},
-    copy::{self, CopyRequest},
+    copy::{self, CopyRequest, News},
 };
 
 /// Arguments of `copy`.
@@ -72,11 +72,16 @@ impl Copy {
             "{bar:30} {percent:>3} % {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
         let style = ProgressStyle::with_template(template).expect("the template is well-formed");
         bar.set_style(style.progress_chars("=> "));
-        let mut progress = |done: u64, total: Option<u64>| {
-            if let Some(total) = total {
-                bar.set_length(total);
+        let mut progress = |news: News| match news {
+            News::Durable(done, total) => {
+                if let Some(total) = total {
+                    bar.set_length(total);
+                }
+                bar.set_position(done);
             }
-            bar.set_position(done);
+            News::StartedOver(bytes) => bar.suspend(|| {
+                eprintln!("staccato: {bytes} bytes of an earlier run cannot be used; the copy starts over");
+            }),
         };
         let copying = copy::run(request, config.dataplane(), registry, &mut progress);
         let copied = on_client(async { copying.await.map_err(Failure::from) });
