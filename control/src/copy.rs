@@ -15,7 +15,9 @@ use notebook::Notebook;
 use serde::Serialize;
 use staccato_dataplane::{
     Dataplane, DataplaneConfig,
-    attempt::{AttemptSpec, CheckpointReport, Checksum, Completion, Outcome, Part, Reply, Reporter, StopReason},
+    attempt::{
+        AttemptSpec, CheckpointReport, Checksum, Completion, Outcome, Part, Reply, Reporter, StartOver, StopReason,
+    },
 };
 use staccato_protocols::{Code, Error, ObjectUrl, Options, Registry, contract::Overwrite};
 use tokio::sync::mpsc;
@@ -62,8 +64,8 @@ pub struct Copied {
 pub enum News {
     /// So many bytes are durable, of so many when that is known.
     Durable(u64, Option<u64>),
-    /// So many bytes of an earlier run are of no use: the copy began anew.
-    StartedOver(u64),
+    /// So many bytes of an earlier run are of no use, for this reason: the copy began anew.
+    StartedOver(u64, StartOver),
 }
 
 /// Who hears of it.
@@ -105,8 +107,8 @@ pub async fn run(
         };
         match event {
             Some(Told::Checkpoint(report)) => {
-                if report.started_over && bytes_resumed > 0 {
-                    progress(News::StartedOver(bytes_resumed));
+                if let Some(reason) = report.started_over {
+                    progress(News::StartedOver(bytes_resumed, reason));
                     bytes_resumed = 0;
                 }
                 let bytes_durable = report.ranges.iter().map(|known| known.range.len()).sum();

@@ -2,7 +2,7 @@
 
 use clap::{ArgAction, Args};
 use indicatif::{ProgressBar, ProgressStyle};
-use staccato_dataplane::attempt::Checksum;
+use staccato_dataplane::attempt::{Checksum, StartOver};
 use staccato_protocols::{
     Code, Error, ObjectUrl, Options,
     contract::Overwrite,
@@ -79,8 +79,13 @@ impl Copy {
                 }
                 bar.set_position(done);
             }
-            News::StartedOver(bytes) => bar.suspend(|| {
-                eprintln!("staccato: {bytes} bytes of an earlier run cannot be used; the copy starts over");
+            News::StartedOver(bytes, reason) => bar.suspend(|| {
+                let why = match reason {
+                    StartOver::SourceChanged => "the source has changed",
+                    StartOver::SourceUnversioned => "the source does not tell its version",
+                    StartOver::PartialGone => "what it wrote is gone",
+                };
+                eprintln!("staccato: {why}; the copy starts over ({bytes} bytes of an earlier run are of no use)");
             }),
         };
         let copying = copy::run(request, config.dataplane(), registry, &mut progress);
