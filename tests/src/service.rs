@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long anything may take that a test waits for.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A service with a data folder and a root of its own.
 pub struct Service {

@@ -129,7 +129,7 @@ impl World {
         let (_handle, hear) = self.start(spec);
         let mut all: Vec<Told> = Vec::new();
         loop {
-            match hear.recv_timeout(Duration::from_secs(60)).expect("an attempt ends") {
+            match hear.recv_timeout(Duration::from_secs(180)).expect("an attempt ends") {
                 Told::Finished(outcome) => return (outcome, all),
                 told => all.push(told),
             }
