@@ -21,7 +21,9 @@ impl Watch {
         let ended = follow(&common.client(), &self.id, |transfer| view.show(transfer)).await;
         view.finish();
         let ended = ended?;
-        report(&ended, common.json);
+        if !common.json {
+            report(&ended, false);
+        }
         verdict(&ended)
     }
 }
@@ -39,8 +41,8 @@ mod view {
     };
 
     /// Shows a transfer on standard error as it changes until it ends: a bar on a terminal, else one line for each
-    /// change of state, or (`json`) one document on a line for each change. How it ended is the command's result, and
-    /// printed by [`report`](crate::cli::wait::report).
+    /// change of state. How it ended is the command's result, and printed by [`report`](crate::cli::wait::report).
+    /// With `json`, the changes are the result: one document on a line of standard output for each, the last included.
     pub enum View {
         Bar(ProgressBar),
         Lines { last: Option<State> },
@@ -70,7 +72,7 @@ mod view {
                     bar.set_position(transfer.progress);
                     bar.set_message(message(transfer));
                 }
-                Self::Lines { .. } | Self::Json { .. } if transfer.state.is_ended() => (),
+                Self::Lines { .. } if transfer.state.is_ended() => (),
                 Self::Lines { last } => {
                     if last.replace(transfer.state) != Some(transfer.state) {
                         eprintln!("{}", output::row(transfer));
@@ -78,7 +80,7 @@ mod view {
                 }
                 Self::Json { last } => {
                     if last.as_deref() != Some(transfer) {
-                        eprintln!("{}", serde_json::to_string(transfer).expect("a document is always JSON"));
+                        output::line(serde_json::to_string(transfer).expect("a document is always JSON"));
                         *last = Some(Box::new(transfer.clone()));
                     }
                 }
