@@ -9,6 +9,8 @@ use staccato_tests::{
     service::{PATIENCE, Service},
 };
 
+use crate::http::nginx::Nginx;
+
 fn curl(arguments: &[&str]) -> (u16, Value) {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--max-time", "30", "--write-out", "\n%{http_code}"]).args(arguments);
@@ -59,6 +61,18 @@ fn a_file_moves_to_a_file() {
     assert_eq!(document["crc32"], format!("{:08x}", crc32fast::hash(&content)));
     assert!(service.read("copy") == content);
     assert_eq!(service.names(), ["copy", "source"]);
+}
+
+#[test]
+fn an_object_of_nginx_moves_to_a_file() {
+    let (service, nginx) = (Service::start(&[]), Nginx::start());
+    let content = random(2, 9 * MIB + 5);
+    nginx.put("source", &content);
+    let body = format!(r#"{{"source_url": "{}", "destination_url": "{}"}}"#, nginx.url("source"), service.file("copy"));
+    let (status, document) = submit(&service, &body);
+    assert_eq!(status, 201, "{document:#}");
+    wait_complete(&service, document["id"].as_str().unwrap());
+    assert!(service.read("copy") == content);
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod bad_servers;
 mod changes;
 mod failures;
 mod kills;
-mod nginx;
+pub mod nginx;
 mod real_server;
 
 use serde_json::{Value, json};
