@@ -21,7 +21,13 @@ pub fn contestants(root: &Path) -> io::Result<Vec<Box<dyn Contestant>>> {
         .map(|(name, lane_choice)| {
             let root = Root::new(root, RootAccess::ReadWrite).map_err(io::Error::other)?;
             let registry = Registry::new().with(FileProtocol::new(Roots::new(vec![root])));
-            let config = DataplaneConfig { memory_bytes: 256 << 20, lanes: 2, lane_choice, chunk_bytes: 4 << 20 };
+            let config = DataplaneConfig {
+                memory_bytes: 256 << 20,
+                lanes: 2,
+                lane_choice,
+                chunk_bytes: 4 << 20,
+                attempts_max: 1,
+            };
             let dataplane = Dataplane::start(config, registry).map_err(io::Error::other)?;
             Ok(Box::new(Lane { name, dataplane }) as Box<dyn Contestant>)
         })

@@ -84,7 +84,7 @@ pub async fn run(
     registry.destination(&request.destination, &Options::new())?;
     let failed = |error: io::Error| Error::from_io(&error, Code::Internal, "listen to signals");
     let mut signals = Signals::new().map_err(failed)?;
-    let dataplane = Dataplane::start(config, registry.clone())?;
+    let dataplane = Dataplane::start(DataplaneConfig { attempts_max: 1, ..config }, registry.clone())?;
     let mut notebook = Notebook::open(&request.source, &request.destination)?;
     if !notebook.notes.are_worth_keeping() {
         sweep(&request, &registry)?;

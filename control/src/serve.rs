@@ -141,7 +141,7 @@ pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeErr
 
 async fn serve(config: Config, ready: impl FnOnce(&Ready), signals: &mut Signals) -> Result<(), ServeError> {
     if config.executors == Executors::Local {
-        preflight::check_io_uring()?;
+        preflight::check_io_uring(&config.dataplane())?;
     }
     make_data_dir(&config.data_dir)?;
     let tcp = match config.listen {

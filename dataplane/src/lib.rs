@@ -20,7 +20,11 @@ use attempt::{
     run::{Bench, run},
 };
 use lane::{Lanes, message::Input, preflight};
-use staccato_protocols::{Error, Registry, Runtime};
+use staccato_protocols::{CRC_BLOCK, Error, Registry, Runtime};
+
+/// At most so much of a lane's memory is registered with its ring: enough to keep a disk busy, and not pinned for
+/// nothing on a lane that idles.
+const REGISTERED_BYTES_MAX: u64 = 64 << 20;
 
 /// What a process gives its dataplane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct DataplaneConfig {
     pub lane_choice: LaneChoice,
     /// Bytes per chunk unless a transfer says otherwise: a multiple of the CRC block.
     pub chunk_bytes: u64,
+    /// Most attempts at a time: each has its share of the memory, so that none waits for another one's slow source.
+    pub attempts_max: usize,
 }
 
 impl DataplaneConfig {
@@ -41,6 +47,29 @@ impl DataplaneConfig {
     pub(crate) fn lane_memory_bytes(&self) -> u64 {
         let kinds = if self.lane_choice == LaneChoice::Glommio { 2 } else { 1 };
         self.memory_bytes / kinds / self.lanes.max(1) as u64
+    }
+
+    /// How much of its memory a lane registers with its ring.
+    pub(crate) fn registered_bytes(&self) -> u64 {
+        (self.lane_memory_bytes() / 2).min(REGISTERED_BYTES_MAX)
+    }
+
+    /// Most rings that lanes will have: one on each tokio-uring lane, three on each glommio lane.
+    pub(crate) fn rings(&self) -> usize {
+        self.lanes.max(1) * if self.lane_choice == LaneChoice::Glommio { 4 } else { 1 }
+    }
+
+    /// What one attempt may use of a lane's memory; where that is less than a block, attempts wait for one another.
+    pub(crate) fn share_bytes(&self) -> u64 {
+        (self.lane_memory_bytes() / self.attempts_max.max(1) as u64).max(CRC_BLOCK)
+    }
+
+    /// Bytes per chunk of a transfer that asks for `asked`. Chunks larger than the usual ones fit no registered buffer,
+    /// and have half of the memory only ([`BufferPool`](staccato_protocols::BufferPool)).
+    pub(crate) fn chunk_bytes_of(&self, asked: Option<u64>) -> u64 {
+        let usual = self.chunk_bytes.min(self.share_bytes());
+        let most = usual.max(self.share_bytes() / 2);
+        asked.unwrap_or(usual).min(most) / CRC_BLOCK * CRC_BLOCK
     }
 }
 
@@ -60,8 +89,8 @@ struct Inner {
 impl Dataplane {
     /// Checks that the kernel offers what lanes need, and starts them.
     pub fn start(config: DataplaneConfig, registry: Registry) -> Result<Self, Error> {
-        preflight::check_io_uring()?;
-        preflight::warn_about_memlock(config.memory_bytes / 2);
+        preflight::check_io_uring(&config)?;
+        preflight::warn_about_memlock(config.registered_bytes() * config.lanes.max(1) as u64);
         let lanes = Lanes::new(config.clone());
         lanes.of(match config.lane_choice {
             LaneChoice::Glommio => Runtime::Glommio,

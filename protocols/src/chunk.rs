@@ -7,15 +7,10 @@
 //!
 //! Every buffer is initialised from its first byte to its last and aligned to [`ALIGNMENT`], as O_DIRECT needs.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
-    fmt,
-    future::poll_fn,
-    rc::Rc,
-    task::{Poll, Waker},
-};
+use std::{fmt, pin::pin, rc::Rc, sync::Arc};
 
+use futures_util::future::{Either, select};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
 
 use crate::{ByteRange, CRC_BLOCK, Runtime};
@@ -31,7 +26,8 @@ pub const ALIGNMENT: usize = 4096;
 pub struct Chunk {
     body: Body,
     len: usize,
-    _grant: Option<Grant>,
+    /// Behind the body: memory is given back before the right to it.
+    _grant: Option<OwnedSemaphorePermit>,
 }
 
 /// What holds the bytes of a chunk.
@@ -140,7 +136,7 @@ impl fmt::Debug for Chunk {
 /// Length and memory grant of a chunk whose body is out for I/O.
 pub struct ChunkRest {
     len: usize,
-    grant: Option<Grant>,
+    grant: Option<OwnedSemaphorePermit>,
 }
 
 /// CRC-32 of `len` zero bytes, `len` at most one block.
@@ -163,16 +159,24 @@ pub struct BufferPool {
 
 struct Shared {
     runtime: Runtime,
-    budget_bytes: usize,
-    free_bytes: Cell<usize>,
-    waiting: RefCell<VecDeque<Waker>>,
-    fixed: Option<(FixedBufPool<AlignedBuf>, usize)>,
+    fixed: Option<Registered>,
+    /// One permit for each page of the budget that is not registered.
+    heap: Arc<Semaphore>,
+    heap_pages: u32,
+}
+
+/// Buffers that the ring knows: they take their memory whether they are used or not.
+struct Registered {
+    pool: FixedBufPool<AlignedBuf>,
+    len: usize,
+    /// One permit for each buffer.
+    free: Arc<Semaphore>,
 }
 
 impl BufferPool {
-    /// A pool of at most `budget_bytes`. On a tokio-uring lane, `fixed_bytes` of it are registered with the ring in
-    /// buffers of `fixed_len` bytes; when the kernel refuses (RLIMIT_MEMLOCK), heap memory serves and the refusal is
-    /// returned, to be said loudly. Call it on the lane, inside its runtime.
+    /// A pool of at most `budget_bytes`. On a tokio-uring lane, `fixed_bytes` of it, half of it at most, are registered
+    /// with the ring in buffers of `fixed_len` bytes; when the kernel refuses (RLIMIT_MEMLOCK), heap memory serves and
+    /// the refusal is returned, to be said loudly. Call it on the lane, inside its runtime.
     pub fn new(
         runtime: Runtime,
         budget_bytes: usize,
@@ -180,20 +184,21 @@ impl BufferPool {
         fixed_len: usize,
     ) -> (Self, Option<std::io::Error>) {
         // tokio-uring allows 1,024 buffers in one registry.
-        let count = fixed_bytes.min(budget_bytes).checked_div(fixed_len).unwrap_or(0).min(1024);
+        let count = fixed_bytes.min(budget_bytes / 2).checked_div(fixed_len).unwrap_or(0).min(1024);
         let (fixed, refusal) = match runtime {
             Runtime::TokioUring if count > 0 => {
                 let pool = FixedBufPool::new((0..count).map(|_| AlignedBuf::new(fixed_len)));
                 match pool.register() {
-                    Ok(()) => (Some((pool, fixed_len)), None),
+                    Ok(()) => (Some(Registered { pool, len: fixed_len, free: Arc::new(Semaphore::new(count)) }), None),
                     Err(error) => (None, Some(error)),
                 }
             }
             _ => (None, None),
         };
-        let shared =
-            Shared { runtime, budget_bytes, free_bytes: Cell::new(budget_bytes), waiting: RefCell::default(), fixed };
-        (Self { shared: Rc::new(shared) }, refusal)
+        let registered_bytes = fixed.as_ref().map_or(0, |_| count * fixed_len);
+        let heap_pages = u32::try_from((budget_bytes - registered_bytes) / ALIGNMENT).unwrap_or(u32::MAX).max(1);
+        let heap = Arc::new(Semaphore::new(heap_pages as usize));
+        (Self { shared: Rc::new(Shared { runtime, fixed, heap, heap_pages }) }, refusal)
     }
 
     /// A pool for tests and tools that only needs heap memory.
@@ -206,58 +211,41 @@ impl BufferPool {
         self.shared.runtime
     }
 
-    /// A chunk of `len` bytes whose content is not specified. Waits while the pool is exhausted. A request larger than
-    /// the whole budget is granted when nothing else is out, so that it cannot wait for ever.
+    /// A chunk of `len` bytes whose content is not specified. Waits while the pool is exhausted, first come, first
+    /// served: a large request is not passed by small ones that come later. One larger than the whole budget is granted
+    /// when nothing else is out, so that it cannot wait for ever. May be dropped while it waits.
     pub async fn take(&self, len: usize) -> Chunk {
         let capacity = len.next_multiple_of(ALIGNMENT);
-        let grant = self.grant(capacity).await;
+        match &self.shared.fixed {
+            Some(fixed) if capacity <= fixed.len => {
+                let (registered, heap) = (pin!(fixed.free.clone().acquire_owned()), pin!(self.heap_grant(capacity)));
+                match select(registered, heap).await {
+                    Either::Left((grant, _)) => {
+                        let buffer = fixed.pool.try_next(fixed.len).expect("there is one for each permit");
+                        Chunk { body: Body::Fixed(buffer), len, _grant: Some(grant.expect(NEVER_CLOSED)) }
+                    }
+                    Either::Right((grant, _)) => self.on_heap(len, capacity, grant),
+                }
+            }
+            _ => self.on_heap(len, capacity, self.heap_grant(capacity).await),
+        }
+    }
+
+    async fn heap_grant(&self, capacity: usize) -> OwnedSemaphorePermit {
+        let pages = u32::try_from(capacity / ALIGNMENT).unwrap_or(u32::MAX).min(self.shared.heap_pages);
+        self.shared.heap.clone().acquire_many_owned(pages).await.expect(NEVER_CLOSED)
+    }
+
+    fn on_heap(&self, len: usize, capacity: usize, grant: OwnedSemaphorePermit) -> Chunk {
         let body = match self.shared.runtime {
             Runtime::Glommio => Body::Dma(glommio::allocate_dma_buffer(capacity)),
-            Runtime::TokioUring => match self.fixed(capacity) {
-                Some(buffer) => Body::Fixed(buffer),
-                None => Body::Heap(AlignedBuf::new(capacity)),
-            },
+            Runtime::TokioUring => Body::Heap(AlignedBuf::new(capacity)),
         };
         Chunk { body, len, _grant: Some(grant) }
     }
-
-    fn fixed(&self, capacity: usize) -> Option<FixedBuf> {
-        let (pool, len) = self.shared.fixed.as_ref()?;
-        if capacity > *len { None } else { pool.try_next(*len) }
-    }
-
-    async fn grant(&self, bytes: usize) -> Grant {
-        let taken = poll_fn(|context| {
-            let shared = &self.shared;
-            let free = shared.free_bytes.get();
-            if free >= bytes || free == shared.budget_bytes {
-                let taken = bytes.min(free);
-                shared.free_bytes.set(free - taken);
-                Poll::Ready(taken)
-            } else {
-                shared.waiting.borrow_mut().push_back(context.waker().clone());
-                Poll::Pending
-            }
-        });
-        Grant { bytes: taken.await, shared: self.shared.clone() }
-    }
 }
 
-/// A share of the pool's budget, given back on drop.
-struct Grant {
-    shared: Rc<Shared>,
-    bytes: usize,
-}
-
-impl Drop for Grant {
-    fn drop(&mut self) {
-        self.shared.free_bytes.set(self.shared.free_bytes.get() + self.bytes);
-        // Everybody waiting looks again: sizes differ, so the first in line need not be the one that fits.
-        for waker in self.shared.waiting.borrow_mut().drain(..) {
-            waker.wake();
-        }
-    }
-}
+const NEVER_CLOSED: &str = "a pool's semaphores are never closed";
 
 #[cfg(test)]
 mod tests {
@@ -274,6 +262,38 @@ mod tests {
         drop((first, small));
         assert!(pool.take(100 * ALIGNMENT).now_or_never().is_some(), "an oversized request runs alone");
         assert!(pool.take(1).now_or_never().is_some(), "and gives everything back");
+    }
+
+    #[test]
+    fn whoever_asks_first_is_served_first_however_much_it_is() {
+        let pool = BufferPool::heap(4 * ALIGNMENT);
+        let busy = pool.take(2 * ALIGNMENT).now_or_never().expect("fits");
+        let mut large = Box::pin(pool.take(4 * ALIGNMENT));
+        assert!((&mut large).now_or_never().is_none(), "over budget");
+        let mut small = Box::pin(pool.take(ALIGNMENT));
+        assert!((&mut small).now_or_never().is_none(), "there is room, but somebody was first");
+        drop(busy);
+        assert!((&mut small).now_or_never().is_none());
+        drop(large);
+        assert!(small.now_or_never().is_some(), "who gave up waiting holds nothing");
+    }
+
+    #[test]
+    fn registered_buffers_are_part_of_the_budget() {
+        tokio_uring::start(async {
+            let len = 4 * ALIGNMENT;
+            let (pool, refusal) = BufferPool::new(Runtime::TokioUring, 8 * len, 4 * len, len);
+            assert!(refusal.is_none(), "{refusal:?}");
+            let taken: Vec<Chunk> = (0..8).map(|_| pool.take(len).now_or_never().expect("fits")).collect();
+            assert_eq!(taken.iter().filter(|chunk| matches!(chunk.body, Body::Fixed(_))).count(), 4);
+            assert!(pool.take(1).now_or_never().is_none(), "over budget");
+            drop(taken);
+            // What no registered buffer can hold has the rest of the budget.
+            let large: Vec<Chunk> = (0..2).map(|_| pool.take(2 * len).now_or_never().expect("fits")).collect();
+            assert!(pool.take(2 * len).now_or_never().is_none(), "over budget");
+            assert!(pool.take(len).now_or_never().is_some(), "registered ones are free");
+            drop(large);
+        });
     }
 
     #[test]

@@ -204,9 +204,9 @@ pub trait Session: Send {
     /// Identity of the partial; none where the storage has no such thing.
     fn identity(&self) -> Option<Identity>;
 
-    /// The CRCs of blocks that earlier attempts wrote: index of the block and its CRC-32, later entries win. Empty when
+    /// CRC-32 of each of the first `blocks` blocks that an earlier attempt noted last, by the block's index. Empty when
     /// unknown.
-    fn load_block_crcs(&mut self) -> Result<Vec<(u64, u32)>, Error>;
+    fn load_block_crcs(&mut self, blocks: u64) -> Result<BTreeMap<u64, u32>, Error>;
 
     /// Notes the CRCs of blocks, to be found by [`Session::load_block_crcs`] after a restart. Need not be durable.
     fn append_block_crcs(&mut self, blocks: &[(u64, u32)]) -> Result<(), Error>;

@@ -49,10 +49,13 @@ pub enum Validator {
         /// Size in bytes, where the server told.
         size: Option<u64>,
     },
-    /// An object that is made from its URL and so never changes.
+    /// An object that is made from its URL and options, and so never changes.
     Constant {
         /// Size in bytes.
         size: u64,
+        /// What its bytes are made from, where there is more than the size.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seed: Option<u64>,
     },
 }
 
@@ -76,7 +79,8 @@ mod tests {
         for validator in [
             Validator::Inode { device: u64::MAX, inode: 1, size: 2, mtime: time(i64::MIN), ctime: time(i64::MAX) },
             Validator::Etag { etag: "\"a\"".into(), size: None },
-            Validator::Constant { size: 0 },
+            Validator::Constant { size: 0, seed: None },
+            Validator::Constant { size: 1, seed: Some(2) },
         ] {
             let written = serde_json::to_string(&validator).unwrap();
             assert_eq!(serde_json::from_str::<Validator>(&written).unwrap(), validator, "{written}");

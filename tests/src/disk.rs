@@ -21,6 +21,13 @@ impl Disk {
         Self { mount, image: None, _folder: folder }
     }
 
+    /// A ramfs, which takes no O_DIRECT.
+    pub fn ramfs() -> Self {
+        let (folder, mount) = mount_point();
+        run(Command::new("mount").args(["-t", "ramfs", "ramfs"]).arg(&mount));
+        Self { mount, image: None, _folder: folder }
+    }
+
     /// An XFS of so many bytes (at least 300 MiB, says mkfs.xfs) that can share extents.
     pub fn xfs(bytes: u64) -> Self {
         Self::in_image(bytes, &["mkfs.xfs", "-q", "-m", "reflink=1"])

@@ -2,8 +2,12 @@
 
 use std::{io, os::unix::process::CommandExt, process::Command};
 
-/// Lets a command start under a seccomp filter (seccomp(2)) that answers `io_uring_setup` with EPERM.
-pub fn deny_io_uring(command: &mut Command) {
+/// The system calls of io_uring.
+pub const IO_URING_CALLS: [libc::c_long; 3] =
+    [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+
+/// Lets a command start under a seccomp filter (seccomp(2)) that answers one system call with EPERM.
+pub fn deny(command: &mut Command, call: libc::c_long) {
     // What the filter looks at: `nr`, the first field of `struct seccomp_data`.
     const SYSTEM_CALL: u32 = 0;
     const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
@@ -12,7 +16,7 @@ pub fn deny_io_uring(command: &mut Command) {
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let filter = [
         step(LOAD_WORD, 0, 0, SYSTEM_CALL),
-        step(JUMP_IF_EQUAL, 0, 1, libc::SYS_io_uring_setup as u32),
+        step(JUMP_IF_EQUAL, 0, 1, call as u32),
         step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
         step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];

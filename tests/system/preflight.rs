@@ -1,20 +1,25 @@
 //! A machine that denies io_uring, as container runtimes often do.
 
-use staccato_tests::{binary::command, seccomp::deny_io_uring};
+use staccato_tests::{
+    binary::command,
+    seccomp::{IO_URING_CALLS, deny},
+};
 
 #[test]
 fn without_io_uring_the_cause_is_said_and_nothing_is_started() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("s"), "content").unwrap();
     let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", "data", "--root", "/"];
-    for arguments in [&serve[..], &["copy", "s", "d"]] {
+    for (arguments, call) in
+        [&serve[..], &["copy", "s", "d"]].into_iter().flat_map(|arguments| IO_URING_CALLS.map(|call| (arguments, call)))
+    {
         let mut command = command();
         command.args(arguments).current_dir(folder.path());
-        deny_io_uring(&mut command);
+        deny(&mut command, call);
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
-        assert!(said.contains("seccomp") && said.contains("allow io_uring_setup"), "{arguments:?}: {said}");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?} without {call}: {said}");
+        assert!(said.contains("seccomp") && said.contains("allow io_uring_setup"), "{arguments:?}, {call}: {said}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no data folder, no partial");
 }
@@ -25,7 +30,7 @@ fn without_an_executor_a_service_needs_no_io_uring() {
     let mut command = command();
     command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data", "--executors", "none", "--json"]);
     command.current_dir(folder.path()).stdout(std::process::Stdio::piped());
-    deny_io_uring(&mut command);
+    deny(&mut command, IO_URING_CALLS[0]);
     let mut service = staccato_tests::process::Killed(command.spawn().unwrap());
     let mut line = String::new();
     let output = service.0.stdout.take().unwrap();

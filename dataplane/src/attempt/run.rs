@@ -99,9 +99,14 @@ impl<'a> Attempt<'a> {
         // Attempts begin on different lanes, so that many small ones spread.
         let first = bench.key as usize % lanes.len();
         lanes.rotate_left(first);
-        // A chunk that does not fit would break the promise about memory, not the transfer.
-        let fitting = bench.config.lane_memory_bytes() / CRC_BLOCK * CRC_BLOCK;
-        let chunk_bytes = spec.chunk_size.unwrap_or(bench.config.chunk_bytes).min(fitting).max(CRC_BLOCK);
+        let chunk_bytes = bench.config.chunk_bytes_of(spec.chunk_size);
+        if spec.chunk_size.is_some_and(|asked| asked > chunk_bytes) {
+            tracing::info!(
+                transfer = spec.transfer,
+                chunk_bytes,
+                "chunks are smaller than asked for: memory is shared"
+            );
+        }
         Ok(Self { bench, spec, source, destination, lanes, chunk_bytes })
     }
 
@@ -119,10 +124,7 @@ impl<'a> Attempt<'a> {
             other => other,
         });
         match result {
-            Err(Interrupted::Stopped(StopReason::Cancel)) => {
-                self.discard(session);
-                Err(Interrupted::Stopped(StopReason::Cancel))
-            }
+            Err(Interrupted::Stopped(StopReason::Cancel)) => Err(self.canceled(session)),
             // What does not have the right checksum is worth nothing.
             Err(Interrupted::Failed(error)) if error.code == Code::ChecksumMismatch => {
                 self.discard(session);
@@ -150,11 +152,13 @@ impl<'a> Attempt<'a> {
         };
 
         // A commit that had been prepared may have been done: then the source does not matter any more.
+        let mut partial_gone = false;
         if let Some(prepared) = spec.prepared {
             let session = keep.insert(self.begin(DestinationRequest { resume: true, ..request_of(spec) })?);
             if session.found() == Found::Committed {
                 return Ok(Ready { completion: prepared, committed: true });
             }
+            partial_gone = session.found() == Found::Nothing;
             *keep = None;
         }
 
@@ -162,7 +166,7 @@ impl<'a> Attempt<'a> {
         let part = part_of(spec, &object)?;
         request.pinned = object.validator.clone();
         let useless = self.checkpoint_is_useless(&object, &part);
-        let resume = !spec.checkpoint.is_empty() && useless.is_none();
+        let resume = !spec.checkpoint.is_empty() && useless.is_none() && !partial_gone;
         let session = keep.insert(self.begin(DestinationRequest { resume, ..request_of(spec) })?);
         if let Some(reason) = coordinator.stop_reason() {
             return Err(Interrupted::Stopped(reason));
@@ -236,8 +240,9 @@ impl<'a> Attempt<'a> {
         lanes: usize,
         session: &mut dyn Session,
     ) -> Result<EngineConfig, Error> {
-        let sidecar: BTreeMap<u64, u32> =
-            if resumed { session.load_block_crcs()?.into_iter().collect() } else { BTreeMap::new() };
+        let checkpoint = if resumed { self.spec.checkpoint.clone() } else { Vec::new() };
+        let blocks = checkpoint.last().map_or(0, |known| known.range.end().div_ceil(CRC_BLOCK));
+        let sidecar = if resumed { session.load_block_crcs(blocks)? } else { BTreeMap::new() };
         Ok(EngineConfig {
             length: part.length,
             chunk_bytes: self.chunk_bytes,
@@ -247,16 +252,16 @@ impl<'a> Attempt<'a> {
             started_over,
             rate_limit: self.spec.rate_limit,
             sync_bytes_max: SYNC_BYTES_MAX,
-            checkpoint: if resumed { self.spec.checkpoint.clone() } else { Vec::new() },
+            checkpoint,
             sidecar,
         })
     }
 
-    /// As many chunks as keep the lanes busy and their memory allows.
+    /// As many chunks as keep the lanes busy and the attempt's share of their memory allows.
     fn window_chunks(&self, lanes: usize) -> usize {
         let local = self.source.schemes().contains(&"file") || self.source.schemes().contains(&"zero");
         let wanted = if local { WINDOW_CHUNKS_PER_LANE } else { WINDOW_CONNECTIONS_PER_LANE };
-        let fitting = (self.bench.config.lane_memory_bytes() / self.chunk_bytes).max(1) as usize;
+        let fitting = (self.bench.config.share_bytes() / self.chunk_bytes).max(1) as usize;
         lanes * wanted.min(fitting)
     }
 
@@ -297,10 +302,7 @@ impl<'a> Attempt<'a> {
         reporter.prepare(ready.completion);
         let lease_until = match coordinator.wait_prepared() {
             Ok(lease_until) => lease_until,
-            Err(StopReason::Cancel) => {
-                self.discard(session);
-                return Err(Interrupted::Stopped(StopReason::Cancel));
-            }
+            Err(StopReason::Cancel) => return Err(self.canceled(session)),
             Err(reason) => return Err(Interrupted::Stopped(reason)),
         };
         let mut session = session.ok_or_else(|| Error::fatal(Code::Internal, "there is nothing to commit"))?;
@@ -312,11 +314,24 @@ impl<'a> Attempt<'a> {
         Ok(ready.completion)
     }
 
-    fn discard(&self, session: Option<Box<dyn Session>>) {
-        let Some(mut session) = session else { return };
-        if let Err(error) = session.discard() {
+    /// Ends a canceled attempt: as stopped once nothing is left beside the destination, else as failed.
+    fn canceled(&self, session: Option<Box<dyn Session>>) -> Interrupted {
+        if self.discard(session) {
+            Interrupted::Stopped(StopReason::Cancel)
+        } else {
+            Interrupted::Failed(Error::canceled())
+        }
+    }
+
+    /// Removes what is beside the destination; whether all of it is gone. Without a session, what earlier attempts left
+    /// has not been looked for.
+    fn discard(&self, session: Option<Box<dyn Session>>) -> bool {
+        let Some(mut session) = session else { return self.spec.epoch == 1 };
+        let discarded = session.discard();
+        if let Err(error) = &discarded {
             tracing::warn!(%error, transfer = self.spec.transfer, "a partial stays behind");
         }
+        discarded.is_ok()
     }
 }
 

@@ -133,12 +133,13 @@ pub enum Outcome {
     /// The object is at its destination, whole, verified and durable.
     Committed(Completion),
     /// It was told to stop, and has, without giving the object its name; the partial is there still, unless the reason
-    /// was a cancel.
+    /// was a cancel: then nothing is left beside the destination.
     Stopped {
         /// Why.
         reason: StopReason,
     },
-    /// It failed, and this attempt has not given the object its name, nor will it.
+    /// It failed, and this attempt has not given the object its name, nor will it. With the error
+    /// [`Code::Canceled`] it was told to cancel, and something may be left beside the destination.
     Failed {
         /// The cause, and whether another attempt can help.
         error: Error,

@@ -6,9 +6,9 @@ use std::{
 };
 
 use ::glommio::{Latency, LocalExecutorBuilder, Placement, Shares, executor, timer::TimerActionRepeat};
-use staccato_protocols::{BufferPool, Code, Error, Lane, Runtime};
+use staccato_protocols::{BufferPool, Error, Lane, Runtime};
 
-use super::{LaneConfig, message::Command, service};
+use super::{LaneConfig, Ready, failed_to_start, message::Command, service};
 
 /// How long a turn of glommio's loop may last. That there is a limit at all makes the queue one for which latency matters:
 /// wake-ups from other threads then end the turn at once. See [`PULSE`] for why the limit is not a short one.
@@ -24,13 +24,10 @@ const PULSE: Duration = Duration::from_millis(50);
 
 pub(super) fn start(
     config: LaneConfig,
-    ready: flume::Sender<()>,
+    ready: Ready,
     inbox: flume::Receiver<Command>,
 ) -> Result<JoinHandle<()>, Error> {
     let placement = config.core.map_or(Placement::Unbound, Placement::Fixed);
-    let failed = |error: &dyn std::fmt::Display| {
-        Error::fatal(Code::IoUringUnavailable, format!("a glommio lane cannot be started: {error}"))
-    };
     let builder = LocalExecutorBuilder::new(placement)
         .name(&format!("lane-glommio-{}", config.index))
         .io_memory(config.registered_bytes);
@@ -42,14 +39,14 @@ pub(super) fn start(
             let lane = Lane { index: config.index, runtime: Runtime::Glommio, pool };
             match ::glommio::spawn_local_into(service::serve(lane, inbox), queue) {
                 Ok(task) => {
-                    let _ = ready.send(());
+                    let _ = ready.send(Ok(()));
                     task.await;
                 }
-                Err(error) => tracing::error!(%error, "a glommio lane could not start its work"),
+                Err(error) => drop(ready.send(Err(failed_to_start(&error)))),
             }
             pulse.cancel().await;
         })
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| failed_to_start(&error))?;
     let builder = thread::Builder::new().name(format!("join-glommio-{}", config.index));
     // glommio's handle is joined by a thread of ours, so that both kinds of lane end alike.
     builder
@@ -58,7 +55,7 @@ pub(super) fn start(
                 tracing::error!(%error, "a glommio lane ended with an error");
             }
         })
-        .map_err(|error| failed(&error))
+        .map_err(|error| failed_to_start(&error))
 }
 
 #[cfg(test)]
@@ -87,7 +84,7 @@ mod tests {
         let config =
             LaneConfig { index: 0, core: Some(core), memory_bytes, registered_bytes: 0, chunk_bytes: memory_bytes };
         let lane = start(config, ready, inbox).unwrap();
-        is_ready.recv().unwrap();
+        is_ready.recv().unwrap().unwrap();
 
         let enough = Arc::new(AtomicBool::new(false));
         let others: Vec<_> = (0..4)

@@ -23,9 +23,8 @@ use staccato_protocols::{Code, Error, Runtime};
 
 use crate::DataplaneConfig;
 
-/// At most so much of a lane's memory is registered with its ring: enough to keep a disk busy, and not pinned for
-/// nothing on a lane that idles.
-const REGISTERED_BYTES_MAX: u64 = 64 << 20;
+/// Entries of a ring's submission queue: more than a lane's window of chunks with its reads, writes and syncs.
+const RING_ENTRIES: u32 = 256;
 
 /// How to talk to a lane. Cheap to clone.
 #[derive(Clone)]
@@ -49,6 +48,14 @@ pub(crate) struct LaneConfig {
     pub registered_bytes: usize,
     pub chunk_bytes: usize,
 }
+
+/// The error of a lane that cannot be started.
+fn failed_to_start(why: &dyn std::fmt::Display) -> Error {
+    Error::fatal(Code::IoUringUnavailable, format!("a lane cannot be started: {why}"))
+}
+
+/// Says whether a lane has started.
+type Ready = flume::Sender<Result<(), Error>>;
 
 /// The lanes of a process: those of a kind are started when they are first asked for.
 pub(crate) struct Lanes {
@@ -82,13 +89,8 @@ impl Lanes {
                 Runtime::TokioUring => tokio_uring::start(config, ready, inbox)?,
                 Runtime::Glommio => glommio::start(config, ready, inbox)?,
             });
-            // Its thread drops the sender when the runtime does not come up.
-            is_ready.recv().map_err(|_| {
-                Error::fatal(
-                    Code::IoUringUnavailable,
-                    format!("a {runtime:?} lane did not start; its log line says why"),
-                )
-            })?;
+            // A thread that dies before it says anything drops the sender.
+            is_ready.recv().unwrap_or_else(|_| Err(failed_to_start(&"its thread has died; the log says why")))?;
             handles.push(LaneHandle { commands });
         }
         Ok(cell.get_or_init(|| handles))
@@ -103,7 +105,7 @@ impl Lanes {
             index,
             core: (lanes <= cores.len()).then(|| cores[index]),
             memory_bytes: memory as usize,
-            registered_bytes: (memory / 2).min(REGISTERED_BYTES_MAX) as usize,
+            registered_bytes: self.config.registered_bytes() as usize,
             chunk_bytes,
         })
     }

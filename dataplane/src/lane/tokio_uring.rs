@@ -2,24 +2,26 @@
 
 use std::thread::{self, JoinHandle};
 
-use staccato_protocols::{BufferPool, Code, Error, Lane, Runtime};
+use ::tokio_uring::Runtime;
+use staccato_protocols::{BufferPool, Error, Lane, Runtime::TokioUring};
 
-use super::{LaneConfig, message::Command, placement, service};
-
-/// Entries of the submission queue: more than a lane's window of chunks with its reads, writes and syncs.
-const RING_ENTRIES: u32 = 256;
+use super::{LaneConfig, RING_ENTRIES, Ready, failed_to_start, message::Command, placement, service};
 
 pub(super) fn start(
     config: LaneConfig,
-    ready: flume::Sender<()>,
+    ready: Ready,
     inbox: flume::Receiver<Command>,
 ) -> Result<JoinHandle<()>, Error> {
     let builder = thread::Builder::new().name(format!("lane-uring-{}", config.index));
     let started = builder.spawn(move || {
         placement::pin(config.core);
-        ::tokio_uring::builder().entries(RING_ENTRIES).start(async move {
+        let runtime = match Runtime::new(::tokio_uring::builder().entries(RING_ENTRIES)) {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(failed_to_start(&error)))),
+        };
+        runtime.block_on(async move {
             let (pool, refusal) =
-                BufferPool::new(Runtime::TokioUring, config.memory_bytes, config.registered_bytes, config.chunk_bytes);
+                BufferPool::new(TokioUring, config.memory_bytes, config.registered_bytes, config.chunk_bytes);
             if let Some(error) = refusal {
                 tracing::warn!(
                     %error,
@@ -27,9 +29,9 @@ pub(super) fn start(
                     "the kernel did not register the lane's buffers (raise RLIMIT_MEMLOCK): using plain memory, at more CPU"
                 );
             }
-            let _ = ready.send(());
-            service::serve(Lane { index: config.index, runtime: Runtime::TokioUring, pool }, inbox).await;
+            let _ = ready.send(Ok(()));
+            service::serve(Lane { index: config.index, runtime: TokioUring, pool }, inbox).await;
         });
     });
-    started.map_err(|error| Error::fatal(Code::Internal, format!("a lane's thread cannot be started: {error}")))
+    started.map_err(|error| failed_to_start(&error))
 }

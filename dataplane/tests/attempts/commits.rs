@@ -1,6 +1,6 @@
 //! Commits that fail: what the attempt says of them.
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
 use futures_util::future::LocalBoxFuture;
 use staccato_dataplane::{Dataplane, attempt::Outcome};
@@ -63,8 +63,8 @@ impl Session for NoCommitSession {
         self.null.identity()
     }
 
-    fn load_block_crcs(&mut self) -> Result<Vec<(u64, u32)>, Error> {
-        self.null.load_block_crcs()
+    fn load_block_crcs(&mut self, blocks: u64) -> Result<BTreeMap<u64, u32>, Error> {
+        self.null.load_block_crcs(blocks)
     }
 
     fn append_block_crcs(&mut self, blocks: &[(u64, u32)]) -> Result<(), Error> {

@@ -72,7 +72,8 @@ impl World {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let root = Root::new(folder.path(), RootAccess::ReadWrite).unwrap();
         let registry = Registry::new().with(FileProtocol::new(Roots::new(vec![root])));
-        let config = DataplaneConfig { memory_bytes: 128 << 20, lanes: 2, lane_choice, chunk_bytes: 4 << 20 };
+        let config =
+            DataplaneConfig { memory_bytes: 128 << 20, lanes: 2, lane_choice, chunk_bytes: 4 << 20, attempts_max: 1 };
         let dataplane = Dataplane::start(config.clone(), registry).unwrap();
         Self { folder, config, dataplane, stop_at: None, lease: Duration::MAX }
     }

@@ -179,7 +179,7 @@ impl Suite<'_> {
         let epoch = FileTime { seconds: 0, nanoseconds: 0 };
         let foreign = [
             Validator::Etag { etag: "\"no such tag\"".into(), size: Some(5_000) },
-            Validator::Constant { size: 4_999 },
+            Validator::Constant { size: 4_999, seed: None },
             Validator::Inode { device: 0, inode: 0, size: 5_000, mtime: epoch, ctime: epoch },
         ];
         for validator in foreign {

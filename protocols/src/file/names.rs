@@ -3,6 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use sha2::{Digest, Sha256};
+
 /// Longest file name Linux file systems accept, in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -14,8 +16,8 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Names for the attempt `epoch` of `transfer`, which writes `name`. A `name` too long for the additions is cut: the
-    /// id alone makes the result unique.
+    /// Names for the attempt `epoch` of `transfer`, which writes `name`. A `name` too long for the additions is cut, and
+    /// told from others that begin alike by its digest.
     pub fn new(name: &OsStr, transfer: &str, epoch: u64) -> Self {
         Self { prefix: prefix(name, transfer), epoch }
     }
@@ -81,8 +83,12 @@ fn prefix(name: &OsStr, transfer: &str) -> Vec<u8> {
     let middle = format!(".staccato-{transfer}.");
     // The longest ending: 20 digits of an epoch and ".held".
     let room = NAME_BYTES_MAX - 1 - middle.len() - 20 - ".held".len();
-    let name = &name.as_bytes()[..name.len().min(room)];
-    [b".", name, middle.as_bytes()].concat()
+    if name.len() <= room {
+        return [b".", name.as_bytes(), middle.as_bytes()].concat();
+    }
+    let digest: String = Sha256::digest(name.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let kept = &name.as_bytes()[..room - 1 - digest.len()];
+    [b".", kept, b"~", digest.as_bytes(), middle.as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -106,6 +112,13 @@ mod tests {
     fn the_longest_name_still_leaves_room() {
         let names = Names::new(OsStr::new(&"x".repeat(255)), &"i".repeat(36), u64::MAX);
         assert_eq!(names.held().len(), NAME_BYTES_MAX);
+    }
+
+    #[test]
+    fn long_names_that_begin_alike_are_told_apart() {
+        let names = |last: &str| Names::new(OsStr::new(&format!("{}{last}", "x".repeat(254))), "copy", 1);
+        assert_ne!(names("a").partial(), names("b").partial());
+        assert_eq!(names("a").classify(&names("b").partial()), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - Starting over means a new inode.
 
 use std::{
+    collections::BTreeMap,
     ffi::{OsStr, OsString},
     fs::File as StdFile,
     io,
@@ -115,24 +116,29 @@ impl FileSession {
     }
 
     /// Renames the newest earlier attempt's files to this attempt's names and removes the others; whether there was a
-    /// partial. Touches only what is in `left`, one listing of the folder: what a later attempt makes in the meantime is
-    /// its own.
+    /// partial. One that was being copied because somebody held it is the partial still: its copy need not be whole.
+    /// Touches only what is in `left`, one listing of the folder: what a later attempt makes in the meantime is its own.
     pub(super) fn take_over(&self, left: &[(OsString, Entry)]) -> io::Result<bool> {
         if let Some((_, later)) = left.iter().find(|(_, entry)| entry.epoch > self.epoch) {
             return Err(io::Error::other(format!("epoch {} has taken it over already", later.epoch)));
         }
-        let partials = left.iter().filter(|(_, entry)| entry.kind == Kind::Partial);
-        let newest = partials.map(|(_, entry)| entry.epoch).max();
+        let partials = left.iter().filter(|(_, entry)| entry.kind != Kind::Sidecar);
+        let Some(newest) = partials.clone().map(|(_, entry)| entry.epoch).max() else {
+            left.iter().try_for_each(|(name, _)| self.remove(name))?;
+            return Ok(false);
+        };
+        let held = partials.into_iter().any(|(_, entry)| entry.kind == Kind::Held && entry.epoch == newest);
+        let kind = if held { Kind::Held } else { Kind::Partial };
+        // Whatever is at the names of this very attempt was left by an interrupted take-over.
         for (name, entry) in left {
             match entry.kind {
-                // An interrupted take-over of this very attempt.
-                _ if newest.is_some() && entry.epoch == self.epoch => (),
-                Kind::Partial if Some(entry.epoch) == newest => self.rename(name, &self.names.partial())?,
-                Kind::Sidecar if Some(entry.epoch) == newest => self.rename(name, &self.names.sidecar())?,
+                found if entry.epoch == newest && found == kind => self.rename(name, &self.names.partial())?,
+                Kind::Sidecar if entry.epoch == newest => self.rename(name, &self.names.sidecar())?,
+                Kind::Partial if entry.epoch == self.epoch => (),
                 _ => self.remove(name)?,
             }
         }
-        Ok(newest.is_some())
+        Ok(true)
     }
 
     fn open_partial(&mut self, resumed: bool, patience: Duration) -> Result<(), Error> {
@@ -275,8 +281,8 @@ impl Session for FileSession {
         self.partial.as_ref().map(|partial| partial.identity)
     }
 
-    fn load_block_crcs(&mut self) -> Result<Vec<(u64, u32)>, Error> {
-        let loaded = self.partial()?.sidecar.load();
+    fn load_block_crcs(&mut self, blocks: u64) -> Result<BTreeMap<u64, u32>, Error> {
+        let loaded = self.partial()?.sidecar.load(blocks);
         loaded.map_err(|error| self.failed(&error, "read the sidecar of"))
     }
 
@@ -302,7 +308,16 @@ impl Session for FileSession {
         if part.start() != 0 || object.size != Some(part.end()) {
             return Ok(false);
         }
-        Ok(rustix::fs::ioctl_ficlone(&self.partial()?.file, &file).is_ok())
+        let partial = &self.partial()?.file;
+        let cloned = rustix::fs::ioctl_ficlone(partial, &file).is_ok();
+        // A clone that met an error half-way is called done by some kernels (XFS, before Linux 6.13), and may have left
+        // extents behind where it is called failed.
+        let whole = cloned && rustix::fs::fstat(partial).is_ok_and(|stat| stat.st_size as u64 == part.end());
+        if !whole {
+            let emptied = rustix::fs::ftruncate(partial, 0);
+            emptied.map_err(|error| self.failed(&error.into(), "empty the partial of"))?;
+        }
+        Ok(whole)
     }
 
     fn sync_name(&mut self) -> Result<(), Error> {

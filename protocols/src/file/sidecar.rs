@@ -7,6 +7,7 @@
 //! header means that nothing is known.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io,
     os::unix::fs::{FileExt, MetadataExt},
@@ -16,6 +17,10 @@ use crate::CRC_BLOCK;
 
 const MAGIC: &[u8; 8] = b"STACCRC1";
 const RECORD_BYTES: usize = 16;
+/// A block is noted once for each time it is fetched; so often is not plausible.
+const RECORDS_PER_BLOCK_MAX: u64 = 64;
+/// A sidecar is read in pieces of so many bytes; whole records.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// An open sidecar.
 pub(super) struct Sidecar {
@@ -49,11 +54,23 @@ impl Sidecar {
         header
     }
 
-    /// Every whole record, in the order they were written.
-    pub fn load(&self) -> io::Result<Vec<(u64, u32)>> {
-        let mut bytes = vec![0; (self.end as usize).saturating_sub(RECORD_BYTES)];
-        self.file.read_exact_at(&mut bytes, RECORD_BYTES as u64)?;
-        Ok(bytes.chunks_exact(RECORD_BYTES).filter_map(decode).collect())
+    /// The last CRC noted for each of the first `blocks` blocks. A sidecar that is longer than attempts make it is
+    /// somebody else's work, and tells nothing.
+    pub fn load(&self, blocks: u64) -> io::Result<BTreeMap<u64, u32>> {
+        let mut known = BTreeMap::new();
+        let records_max = RECORDS_PER_BLOCK_MAX.saturating_mul(blocks.saturating_add(1));
+        if self.end / RECORD_BYTES as u64 > records_max {
+            return Ok(known);
+        }
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut at = RECORD_BYTES as u64;
+        while at < self.end {
+            let piece = &mut piece[..PIECE_BYTES.min((self.end - at) as usize)];
+            self.file.read_exact_at(piece, at)?;
+            known.extend(piece.chunks_exact(RECORD_BYTES).filter_map(decode).filter(|(block, _)| *block < blocks));
+            at += piece.len() as u64;
+        }
+        Ok(known)
     }
 
     /// Appends records.
@@ -101,9 +118,9 @@ mod tests {
         whole.set_len(16 + 2 * 16 + 7).unwrap();
         whole.write_all_at(&[0xff], 16 + 3).unwrap();
         let mut again = Sidecar::open(whole.try_clone().unwrap()).unwrap();
-        assert_eq!(again.load().unwrap(), [(1, 11)]);
+        assert_eq!(again.load(3).unwrap(), [(1, 11)].into());
         again.append(&[(2, 22)]).unwrap();
-        assert_eq!(Sidecar::open(whole).unwrap().load().unwrap(), [(1, 11), (2, 22)]);
+        assert_eq!(Sidecar::open(whole).unwrap().load(3).unwrap(), [(1, 11), (2, 22)].into());
     }
 
     #[test]
@@ -111,6 +128,24 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         Sidecar::open(file.try_clone().unwrap()).unwrap().append(&[(0, 10)]).unwrap();
         file.write_all_at(b"X", 0).unwrap();
-        assert_eq!(Sidecar::open(file).unwrap().load().unwrap(), []);
+        assert_eq!(Sidecar::open(file).unwrap().load(1).unwrap(), [].into());
+    }
+
+    #[test]
+    fn the_last_record_of_a_block_counts_also_across_pieces_and_blocks_beyond_the_object_do_not() {
+        let mut sidecar = Sidecar::open(tempfile::tempfile().unwrap()).unwrap();
+        let many = 3 * (PIECE_BYTES / RECORD_BYTES) as u64 / 2;
+        let crc = |block: u64| block as u32 ^ 7;
+        sidecar.append(&(0..many).map(|block| (block, 0)).collect::<Vec<_>>()).unwrap();
+        sidecar.append(&(0..many).map(|block| (block, crc(block))).collect::<Vec<_>>()).unwrap();
+        assert_eq!(sidecar.load(many - 1).unwrap(), (0..many - 1).map(|block| (block, crc(block))).collect());
+    }
+
+    #[test]
+    fn a_sidecar_of_impossible_length_is_not_read() {
+        let file = tempfile::tempfile().unwrap();
+        Sidecar::open(file.try_clone().unwrap()).unwrap().append(&[(0, 10)]).unwrap();
+        file.set_len(1 << 40).unwrap();
+        assert_eq!(Sidecar::open(file).unwrap().load(1000).unwrap(), [].into());
     }
 }

@@ -7,7 +7,7 @@ use rustix::fs::{FileType, OFlags, SeekFrom, Stat};
 
 use super::{lane_file::LaneFile, roots::Roots};
 use crate::{
-    Access, BufferPool, ByteRange, Chunk, Code, Error, FileTime, Object, Runtime, Source, Validator,
+    Access, BufferPool, ByteRange, Chunk, Code, Error, FileTime, Interrupt, Object, Runtime, Source, Validator,
     contract::SourceRequest,
 };
 
@@ -19,6 +19,7 @@ pub(super) struct FileSource {
     /// Kept beside the lane's own descriptor: for fstat and for finding holes.
     file: StdFile,
     lane_file: LaneFile,
+    interrupt: Interrupt,
 }
 
 /// Opens a source file and looks at it; shared with cloning.
@@ -54,10 +55,13 @@ impl FileSource {
         if !direct {
             rustix::fs::fcntl_setfl(&file, flags).map_err(|error| failed(&error.into()))?;
         }
+        if request.aligned && !direct {
+            tracing::warn!(path = %path.display(), "this file system does not take O_DIRECT: reading through the page cache");
+        }
         let duplicate = file.try_clone().map_err(|error| failed(&error))?;
         let lane_file = LaneFile::adopt(duplicate, runtime, direct, false).await.map_err(|error| failed(&error))?;
         let size = object.size.expect("files have a size");
-        Ok(Self { path, object, size, file, lane_file })
+        Ok(Self { path, object, size, file, lane_file, interrupt: request.interrupt.clone() })
     }
 
     fn check_unchanged(&self) -> Result<(), Error> {
@@ -87,7 +91,8 @@ impl Source for FileSource {
 
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
         async move {
-            let chunk = pool.take(range.len() as usize).await;
+            // Memory may be late, when others hold it; the read itself takes moments.
+            let chunk = self.interrupt.cut(pool.take(range.len() as usize).map(Ok)).await?;
             let chunk = self.lane_file.read(range, chunk).await.map_err(|error| {
                 Error::from_io(&error, Code::ReadFailed, format_args!("read {} at {range}", self.path.display()))
             })?;

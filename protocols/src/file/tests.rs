@@ -101,7 +101,7 @@ fn a_predecessor_that_is_gone_hands_over_its_inode() {
     drop(first);
     let mut third = folder.begin("d", 3).unwrap();
     assert_eq!((third.found(), third.identity()), (Found::Partial, identity));
-    assert_eq!(third.load_block_crcs().unwrap(), [(0, 5)]);
+    assert_eq!(third.load_block_crcs(1).unwrap(), [(0, 5)].into());
     assert_eq!(folder.names(), [".d.staccato-t.3", ".d.staccato-t.3.crc"]);
 }
 
@@ -120,7 +120,7 @@ fn a_take_over_touches_only_what_its_listing_of_the_folder_had() {
     for name in [".d.staccato-t.3", ".d.staccato-t.3.crc"] {
         fs::remove_file(folder.path().join(name)).unwrap();
     }
-    for name in [".d.staccato-t.1.crc", ".d.staccato-t.2.held"] {
+    for name in [".d.staccato-t.1.crc", ".d.staccato-t.2.crc"] {
         fs::write(folder.path().join(name), "").unwrap();
     }
     let listing = slow.entries().unwrap();
@@ -132,14 +132,32 @@ fn a_take_over_touches_only_what_its_listing_of_the_folder_had() {
     assert_eq!(folder.names(), ["d"]);
 }
 
+/// A crash while the partial that somebody holds is copied: `.held` is whole, the copy perhaps not.
+#[test]
+fn a_held_partial_whose_copy_was_interrupted_is_taken_over_itself() {
+    for copied in [None, Some("who")] {
+        let folder = Folder::new();
+        let beside = |name: &str| folder.path().join(name);
+        fs::write(beside(".d.staccato-t.1"), "older").unwrap();
+        fs::write(beside(".d.staccato-t.2.held"), "whole").unwrap();
+        if let Some(copied) = copied {
+            fs::write(beside(".d.staccato-t.2"), copied).unwrap();
+        }
+        let session = folder.begin("d", 3).unwrap();
+        assert_eq!(session.found(), Found::Partial);
+        assert_eq!(fs::read(beside(".d.staccato-t.3")).unwrap(), b"whole");
+        assert_eq!(folder.names(), [".d.staccato-t.3", ".d.staccato-t.3.crc"]);
+    }
+}
+
 #[test]
 fn left_overs_without_a_partial_are_removed() {
     let folder = Folder::new();
-    for name in [".d.staccato-t.1.crc", ".d.staccato-t.2.held", ".d.staccato-t.3.crc"] {
+    for name in [".d.staccato-t.1.crc", ".d.staccato-t.2.crc", ".d.staccato-t.3.crc"] {
         fs::write(folder.path().join(name), "stale").unwrap();
     }
     let mut session = folder.begin("d", 3).unwrap();
-    assert_eq!((session.found(), session.load_block_crcs().unwrap()), (Found::Nothing, vec![]));
+    assert_eq!((session.found(), session.load_block_crcs(9).unwrap()), (Found::Nothing, [].into()));
     assert_eq!(folder.names(), [".d.staccato-t.3", ".d.staccato-t.3.crc"]);
 }
 

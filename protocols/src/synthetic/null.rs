@@ -4,7 +4,7 @@
 //! without effect, and has no identity. What was written cannot be read back, so that whoever wants a checksum of it
 //! has to compute it on the way.
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 
@@ -80,8 +80,8 @@ impl Session for NullSession {
         None
     }
 
-    fn load_block_crcs(&mut self) -> Result<Vec<(u64, u32)>, Error> {
-        Ok(Vec::new())
+    fn load_block_crcs(&mut self, _blocks: u64) -> Result<BTreeMap<u64, u32>, Error> {
+        Ok(BTreeMap::new())
     }
 
     fn append_block_crcs(&mut self, _blocks: &[(u64, u32)]) -> Result<(), Error> {

@@ -142,7 +142,7 @@ impl Protocol for ZeroProtocol {
     ) -> LocalBoxFuture<'a, Result<Rc<dyn Source>, Error>> {
         async move {
             let spec = Spec::parse(&request.url, &request.options)?;
-            let validator = Validator::Constant { size: spec.size };
+            let validator = Validator::Constant { size: spec.size, seed: spec.seed };
             if request.pinned.as_ref().is_some_and(|pinned| *pinned != validator) {
                 return Err(Error::source_changed(format!("{} is not what the transfer first opened", request.url)));
             }

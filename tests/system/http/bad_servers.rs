@@ -177,6 +177,34 @@ fn cancel_pause_and_delete_of_a_trickling_server_are_done_at_once() {
     eventually(PATIENCE, "the partials are swept", || pair.service.names().is_empty().then_some(()));
 }
 
+/// A later attempt that is stopped before it has looked beside the destination knows nothing of what earlier ones left.
+#[test]
+fn what_an_earlier_attempt_left_goes_when_a_later_one_is_canceled_while_it_opens_its_source() {
+    let pair = Pair::start();
+    let page = || Page::new(random(1, LEN));
+    let actions = ["cancel", "delete"];
+    for action in actions {
+        let id = pair.submit(action, page(), json!({"rate_limit": MIB}));
+        eventually(PATIENCE, "something is durable", || {
+            (pair.service.show(&id)["progress"].as_u64() > Some(0)).then_some(())
+        });
+        pair.service.action(&id, "pause");
+        pair.service.wait_for(&id, "STATE_PAUSED");
+        let target = format!("/{action}");
+        pair.server.put(&target, page().trick(.., Trick::Silence));
+        let asked = || pair.server.seen().iter().filter(|request| request.target == target).count();
+        let before = asked();
+        pair.service.action(&id, "resume");
+        eventually(PATIENCE, "the silent server is asked", || (asked() > before).then_some(()));
+        let answer = match action {
+            "cancel" => pair.service.action(&id, "cancel"),
+            _ => pair.service.delete(&format!("/v1/transfers/{id}")),
+        };
+        assert_eq!(answer.status, 202);
+    }
+    eventually(PATIENCE, "nothing is left", || pair.service.names().is_empty().then_some(()));
+}
+
 #[test]
 fn server_that_compresses_though_asked_not_to() {
     let pair = Pair::start();

@@ -4,4 +4,6 @@ mod acknowledged;
 mod broken_disk;
 mod full_disk;
 mod late_rename;
+mod little_memory;
+mod no_direct_io;
 mod shared_extents;

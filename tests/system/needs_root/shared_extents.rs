@@ -7,7 +7,21 @@ use staccato_tests::{
     bytes::{MIB, random, sha256},
     disk::Disk,
     service::Service,
+    strace::Strace,
 };
+
+/// Some kernels call a clone done that met an error half-way; here one is called done that was not even begun.
+#[test]
+fn a_clone_that_is_not_whole_is_not_believed() {
+    let service = Service::start(&[]);
+    let content = random(1, 9 * MIB + 5);
+    service.write("s", &content);
+    let strace = Strace::attach(service.executor(), &["-e", "trace=ioctl", "-e", "inject=ioctl:retval=0"]);
+    let id = service.submit(&service.file("s"), &service.file("d"), json!({}));
+    service.complete(&id);
+    assert!(strace.finish().contains("FICLONE"), "a clone was tried");
+    assert!(service.read("d") == content, "the bytes differ");
+}
 
 #[test]
 fn a_copy_on_one_reflink_file_system_is_a_clone() {

@@ -231,7 +231,7 @@ pub fn report(bytes: u64) -> CheckpointReport {
     CheckpointReport {
         ranges: if bytes == 0 { Vec::new() } else { vec![range] },
         bytes_total: Some(LENGTH),
-        validator: Some(Validator::Constant { size: LENGTH }),
+        validator: Some(Validator::Constant { size: LENGTH, seed: None }),
         bytes_fetched: bytes,
         started_over: None,
     }
