@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::FileExt;
 
-use staccato_dataplane::attempt::{AttemptSpec, CheckpointReport, Outcome, StartOver, StopReason};
-use staccato_protocols::contract::Overwrite;
+use staccato_dataplane::attempt::{AttemptSpec, CheckpointReport, Completion, Outcome, StartOver, StopReason};
+use staccato_protocols::contract::{Identity, Overwrite};
 
 use crate::keeper::{Told, World, bytes, on_both_lanes};
 
@@ -109,6 +109,24 @@ fn a_source_that_changed_is_not_mixed_with_what_is_there() {
         assert!(matches!(world.run(spec).0, Outcome::Committed(_)));
         assert!(world.read("d") == changed);
         assert_eq!(world.names(), ["d", "s"]);
+    });
+}
+
+#[test]
+fn a_prepared_commit_whose_partial_is_gone_starts_over_and_says_so() {
+    on_both_lanes(|mut world| {
+        let content = bytes(1, 24 * MIB);
+        world.write("s", &content);
+        let (mut spec, report) = interrupted(&mut world, content.len());
+        let identity = Some(Identity { device: 0, inode: 0 });
+        let bytes_total = content.len() as u64;
+        spec.prepared = Some(Completion { bytes_total, crc32: None, bytes_fetched: durable(&report), identity });
+        std::fs::remove_file(world.folder.path().join(".d.staccato-t.1")).unwrap();
+        let (outcome, told) = world.run(spec);
+        assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
+        let Some(Told::Checkpoint(report)) = told.first() else { panic!("{told:?}") };
+        assert_eq!(report.started_over, Some(StartOver::PartialGone));
+        assert!(world.read("d") == content);
     });
 }
 

@@ -21,7 +21,7 @@ mod redirects;
 mod tls;
 
 /// Short enough that a test which waits for it stays fast, long enough for a busy machine.
-const PATIENCE: &str = "0.4s";
+const PATIENCE: &str = "1.2s";
 
 fn options(pairs: &[(&str, &str)]) -> Options {
     let mut options: Options = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
