@@ -250,6 +250,9 @@ fn errors_are_json_where_that_was_asked_for() {
     let error: Value = serde_json::from_str(&err(&output)).unwrap();
     assert_eq!((&error["error"]["code"], &error["error"]["exit"]), (&"transfer_not_found".into(), &3.into()));
     assert_eq!(out(&output), "", "results only");
+    let output = served.command(&["demo", "--json"]);
+    ends_with(&output, 2);
+    assert!(err(&output).contains("has no result in JSON"), "{}", err(&output));
     let plain = err(&served.command(&["show", "nothing"]));
     assert!(plain.starts_with("staccato: ") && plain.ends_with("[transfer_not_found]\n"), "{plain}");
 }
