@@ -2,6 +2,7 @@
 
 mod acknowledged;
 mod broken_disk;
+mod devices;
 mod full_disk;
 mod late_rename;
 mod shared_extents;
