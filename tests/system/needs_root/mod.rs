@@ -6,3 +6,4 @@ mod devices;
 mod full_disk;
 mod late_rename;
 mod shared_extents;
+mod users;
