@@ -101,12 +101,12 @@ fn a_full_disk_refuses_commits_and_loses_none() {
     assert!(lost.is_empty() && !acknowledged.is_empty(), "lost {lost:?} of {}", acknowledged.len());
 }
 
-/// 20 kills, or as many as `STORE_KILLS` says; `STORE_SEED` runs one again.
+/// 20 kills, or as many as `TEST_KILLS` says; `TEST_SEED` runs one again.
 #[test]
 fn every_acknowledged_commit_is_there_after_sigkill() {
-    let kills: usize = env::var("STORE_KILLS").map_or(20, |text| text.parse().expect("a number"));
-    let seed: u64 = env::var("STORE_SEED").map_or_else(|_| fastrand::u64(..), |text| text.parse().expect("a number"));
-    println!("STORE_SEED={seed}");
+    let kills: usize = env::var("TEST_KILLS").map_or(20, |text| text.parse().expect("a number"));
+    let seed: u64 = env::var("TEST_SEED").map_or_else(|_| fastrand::u64(..), |text| text.parse().expect("a number"));
+    println!("TEST_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let program = program();
     let dir = tempfile::tempdir().expect("a folder");

@@ -13,3 +13,4 @@ pub mod process;
 pub mod seccomp;
 pub mod service;
 pub mod strace;
+pub mod user;

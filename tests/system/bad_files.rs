@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
 };
 
 use rustix::process::Signal;
@@ -48,6 +48,23 @@ fn directory_as_destination_and_missing_folder() {
     fs::create_dir(service.path("directory")).unwrap();
     assert_eq!(failure(&service, "s", "directory"), "destination_not_regular");
     assert_eq!(failure(&service, "s", "missing/d"), "destination_folder_missing");
+}
+
+/// Devices as destinations are in `needs_root/devices.rs`.
+#[test]
+fn pipe_and_socket_as_destination() {
+    let service = Service::start(&[]);
+    service.write("s", b"x");
+    rustix::fs::mkfifoat(rustix::fs::CWD, service.path("pipe"), rustix::fs::Mode::RUSR).unwrap();
+    let _socket = std::os::unix::net::UnixDatagram::bind(service.path("socket")).unwrap();
+    for (destination, overwrite) in [("pipe", "never"), ("pipe", "always"), ("socket", "never"), ("socket", "always")] {
+        let options = json!({"retries": 0, "overwrite": overwrite});
+        let id = service.submit(&service.file("s"), &service.file(destination), options);
+        assert_eq!(service.failure(&id), "destination_not_regular", "{destination}, overwrite {overwrite}");
+    }
+    assert_eq!(service.names(), ["pipe", "s", "socket"]);
+    assert!(fs::symlink_metadata(service.path("pipe")).unwrap().file_type().is_fifo());
+    assert!(fs::symlink_metadata(service.path("socket")).unwrap().file_type().is_socket());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Requests that are refused, each with a code and a sentence.
 
+use std::fs;
+
 use serde_json::{Value, json};
 use staccato_tests::service::{Answer, Service};
 
@@ -89,6 +91,23 @@ fn unknown_schemes_and_malformed_urls_are_refused_at_once() {
 }
 
 #[test]
+fn paths_with_dot_dot_are_refused_however_they_are_written() {
+    let service = Service::start(&[]);
+    service.write("x", b"some");
+    fs::create_dir(service.path("sub")).unwrap();
+    for dots in ["..", "%2e%2e", ".%2E", "..%2Fsub%2F..", "..%2f"] {
+        for path in [format!("sub/{dots}/x"), format!("{dots}/root/x")] {
+            let url = format!("{}/{path}", service.file("x").trim_end_matches("/x"));
+            for (source, destination) in [(url.clone(), service.file("d")), (service.file("x"), url)] {
+                let body = json!({"source_url": source, "destination_url": destination});
+                refused(&service.post("/v1/transfers", &body), 400, "invalid_url");
+            }
+        }
+    }
+    assert_eq!(service.get("/v1/transfers").body, json!([]), "nothing was made");
+}
+
+#[test]
 fn relative_paths_are_refused() {
     let service = Service::start(&[]);
     service.write("x", b"some");
@@ -151,12 +170,12 @@ fn secrets_are_neither_shown_nor_stored_in_the_clear() {
 }
 
 fn look_for(needle: &[u8], folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             look_for(needle, &path, found);
         } else if path.is_file() {
-            let bytes = std::fs::read(&path).unwrap();
+            let bytes = fs::read(&path).unwrap();
             if bytes.windows(needle.len()).any(|window| window == needle) {
                 found.push(path);
             }

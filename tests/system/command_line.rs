@@ -4,7 +4,8 @@ use serde_json::Value;
 use staccato_tests::{
     binary::{command, staccato},
     bytes::{MIB, random},
-    service::Service,
+    process::eventually,
+    service::{PATIENCE, Service},
 };
 
 fn json(output: &std::process::Output) -> Value {
@@ -80,8 +81,13 @@ fn copy_works_without_a_service_and_goes_on_after_an_interrupt() {
         command.arg("copy").args(["s", "d"]).args(more).current_dir(folder.path());
         command
     };
-    let mut interrupted = copy(&["--rate-limit", "10M"]).stderr(std::process::Stdio::null()).spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(2500));
+    let mut interrupted = copy(&["--rate-limit", "4M"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    // There are 10 s for a checkpoint; the notes are replaced as a whole.
+    eventually(PATIENCE, "a checkpoint is noted", || {
+        let notes = std::fs::read(folder.path().join(".d.staccato-copy.json")).ok()?;
+        let notes: Value = serde_json::from_slice(&notes).unwrap();
+        notes["checkpoint"].as_array().is_some_and(|ranges| !ranges.is_empty()).then_some(())
+    });
     staccato_tests::process::signal(interrupted.id(), rustix::process::Signal::INT);
     assert!(!interrupted.wait().unwrap().success());
     assert!(!folder.path().join("d").exists());

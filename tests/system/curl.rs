@@ -25,12 +25,30 @@ fn submit(service: &Service, body: &str) -> (u16, Value) {
     curl(&[&format!("{}/v1/transfers", service.url()), "-H", "Content-Type: application/json", "-d", body])
 }
 
-fn wait_complete(service: &Service, id: &str) -> Value {
-    eventually(PATIENCE, "the transfer is complete", || {
-        let (_, document) = curl(&[&format!("{}/v1/transfers/{id}", service.url())]);
+fn show(service: &Service, id: &str) -> (u16, Value) {
+    curl(&[&format!("{}/v1/transfers/{id}", service.url())])
+}
+
+fn wait_for(service: &Service, id: &str, state: &str) -> Value {
+    eventually(PATIENCE, state, || {
+        let (_, document) = show(service, id);
         assert_ne!(document["state"], "STATE_ERROR", "{document:#}");
-        (document["state"] == "STATE_COMPLETE").then_some(document)
+        (document["state"] == state).then_some(document)
     })
+}
+
+fn wait_complete(service: &Service, id: &str) -> Value {
+    wait_for(service, id, "STATE_COMPLETE")
+}
+
+fn act(service: &Service, id: &str, action: &str) -> (u16, Value) {
+    let body = format!(r#"{{"xferaction": "{action}"}}"#);
+    let url = format!("{}/v1/transfers/{id}/action", service.url());
+    curl(&[&url, "-H", "Content-Type: application/json", "-d", &body])
+}
+
+fn delete(service: &Service, id: &str) -> (u16, Value) {
+    curl(&["-X", "DELETE", &format!("{}/v1/transfers/{id}", service.url())])
 }
 
 #[test]
@@ -94,6 +112,50 @@ fn a_part_is_moved_to_offset_0() {
 }
 
 #[test]
+fn a_transfer_is_paused_resumed_canceled_and_deleted() {
+    let service = Service::start(&[]);
+    service.write("source", &random(3, 64 * MIB));
+    let submit_slow = || {
+        let (source, copy) = (service.file("source"), service.file("copy"));
+        let body = format!(r#"{{"source_url": "{source}", "destination_url": "{copy}", "rate_limit": {}}}"#, 4 * MIB);
+        let (status, document) = submit(&service, &body);
+        assert_eq!(status, 201, "{document:#}");
+        let id = document["id"].as_str().unwrap().to_owned();
+        wait_for(&service, &id, "STATE_RUNNING");
+        id
+    };
+    let id = submit_slow();
+    assert_eq!(act(&service, &id, "pause").0, 202);
+    wait_for(&service, &id, "STATE_PAUSED");
+    assert_eq!(act(&service, &id, "resume").0, 204);
+    wait_for(&service, &id, "STATE_RUNNING");
+    assert_eq!(act(&service, &id, "cancel").0, 202);
+    wait_for(&service, &id, "STATE_CANCELED");
+    let (status, problem) = act(&service, &id, "resume");
+    assert_eq!((status, &problem["code"]), (409, &"state_conflict".into()), "canceled is for ever");
+    assert_eq!(delete(&service, &id).0, 204);
+    assert_eq!(show(&service, &id).0, 404);
+
+    let id = submit_slow();
+    assert_eq!(delete(&service, &id).0, 202, "it has to stop first");
+    eventually(PATIENCE, "the transfer is gone", || (show(&service, &id).0 == 404).then_some(()));
+    eventually(PATIENCE, "the partial is swept", || (service.names() == ["source"]).then_some(()));
+}
+
+#[test]
+fn nothing_can_be_done_to_unknown_ids() {
+    let service = Service::start(&["--executors", "none"]);
+    // No id at all, and one that could be.
+    for id in ["0", "0190a6d0-0000-7000-8000-000000000000"] {
+        let mut answers = vec![show(&service, id), delete(&service, id)];
+        answers.extend(["cancel", "pause", "resume"].map(|action| act(&service, id, action)));
+        for (status, problem) in answers {
+            assert_eq!((status, &problem["code"]), (404, &"transfer_not_found".into()), "{id}: {problem:#}");
+        }
+    }
+}
+
+#[test]
 fn the_first_page_names_the_versions_and_protocols() {
     let service = Service::start(&[]);
     let (status, document) = curl(&[&format!("{}/", service.url())]);
@@ -107,10 +169,8 @@ fn the_first_page_names_the_versions_and_protocols() {
 }
 
 #[test]
-fn unknown_ids_are_not_found_and_lists_are_in_order() {
+fn lists_are_in_order() {
     let service = Service::start(&[]);
-    let (status, problem) = curl(&[&format!("{}/v1/transfers/0", service.url())]);
-    assert_eq!((status, &problem["code"]), (404, &"transfer_not_found".into()));
     service.write("s", b"x");
     let ids: Vec<String> = (0..5)
         .map(|number| {

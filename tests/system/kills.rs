@@ -1,11 +1,15 @@
 //! SIGKILL at random moments: of the executor, of `serve`, of both.
 //!
-//! After each kill the destination is absent, or whole and right, and progress has not fallen; in the end the transfer is
-//! complete. The object comes from a file, or from an HTTP server that counts what it sends: what it sent twice stays within
+//! After each kill the destination is absent (or the object that it shall replace), or whole and right, and progress has
+//! not fallen; in the end the transfer is complete. The object comes from a file, or from an HTTP server that counts what it sends: what it sent twice stays within
 //! what can have been in flight since the last checkpoint. (The document cannot tell that: what a killed attempt fetched
 //! after its last checkpoint it told nobody.) `TEST_KILLS` sets how many kills (20), `TEST_SEED` repeats a run.
 
-use std::{fs, thread::sleep, time::Duration};
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -40,24 +44,29 @@ fn variable(name: &str, default: u64) -> u64 {
 #[test]
 fn kills_at_random_moments_lose_nothing() {
     // A quarter of the kills: with a fast source they meet every phase soon.
-    kill_at_random_moments(variable("TEST_KILLS", 20).div_ceil(4), Source::File);
+    kill_at_random_moments(variable("TEST_KILLS", 20).div_ceil(4), Source::File, Before::Absent);
+}
+
+#[test]
+fn kills_at_random_moments_leave_the_old_object_or_the_new_one_whole() {
+    kill_at_random_moments(variable("TEST_KILLS", 20).div_ceil(4), Source::File, Before::Old);
 }
 
 #[test]
 fn kills_at_random_moments_lose_nothing_and_fetch_little_again() {
     let server = HttpServer::start();
-    kill_at_random_moments(variable("TEST_KILLS", 20), Source::Server(&server));
+    kill_at_random_moments(variable("TEST_KILLS", 20), Source::Server(&server), Before::Absent);
 }
 
 /// Moves the same object again and again until there have been so many kills.
-fn kill_at_random_moments(kills: u64, source: Source<'_>) {
+fn kill_at_random_moments(kills: u64, source: Source<'_>, before: Before) {
     let seed = variable("TEST_SEED", fastrand::u64(..));
     eprintln!("seed: TEST_SEED={seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut service = Service::start(&["--lanes", "1", "--heartbeat", "300ms", "--lease", "1s"]);
     let content = random(seed, LEN);
     source.put(&service, &content);
-    let mut id = source.submit(&service);
+    let mut id = source.submit(&service, before);
     let mut sent_before = 0;
     for kill in 0..kills {
         sleep(Duration::from_millis(rng.u64(50..1500)));
@@ -76,19 +85,34 @@ fn kill_at_random_moments(kills: u64, source: Source<'_>) {
             }
         }
         eventually(PATIENCE, "the old executor is gone", || (!is_alive(executor)).then_some(()));
-        if service.path("d").exists() {
-            assert!(service.read("d") == content, "kill {kill}: what has its name is whole and right");
+        match fs::read(service.path("d")) {
+            Ok(found) => assert!(
+                found == content || before == Before::Old && found == OLD,
+                "kill {kill}: what has its name is whole and right"
+            ),
+            Err(error) => assert!(before == Before::Absent, "kill {kill}: the old object is gone ({error})"),
         }
         let progress_after = progress(&service, &id);
         assert!(progress_after >= progress_before, "kill {kill}: {progress_after} after {progress_before}");
         if service.show(&id)["state"] == "STATE_COMPLETE" {
             check_complete(&service, &id, &content, source, sent_before);
             sent_before = source.bytes_sent();
-            id = source.submit(&service);
+            id = source.submit(&service, before);
         }
     }
     check_complete(&service, &id, &content, source, sent_before);
 }
+
+/// What is at the destination before.
+#[derive(Clone, Copy, PartialEq)]
+enum Before {
+    Absent,
+    /// [`OLD`], to be replaced.
+    Old,
+}
+
+/// Another length than the new object's, so that no part of one passes for the other.
+const OLD: [u8; 4097] = [7; 4097];
 
 /// Where the object comes from.
 #[derive(Clone, Copy)]
@@ -105,14 +129,20 @@ impl Source<'_> {
         }
     }
 
-    fn submit(self, service: &Service) -> String {
-        match self {
-            Self::File => {
-                let options = json!({"chunk_size": CHUNK, "rate_limit": FILE_RATE});
-                service.submit(&service.file("s"), &service.file("d"), options)
-            }
-            Self::Server(server) => service.submit(&server.url("/s"), &service.file("d"), json!({"chunk_size": CHUNK})),
+    fn submit(self, service: &Service, before: Before) -> String {
+        let mut options = json!({"chunk_size": CHUNK});
+        if before == Before::Old {
+            service.write("d", &OLD);
+            options["overwrite"] = json!("always");
         }
+        let source = match self {
+            Self::File => {
+                options["rate_limit"] = json!(FILE_RATE);
+                service.file("s")
+            }
+            Self::Server(server) => server.url("/s"),
+        };
+        service.submit(&source, &service.file("d"), options)
     }
 
     /// Bytes that a server has sent; none for a file, whose reads nobody but the executor counts.
@@ -157,11 +187,20 @@ fn kills_do_not_count_as_retries() {
 }
 
 #[test]
-fn a_killed_executor_is_replaced_within_a_second_or_so() {
+fn a_killed_executor_is_replaced_within_a_second() {
     let service = Service::start(&[]);
-    let first = service.executor();
-    signal(first, Signal::KILL);
-    eventually(Duration::from_secs(3), "another executor runs", || (service.executor() != first).then_some(()));
+    let replaced_after = || {
+        let killed = service.executor();
+        signal(killed, Signal::KILL);
+        let began = Instant::now();
+        eventually(PATIENCE, "another executor runs", || (service.executor() != killed).then_some(()));
+        began.elapsed()
+    };
+    // Executors that die young are waited with for longer and longer; the last ones meet the longest wait.
+    let took: Vec<Duration> = (0..8).map(|_| replaced_after()).collect();
+    // The service promises this, a machine that is busy with other tests does not: so the best of the last three counts.
+    let best = took[5..].iter().min().unwrap();
+    assert!(*best < Duration::from_secs(1), "{took:?}");
 }
 
 #[test]

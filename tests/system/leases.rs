@@ -42,11 +42,13 @@ fn a_transfer_canceled_meanwhile_stays_canceled() {
     let (service, id, executor, _) = stopped_past_its_lease();
     let status = service.action(&id, "cancel").status;
     assert!([202, 204].contains(&status), "{status}");
-    service.wait_for(&id, "STATE_CANCELED");
+    let before = service.wait_for(&id, "STATE_CANCELED");
     signal(executor, Signal::CONT);
     sleep(Duration::from_secs(3));
     let document = service.show(&id);
     assert_eq!(document["state"], "STATE_CANCELED");
+    assert_eq!(document["progress"], before["progress"], "whose lease is over writes no progress");
+    assert!(!service.path("d").exists());
     eventually(PATIENCE, "the partial is swept", || (service.names() == ["s"]).then_some(()));
 }
 

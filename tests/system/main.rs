@@ -13,5 +13,6 @@ mod leases;
 mod memory;
 mod needs_root;
 mod preflight;
+mod progress;
 mod restarts;
 mod sizes_and_names;

@@ -9,7 +9,7 @@ use staccato_protocols::{
     file::{Root, RootAccess},
 };
 
-use super::{Common, Exit, Failure, config::load, location::to_url, on_client, output, submit::parse_pair};
+use super::{Common, Exit, Failure, config::load, location::to_url, log, on_client, output, submit::parse_pair};
 use crate::{
     config::{Flags, parse_size, registry},
     copy::{self, CopyRequest, News},
@@ -46,6 +46,9 @@ pub struct Copy {
     /// Unit of reading, writing and retry
     #[arg(long, value_name = "SIZE")]
     chunk_size: Option<String>,
+    /// What is logged to standard error
+    #[arg(long, value_name = "FILTER", env = "STACCATO_LOG", default_value = "warn")]
+    log: String,
 }
 
 impl Copy {
@@ -54,7 +57,7 @@ impl Copy {
         let request = self.request()?;
         // Of the settings of a service, a copy obeys those that say how bytes are moved; it keeps no data, so any folder
         // passes that needs no looking for and is not too long.
-        let mut flags = Flags::default().with("data-dir", "/");
+        let mut flags = Flags::default().with("data-dir", "/").with("log", &self.log);
         let given =
             [("lane", &self.lane), ("lanes", &self.lanes), ("memory", &self.memory), ("chunk-size", &self.chunk_size)];
         for (flag, value) in given {
@@ -72,6 +75,7 @@ impl Copy {
             "{bar:30} {percent:>3} % {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
         let style = ProgressStyle::with_template(template).expect("the template is well-formed");
         bar.set_style(style.progress_chars("=> "));
+        log::beside(&bar, &config.log);
         let mut progress = |news: News| match news {
             News::Durable(done, total) => {
                 if let Some(total) = total {

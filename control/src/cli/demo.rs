@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Exit, Failure, on_client};
+use super::{Common, Exit, Failure, on_client};
 use crate::demo::{self, DemoOptions};
 
 /// Arguments of `demo`.
@@ -21,7 +21,10 @@ pub struct Demo {
 
 impl Demo {
     /// Runs the demonstration.
-    pub fn run(self) -> Result<(), Failure> {
+    pub fn run(self, common: &Common) -> Result<(), Failure> {
+        if common.json {
+            return Err(Failure::new(Exit::Usage, "demo is for people to watch and has no result in JSON"));
+        }
         let options = DemoOptions { mib: self.size.max(1), rate_mib: self.rate.max(1), keep: self.keep };
         on_client(async { demo::run(options).await.map_err(|why| Failure::new(Exit::Failed, why)) })
     }

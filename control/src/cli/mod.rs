@@ -109,7 +109,7 @@ impl Cli {
             Command::Executor(command) => command.run(),
             Command::Config(command) => command.run(&common),
             Command::Copy(command) => command.run(&common),
-            Command::Demo(command) => command.run(),
+            Command::Demo(command) => command.run(&common),
             Command::Submit(command) => on_client(command.run(&common)),
             Command::List(command) => on_client(command.run(&common)),
             Command::Show(command) => on_client(command.run(&common)),

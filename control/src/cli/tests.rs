@@ -28,6 +28,7 @@ fn every_command_of_the_manual_is_understood() {
         "delete x --json",
         "config --slots 3",
         "copy a b --overwrite --lane glommio --memory 64M --checksum crc32:00000000 --rate-limit 1M --json",
+        "copy a b --log info",
         "--server http://localhost:1 --json list",
     ] {
         let words = std::iter::once("staccato").chain(line.split_whitespace());

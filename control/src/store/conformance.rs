@@ -375,14 +375,21 @@ fn changed(key: &[u8], now: Option<(&str, Revision)>) -> Event {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::store::{MemoryStore, SledOptions, SledStore};
 
+    /// The seed of a randomised test, printed: the one that `TEST_SEED` names, else any.
+    pub fn seed() -> u64 {
+        let named = std::env::var("TEST_SEED").map(|text| text.parse().expect("TEST_SEED is a number"));
+        let seed = named.unwrap_or_else(|_| fastrand::u64(..));
+        println!("TEST_SEED={seed}");
+        seed
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn memory_conforms() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
+        let seed = seed();
         let store = MemoryStore::new();
         run(&mut || Arc::new(store.clone()), seed).await;
     }
@@ -390,8 +397,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn sled_conforms() {
         let dir = tempfile::tempdir().expect("a folder");
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
+        let seed = seed();
         // Small enough that segments change and exports are made on the way.
         let options = SledOptions { segment_bytes: 64 << 10, export_after_bytes: 512 << 10, ..SledOptions::default() };
         run(&mut || Arc::new(SledStore::open_with(dir.path(), options).expect("it opens")), seed).await;

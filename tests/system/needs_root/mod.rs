@@ -2,8 +2,9 @@
 
 mod acknowledged;
 mod broken_disk;
+mod devices;
 mod full_disk;
 mod late_rename;
-mod little_memory;
 mod no_direct_io;
 mod shared_extents;
+mod users;
