@@ -1,5 +1,5 @@
 //! What the store survives. A crash is simulated by copying the data directory while the store is open: the copy has
-//! what the kernel would have after SIGKILL. Kills of a whole process are in `tests/store_durability.rs`.
+//! what the kernel would have after SIGKILL. Kills of a whole process are in `tests/store_durability/`.
 
 use std::{
     collections::BTreeMap,
