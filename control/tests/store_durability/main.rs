@@ -105,6 +105,36 @@ fn a_full_disk_refuses_commits_and_loses_none() {
     assert!(lost.is_empty() && !acknowledged.is_empty(), "lost {lost:?} of {}", acknowledged.len());
 }
 
+/// An export that finds no room gives back what it took, and is not begun again with every commit: each try reads all
+/// segments.
+#[test]
+fn an_export_that_fails_leaves_nothing_and_is_tried_again_once_there_is_more_to_export() {
+    let arguments = |export_bytes: &'static str| ["400", "1", "8192", export_bytes];
+    // One client commits the same groups each time, so that the segments have the same names.
+    let without_exports = place();
+    let status = program(without_exports.path(), &arguments("1000000000")).status().expect("it starts");
+    assert!(status.success());
+    let segments = journal(without_exports.path(), "journal");
+    assert!(segments.len() > 10, "{segments:?}");
+
+    let full = place();
+    let folder = data(full.path()).join("journal");
+    let exports: Vec<String> = segments
+        .iter()
+        .map(|segment| folder.join(segment).with_extension("export.new").display().to_string())
+        .collect();
+    // The first one gets further than its header.
+    let mut options = vec!["-e", "trace=openat,write", "-e", "inject=write:error=ENOSPC:when=2+"];
+    exports.iter().for_each(|export| options.extend(["-P", export]));
+    let calls = trace(full.path(), &options, &arguments("16384"));
+    let failed = calls.iter().filter(|call| call.text.contains("ENOSPC")).count();
+    assert!(failed > 1, "it is tried again");
+    assert!(failed < segments.len(), "tried {failed} times, with {} segments", segments.len());
+    assert_eq!(journal(full.path(), "new"), Vec::<String>::new(), "what was written goes away");
+    assert_eq!(numbers_said(full.path(), "ack").len(), 400, "commits have their room");
+    assert_eq!(numbers(full.path()).len(), 400);
+}
+
 /// 20 kills, or as many as `STORE_KILLS` says; `STORE_SEED` runs one again.
 #[test]
 fn every_acknowledged_commit_is_there_after_sigkill() {
@@ -149,6 +179,16 @@ fn every_acknowledged_commit_is_there_after_sigkill() {
 
 fn place() -> TempDir {
     tempfile::tempdir().expect("a folder")
+}
+
+/// The files of a kind in the folder of the journal, in order.
+fn journal(place: &Path, kind: &str) -> Vec<String> {
+    let entries = fs::read_dir(data(place).join("journal")).expect("a journal");
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
+    names.retain(|name| name.ends_with(&format!(".{kind}")));
+    names.sort();
+    names
 }
 
 /// Runs the program under strace and returns its system calls, in the order they ended.
