@@ -131,7 +131,7 @@ impl Ledger {
                 Ok(true)
             })
             .await;
-        if gone_is(lost, false)? {
+        if self.skip_unreadable(gone_is(lost, false), false)? {
             tracing::warn!(transfer = %id, epoch, why, "a lease is free again");
             add(&self.inner.counters.leases_lost, 1);
         }
