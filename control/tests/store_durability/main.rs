@@ -6,16 +6,18 @@ mod trace;
 use std::{
     collections::BTreeSet,
     env, fs,
+    io::{BufRead as _, BufReader},
     path::Path,
-    process::Stdio,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use commits::{data, program, said};
+use rustix::process::{Pid, Signal, kill_process};
 use staccato_control::store::{SledOptions, SledStore, Store};
 use tempfile::TempDir;
-use trace::{Call, calls, run_traced};
+use trace::{Call, calls, run_traced, traced};
 
 #[test]
 fn journal_is_written_then_synced_then_the_commit_is_acknowledged() {
@@ -133,6 +135,59 @@ fn an_export_that_fails_leaves_nothing_and_is_tried_again_once_there_is_more_to_
     assert_eq!(journal(full.path(), "new"), Vec::<String>::new(), "what was written goes away");
     assert_eq!(numbers_said(full.path(), "ack").len(), 400, "commits have their room");
     assert_eq!(numbers(full.path()).len(), 400);
+}
+
+#[test]
+fn what_is_new_above_a_store_has_a_durable_name_before_anything_is_acknowledged() {
+    let place = place();
+    let calls = trace(place.path(), &["-e", "trace=mkdir,fsync,write"], &["3"]);
+    let first_ack = calls.iter().find(|call| call.text.contains("\"ack ")).expect("one").began;
+    let journal = data(place.path()).join("journal");
+    names_are_durable(&calls, first_ack, &[&place.path().join("new"), &data(place.path()), &journal]);
+}
+
+/// The same for the service, whose folder lies above its store.
+#[test]
+fn what_is_new_above_a_data_folder_has_a_durable_name_before_the_service_is_ready() {
+    let place = place();
+    let (log, new) = (place.path().join("trace"), place.path().join("new"));
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_staccato"));
+    serve
+        .args(["serve", "--json", "--executors", "none", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(new.join("data"));
+    let mut strace = traced(&serve, &log, &["-e", "trace=mkdir,fsync,write"]);
+    let mut strace = strace.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("strace starts");
+    let mut ready = String::new();
+    BufReader::new(strace.stdout.as_mut().expect("a pipe")).read_line(&mut ready).expect("a line");
+    let (_, pid) = ready.rsplit_once("\"pid\":").expect("it says who it is");
+    let pid = pid.trim_end_matches(['}', '\n']).parse().expect("a number");
+    kill_process(Pid::from_raw(pid).expect("a process"), Signal::TERM).expect("it runs");
+    assert!(strace.wait().expect("it ends").success());
+
+    let calls = calls(&log);
+    let ready = calls.iter().find(|call| call.text.contains("\"{\\\"url")).expect("it was ready").began;
+    names_are_durable(
+        &calls,
+        ready,
+        &[&new, &new.join("data"), &new.join("data/store"), &new.join("data/store/journal")],
+    );
+}
+
+#[track_caller]
+fn names_are_durable(calls: &[Call], before: usize, folders: &[&Path]) {
+    for folder in folders {
+        let made = calls.iter().find(|call| call.name == "mkdir" && call.succeeded() && call.path(0) == *folder);
+        let made = made.unwrap_or_else(|| panic!("{} is not made", folder.display())).ended;
+        let above = folder.parent().expect("it lies in the place").to_str().expect("text");
+        let synced = calls.iter().any(|call| {
+            call.name == "fsync"
+                && call.succeeded()
+                && call.file() == above
+                && (made..before).contains(&call.began)
+                && call.ended < before
+        });
+        assert!(synced, "{above} is not synced after {} was made in it", folder.display());
+    }
 }
 
 /// 20 kills, or as many as `STORE_KILLS` says; `STORE_SEED` runs one again.
