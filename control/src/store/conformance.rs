@@ -383,7 +383,7 @@ impl Random {
 }
 
 async fn next(watch: &mut Watch) -> Event {
-    let heard = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
+    let heard = tokio::time::timeout(Duration::from_secs(60), watch.next()).await;
     heard.expect("news within ten seconds").expect("the store is still there")
 }
 

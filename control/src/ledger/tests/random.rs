@@ -341,7 +341,7 @@ impl Life {
     async fn window_is_what_a_scan_gives(&mut self) {
         let (queue, active) = (self.scan(keys::QUEUE).await, self.scan(keys::ACTIVE).await);
         // Watchers hear of a commit after whoever made it.
-        let patience = Instant::now() + Duration::from_secs(10);
+        let patience = Instant::now() + Duration::from_secs(60);
         loop {
             self.scheduler.catch_up();
             let window = self.scheduler.view().await.unwrap();
