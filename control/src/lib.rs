@@ -9,6 +9,7 @@ pub mod config;
 pub mod copy;
 pub mod demo;
 pub mod executor;
+pub mod folder;
 pub mod ledger;
 pub mod model;
 pub mod scheduler;

@@ -9,7 +9,7 @@
 use std::{
     fmt, fs, io,
     net::SocketAddr,
-    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _},
+    os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -31,6 +31,7 @@ use crate::{
     },
     config::{Config, Executors},
     executor::{host, routes},
+    folder,
     ledger::{Ledger, LedgerConfig, LedgerError, Seal, SystemEnvironment},
     scheduler::{self, SchedulerConfig},
     signals::Signals,
@@ -246,9 +247,8 @@ fn executor_arguments(config: &Config) -> Vec<std::ffi::OsString> {
     arguments
 }
 
-fn make_data_dir(folder: &Path) -> Result<(), ServeError> {
-    let refused = |error| ServeError::DataDir { folder: folder.to_owned(), error };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(refused)
+fn make_data_dir(path: &Path) -> Result<(), ServeError> {
+    folder::create(path).map_err(|error| ServeError::DataDir { folder: path.to_owned(), error })
 }
 
 async fn open_store(data_dir: &Path) -> Result<Arc<SledStore>, ServeError> {

@@ -394,9 +394,10 @@ fn copy_works_in_a_folder_with_a_long_name() {
 /// Starts a slow copy of `s` to `d` and waits until its notes call more bytes durable than before.
 fn copy_until_checkpoint(folder: &Path) -> Child {
     let known = durable(folder);
-    let mut command = staccato(folder, &["copy", "s", "d", "--rate-limit", "8M", "--chunk-size", "1M"]);
+    // So slow that it is under way for long after its first checkpoint, however late that is seen.
+    let mut command = staccato(folder, &["copy", "s", "d", "--rate-limit", "2M", "--chunk-size", "1M"]);
     let mut copy = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while durable(folder) <= known {
         assert!(copy.try_wait().unwrap().is_none(), "the copy ended before a checkpoint came");
         assert!(Instant::now() < deadline, "no checkpoint came");

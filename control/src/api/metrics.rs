@@ -127,6 +127,7 @@ impl Collector for LedgerCollector {
             ("transfers_completed", "Transfers completed", None, stats.completed),
             ("transfers_failed", "Transfers that failed for good", None, stats.failed),
             ("transfers_canceled", "Transfers canceled", None, stats.canceled),
+            ("records_unreadable", "Records found that this version cannot read", None, stats.unreadable),
             ("attempts", "Attempts begun", None, stats.attempts),
             ("attempts_retried", "Attempts that failed with a further try left", None, stats.retried),
             ("leases_lost", "Leases that expired or whose executor died", None, stats.leases_lost),

@@ -82,6 +82,9 @@ pub async fn create_transfer(
 }
 
 /// Lists the client's own transfers, in the order of their submission.
+///
+/// No transfer becomes visible before one with a smaller id: a client that goes on behind the last id it saw (`marker`)
+/// misses none, as long as it asks for no `state`.
 #[utoipa::path(
     get, path = "/v1/transfers", tag = "transfers",
     params(

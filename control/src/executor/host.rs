@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     future::Future,
     path::PathBuf,
+    pin::Pin,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -38,6 +39,8 @@ impl HostOptions {
 const HEALTHY: Duration = Duration::from_secs(10);
 /// First and longest wait before a restart, when executors die young: never more than a second without one.
 const RESTART_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(800));
+/// Wait after what a dead executor held could not be freed.
+const RELEASE_RETRY: Duration = Duration::from_secs(1);
 
 /// Keeps an executor running until `shutdown` resolves, then lets it end: it stops its attempts, which keep what is
 /// durable, and gives back their leases.
@@ -84,13 +87,13 @@ fn start(options: &HostOptions, instance: &str) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// Waits for an executor's end; `true` when it was wanted.
+/// Waits for an executor's end and frees what it held; `true` when no further one is wanted.
 async fn supervise(
     ledger: &Ledger,
     options: &HostOptions,
     mut child: Child,
     instance: &str,
-    shutdown: std::pin::Pin<&mut impl Future<Output = ()>>,
+    mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) -> bool {
     let pid = child.id().expect("it was not waited for yet");
     match ExecutorProcess::find(instance, pid) {
@@ -106,7 +109,7 @@ async fn supervise(
     let input = child.stdin.take();
     let (ended, wanted) = tokio::select! {
         ended = child.wait() => (ended, false),
-        () = shutdown => {
+        () = shutdown.as_mut() => {
             drop(input);
             (end(&mut child, options.grace).await, true)
         }
@@ -116,14 +119,26 @@ async fn supervise(
         Ok(status) => tracing::warn!(pid, %status, "the executor died; it will be started again"),
         Err(error) => tracing::error!(pid, %error, "cannot wait for the executor"),
     }
+    if wanted {
+        if let Err(error) = ledger.release_executor(instance).await {
+            tracing::error!(%error, "cannot free what the executor held; the next start will");
+        }
+        return true;
+    }
+    // A store that has failed will refuse this for ever: then the service stops in order to open it anew, and that frees
+    // what dead executors held.
+    tokio::select! {
+        () = release(ledger, instance) => false,
+        () = shutdown => true,
+    }
+}
+
+/// Frees what a dead executor held, however often that fails.
+async fn release(ledger: &Ledger, instance: &str) {
     while let Err(error) = ledger.release_executor(instance).await {
         tracing::error!(%error, "cannot free what a dead executor held; trying again");
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        if wanted {
-            break;
-        }
+        tokio::time::sleep(RELEASE_RETRY).await;
     }
-    wanted
 }
 
 /// Waits for a child that was asked to end; kills it when it does not.
@@ -135,5 +150,114 @@ async fn end(child: &mut Child, grace: Duration) -> std::io::Result<ExitStatus> 
             child.kill().await?;
             child.wait().await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use rustix::process::{Pid, Signal, kill_process};
+    use serde_json::json;
+    use tokio::sync::{oneshot, watch};
+
+    use super::*;
+    use crate::{
+        config::registry,
+        ledger::{LedgerConfig, Scope, Seal, SystemEnvironment},
+        model::{CreateRequest, State, TransferId},
+        store::{Commit, CommitError, MemoryStore, Record, Revision, Store, StoreError, Watch},
+    };
+
+    /// Long for what takes a moment, on whatever machine.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A store that fails when it is told to, as one does whose disk is gone: it still reads, and commits nothing.
+    #[derive(Default)]
+    struct Failing {
+        inner: MemoryStore,
+        failed: watch::Sender<bool>,
+        refused: watch::Sender<usize>,
+    }
+
+    #[async_trait]
+    impl Store for Failing {
+        async fn get(&self, key: &[u8]) -> Result<Option<Record>, StoreError> {
+            self.inner.get(key).await
+        }
+
+        async fn range(
+            &self,
+            start: &[u8],
+            end: &[u8],
+            limit: usize,
+            reverse: bool,
+        ) -> Result<Vec<(Vec<u8>, Record)>, StoreError> {
+            self.inner.range(start, end, limit, reverse).await
+        }
+
+        async fn commit(&self, commit: Commit) -> Result<Revision, CommitError> {
+            if *self.failed.borrow() {
+                self.refused.send_modify(|count| *count += 1);
+                return Err(StoreError("its disk is gone".to_owned()).into());
+            }
+            self.inner.commit(commit).await
+        }
+
+        fn watch(&self, prefix: &[u8]) -> Watch {
+            self.inner.watch(prefix)
+        }
+    }
+
+    async fn open(store: Arc<dyn Store>) -> Ledger {
+        let environment = Arc::new(SystemEnvironment::default());
+        Ledger::open(store, Seal::ephemeral(), registry(&[], false), LedgerConfig::default(), environment)
+            .await
+            .expect("it opens")
+    }
+
+    /// An executor that does nothing until its input ends.
+    fn idle() -> HostOptions {
+        HostOptions {
+            program: "/bin/sh".into(),
+            arguments: ["-c", "exec cat"].map(OsString::from).to_vec(),
+            grace: PATIENCE,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_does_not_wait_for_a_store_that_has_failed_and_the_next_opening_frees_what_was_held() {
+        let store = Arc::new(Failing::default());
+        let ledger = open(store.clone()).await;
+        let (stop, stopping) = oneshot::channel::<()>();
+        let host = tokio::spawn(run(ledger.clone(), idle(), async move { drop(stopping.await) }));
+        let process = tokio::time::timeout(PATIENCE, async {
+            loop {
+                match ledger.executors().pop() {
+                    Some(process) => break process,
+                    None => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        });
+        let process = process.await.expect("an executor is started and recorded");
+        let body = json!({"source_url": "zero:///5", "destination_url": "null:///"});
+        let request = CreateRequest::from_json(&body, ledger.registry()).unwrap();
+        let id: TransferId = ledger.create(&request, "owner", None).await.unwrap().document.id.parse().unwrap();
+        ledger.mark_ready(id, "a slot is free").await.unwrap();
+        ledger.claim(&process.instance).await.unwrap().expect("it is ready");
+
+        store.failed.send_replace(true);
+        kill_process(Pid::from_raw(process.pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+        let refused = &mut store.refused.subscribe();
+        let tried = tokio::time::timeout(PATIENCE, refused.wait_for(|count| *count > 0)).await;
+        tried.expect("it tries to free what the executor held").unwrap();
+        stop.send(()).unwrap();
+        tokio::time::timeout(PATIENCE, host).await.expect("it stops, although nothing can be freed").unwrap();
+
+        store.failed.send_replace(false);
+        let ledger = open(store).await;
+        assert_eq!(ledger.get(id, &Scope::All).await.unwrap().state, State::New, "nobody holds it");
+        assert!(ledger.executors().is_empty());
     }
 }

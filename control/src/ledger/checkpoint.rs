@@ -35,7 +35,8 @@ impl Ledger {
                     Some(why) => change.contradict(&why),
                     None => {
                         change.record_checkpoint(report);
-                        Ok(())
+                        // This attempt found the partial, not the committed object.
+                        change.rule_out_earlier_commit()
                     }
                 }
             })
@@ -76,10 +77,6 @@ impl Change {
         record.bytes_total = report.bytes_total.or(record.bytes_total);
         record.validator = report.validator.clone().or(record.validator.take());
         record.fetched_now = record.fetched_now.max(report.bytes_fetched);
-        if record.prepared.is_some_and(|prepared| prepared.epoch < record.epoch) {
-            // This attempt found the partial, not the committed object: what its predecessor prepared was not done.
-            record.prepared = None;
-        }
         record.updated_at = now;
         if progress < before {
             let (kind, why) = match report.started_over {

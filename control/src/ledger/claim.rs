@@ -36,7 +36,7 @@ impl Ledger {
                     Ok(Some(change.record.clone()))
                 })
                 .await;
-            let Some(record) = gone_is(claimed, None)? else { continue };
+            let Some(record) = self.skip_unreadable(gone_is(claimed, None), None)? else { continue };
             if self.is_gone(executor) {
                 // It ended meanwhile, and whoever freed what it held may have looked too early.
                 self.lose(id, record.epoch, Loss::ExecutorDied).await?;

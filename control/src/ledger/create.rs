@@ -1,5 +1,7 @@
 //! `create`: a request becomes a transfer.
 
+use std::{future::poll_fn, sync::PoisonError, task::Poll};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -7,12 +9,12 @@ use crate::{
         CreateRequest, Problem, ProblemCode, State, TransferDocument, TransferId, TransferRecord,
         transfer::{RECORD_VERSION, known_length},
     },
-    store::CommitError,
+    store::{Commit, CommitError, Revision},
 };
 
 use super::{
     Ledger, LedgerError, add,
-    change::{POISON, insert},
+    change::insert,
     keys,
     seal::{Secrets, redact},
 };
@@ -55,17 +57,9 @@ impl Ledger {
             {
                 return Ok(created);
             }
-            let (record, secrets) = self.new_record(request, owner, key_digest.clone());
-            let mut commit = insert(&record);
-            if !secrets.is_empty() {
-                commit = commit.put(keys::secrets(record.id), seal.seal(record.id, &secrets));
-            }
-            if let Some(digest) = &key_digest {
-                let made = Made { id: record.id, body: body_digest() };
-                let value = serde_json::to_vec(&made).expect("an id and a digest");
-                commit = commit.require_absent(keys::idempotency(digest)).put(keys::idempotency(digest), value);
-            }
-            match self.inner.store.commit(commit).await {
+            let made = key_digest.as_ref().map(|digest| (digest.clone(), body_digest()));
+            let (record, committed) = self.submit(request, owner, made).await;
+            match committed {
                 Ok(_) => {
                     add(&self.inner.counters.created, 1);
                     return Ok(Created { document: record.document(), replayed: false });
@@ -98,19 +92,64 @@ impl Ledger {
         Ok(found.map(|(record, _)| Created { document: record.document(), replayed: true }))
     }
 
+    /// Gives the next id to a record and commits it, with its idempotency key and the digest of its body. The id is
+    /// given in the same turn in which the store is handed the commit, so that transfers become visible in the order of
+    /// their ids: a client that follows the list from marker to marker misses none.
+    async fn submit(
+        &self,
+        request: &CreateRequest,
+        owner: &str,
+        made: Option<(String, String)>,
+    ) -> (TransferRecord, Result<Revision, CommitError>) {
+        let mut submitted = None;
+        let first = poll_fn(|context| {
+            // A commit that panics leaves no more behind than an id that nobody has.
+            let mut last = self.inner.last_id.lock().unwrap_or_else(PoisonError::into_inner);
+            let id = TransferId::following(*last, self.inner.environment.now(), self.inner.environment.random());
+            *last = Some(id);
+            let (record, commit) = self.new_transfer(id, request, owner, made.as_ref());
+            let mut committing = self.inner.store.commit(commit);
+            let first = committing.as_mut().poll(context);
+            submitted = Some((record, committing));
+            Poll::Ready(first)
+        })
+        .await;
+        let (record, committing) = submitted.expect("it was just put there");
+        let committed = match first {
+            Poll::Ready(committed) => committed,
+            Poll::Pending => committing.await,
+        };
+        (record, committed)
+    }
+
+    /// A record and everything that is committed with it.
+    fn new_transfer(
+        &self,
+        id: TransferId,
+        request: &CreateRequest,
+        owner: &str,
+        made: Option<&(String, String)>,
+    ) -> (TransferRecord, Commit) {
+        let (record, secrets) = self.new_record(id, request, owner, made.map(|(digest, _)| digest.clone()));
+        let mut commit = insert(&record);
+        if !secrets.is_empty() {
+            commit = commit.put(keys::secrets(id), self.inner.seal.seal(id, &secrets));
+        }
+        if let Some((digest, body)) = made {
+            let value = serde_json::to_vec(&Made { id, body: body.clone() }).expect("an id and a digest");
+            commit = commit.require_absent(keys::idempotency(digest)).put(keys::idempotency(digest), value);
+        }
+        (record, commit)
+    }
+
     fn new_record(
         &self,
+        id: TransferId,
         request: &CreateRequest,
         owner: &str,
         idempotency_digest: Option<String>,
     ) -> (TransferRecord, Secrets) {
         let now = self.inner.environment.now();
-        let id = {
-            let mut last = self.inner.last_id.lock().expect(POISON);
-            let id = TransferId::following(*last, now, self.inner.environment.random());
-            *last = Some(id);
-            id
-        };
         let registry = &self.inner.registry;
         let (source_url, source_options, secret_source_url, secret_source_options) =
             redact(registry, &request.source_url, &request.source_options);

@@ -5,6 +5,8 @@ use crate::{
     store::StoreError,
 };
 
+use super::unreadable::WHAT_TO_DO;
+
 /// Why a command did nothing (or, for [`LedgerError::Store`], perhaps did).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
@@ -47,7 +49,7 @@ impl LedgerError {
             Self::Refused(refused) => Problem::new(ProblemCode::StateConflict, refused.to_string()),
             Self::Store(error) => Problem::new(ProblemCode::Unavailable, format!("{error}; try again")),
             Self::Unreadable { .. } => {
-                Problem::new(ProblemCode::Protocol(staccato_protocols::Code::Internal), self.to_string())
+                Problem::new(ProblemCode::Protocol(staccato_protocols::Code::Internal), format!("{self}; {WHAT_TO_DO}"))
             }
         }
     }

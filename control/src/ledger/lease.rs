@@ -78,6 +78,14 @@ impl Leases {
         }
     }
 
+    /// Ends the lease on a transfer, and takes it out of the line.
+    pub fn forget(&mut self, id: TransferId) {
+        self.held.remove(&id);
+        if let Some(place) = self.ready_at.remove(&id) {
+            self.ready.remove(&place);
+        }
+    }
+
     /// The lease on a transfer, unless it is being taken away.
     pub fn get(&self, id: TransferId) -> Option<&Lease> {
         self.held.get(&id).filter(|lease| !lease.ending)

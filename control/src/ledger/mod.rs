@@ -39,6 +39,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod unreadable;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -105,6 +106,8 @@ pub struct LedgerStats {
     pub failed: u64,
     /// Transfers canceled.
     pub canceled: u64,
+    /// Records found that this version cannot read.
+    pub unreadable: u64,
     /// Bytes of completed transfers.
     pub bytes_completed: u64,
     /// Bytes that executors read from sources.
@@ -130,6 +133,8 @@ pub(crate) struct Inner {
     leases: Mutex<Leases>,
     sweeps_out: Mutex<sweep::SweepsOut>,
     executors: Mutex<HashMap<String, ExecutorProcess>>,
+    /// Keys of the first [`UNREADABLE_MAX`] records that were found to be unreadable.
+    unreadable: Mutex<BTreeSet<String>>,
     /// The last [`GONE_MAX`] executors that are known to have ended.
     gone: Mutex<BTreeSet<String>>,
     /// Rings when a transfer becomes ready or a sweep is due: long polls of claims look again.
@@ -142,6 +147,8 @@ pub(crate) struct Inner {
 const STRIPES: usize = 64;
 /// Names of dead executors that are remembered. They begin with the time of their start, so the oldest are forgotten.
 const GONE_MAX: usize = 1024;
+/// Unreadable records that are remembered. Those that take a slot are found first; of further ones nothing is said.
+const UNREADABLE_MAX: usize = 100_000;
 
 #[derive(Default)]
 struct Counters {
@@ -184,6 +191,7 @@ impl Ledger {
             completed: of(&counters.completed),
             failed: of(&counters.failed),
             canceled: of(&counters.canceled),
+            unreadable: self.inner.unreadable.lock().expect(change::POISON).len() as u64,
             bytes_completed: of(&counters.bytes_completed),
             bytes_fetched: of(&counters.bytes_fetched),
         }

@@ -18,7 +18,7 @@ const PAGE: usize = 1024;
 
 impl Ledger {
     /// Opens the ledger in `store`. All leases run in full again, but for those of executors whose process is gone:
-    /// these are free when this returns.
+    /// these are free when this returns. A record that cannot be read stops nobody but itself.
     pub async fn open(
         store: SharedStore,
         seal: Seal,
@@ -38,6 +38,7 @@ impl Ledger {
             leases: Mutex::new(Leases::default()),
             sweeps_out: Mutex::default(),
             executors: Mutex::default(),
+            unreadable: Mutex::default(),
             gone: Mutex::default(),
             work: tokio::sync::watch::Sender::new(0),
             stripes: std::array::from_fn(|_| Arc::default()),
@@ -58,10 +59,10 @@ impl Ledger {
         loop {
             let page = self.inner.store.range(&start, &keys::end_of(keys::ACTIVE), PAGE, false).await?;
             for (key, _) in &page {
-                let id = keys::trailing_id(key).ok_or_else(|| LedgerError::unreadable(key, "no id at its end"))?;
-                let Some((record, _)) = self.load(id).await? else {
-                    return Err(LedgerError::unreadable(key, "an index entry without its record"));
-                };
+                let Some(id) = self.indexed(key) else { continue };
+                let none = || LedgerError::unreadable(&keys::transfer(id), "it is missing, and takes a slot");
+                let loaded = self.load(id).await.and_then(|found| found.map(Some).ok_or_else(none));
+                let Some((record, _)) = self.skip_unreadable(loaded, None)? else { continue };
                 if record.state.is_leased() {
                     self.inner.leases.lock().expect(POISON).follow(id, Some(&record), until);
                 } else {
@@ -83,8 +84,10 @@ impl Ledger {
     async fn load_executors(&self) -> Result<(), LedgerError> {
         let found = self.inner.store.range(keys::EXECUTORS, &keys::end_of(keys::EXECUTORS), PAGE, false).await?;
         for (key, value) in found {
-            let process: ExecutorProcess =
-                serde_json::from_slice(&value.value).map_err(|error| LedgerError::unreadable(&key, error))?;
+            let parsed = serde_json::from_slice(&value.value).map_err(|error| LedgerError::unreadable(&key, error));
+            let Some(process): Option<ExecutorProcess> = self.skip_unreadable(parsed.map(Some), None)? else {
+                continue;
+            };
             let instance = process.instance.clone();
             let alive = self.inner.environment.is_alive(&process);
             self.inner.executors.lock().expect(POISON).insert(instance.clone(), process);

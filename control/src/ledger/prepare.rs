@@ -22,7 +22,7 @@ pub enum Prepared {
 
 impl Ledger {
     /// Records that an attempt is about to commit. From here on a cancel is refused: the object may be at its
-    /// destination at any moment.
+    /// destination at any moment. A client that has deleted the transfer meanwhile is obeyed instead.
     pub async fn prepare(
         &self,
         executor: &str,
@@ -34,6 +34,8 @@ impl Ledger {
         let answered = self
             .change(id, |change| {
                 change.held_by(executor, epoch)?;
+                // It would have reported an object that an earlier attempt had committed instead of asking.
+                change.rule_out_earlier_commit()?;
                 match change.record.state {
                     State::Canceling => return Ok(Prepared::Stop(StopReason::Cancel)),
                     State::Erroring => return Ok(Prepared::Stop(StopReason::Pause)),

@@ -33,7 +33,7 @@ impl Ledger {
     }
 
     /// A page of transfers. A transfer that changes its state meanwhile may be missing from a page of one state, never
-    /// from a page of all.
+    /// from a page of all. One that cannot be read is on none; asked for by its id, it says so.
     pub async fn list(&self, query: &ListQuery) -> Result<Page, LedgerError> {
         let limit = query.limit.max(1);
         let prefix = match (&query.scope, query.state) {
@@ -57,12 +57,13 @@ impl Ledger {
 
         let mut transfers = Vec::with_capacity(found.len());
         for (key, value) in found {
-            let record = if prefix == keys::TRANSFERS {
-                Some(decode_record(&key, &value.value)?)
+            let loaded = if prefix == keys::TRANSFERS {
+                decode_record(&key, &value.value).map(Some)
             } else {
-                let id = keys::trailing_id(&key).ok_or_else(|| LedgerError::unreadable(&key, "no id at its end"))?;
-                self.load(id).await?.map(|(record, _)| record)
+                let Some(id) = self.indexed(&key) else { continue };
+                self.load(id).await.map(|found| found.map(|(record, _)| record))
             };
+            let record = self.skip_unreadable(loaded, None)?;
             let wanted = |record: &TransferRecord| query.state.is_none_or(|state| record.state == state);
             transfers.extend(record.filter(wanted).map(|record| record.document()));
         }

@@ -8,7 +8,7 @@ use staccato_protocols::ObjectUrl;
 
 use crate::{
     model::{TransferId, TransferRecord, transfer::REDACTED},
-    store::{Commit, CommitError, Record},
+    store::{Commit, CommitError},
 };
 
 use super::{Ledger, LedgerError, change::POISON, keys};
@@ -58,6 +58,12 @@ impl SweepRecord {
         Self { destination_url: record.destination_url.clone(), sealed, kept, failures: 0 }
     }
 
+    fn read(key: &[u8], value: &[u8]) -> Result<(TransferId, Self), LedgerError> {
+        let id = keys::trailing_id(key).ok_or_else(|| LedgerError::unreadable(key, "no id at its end"))?;
+        let record = serde_json::from_slice(value).map_err(|error| LedgerError::unreadable(key, error))?;
+        Ok((id, record))
+    }
+
     pub fn needs_secrets(record: &TransferRecord) -> bool {
         record.sealed && record.destination_url.ends_with(REDACTED)
     }
@@ -76,13 +82,10 @@ impl Ledger {
         }
         let monotonic = self.inner.environment.monotonic();
         let mut sweeps = Vec::new();
-        for (key, value) in self.due_sweeps().await? {
+        for (key, id, record) in self.due_sweeps().await? {
             if sweeps.len() == SWEEPS_MAX {
                 break;
             }
-            let record: SweepRecord =
-                serde_json::from_slice(&value.value).map_err(|error| LedgerError::unreadable(&key, error))?;
-            let id = keys::trailing_id(&key).ok_or_else(|| LedgerError::unreadable(&key, "no id at its end"))?;
             {
                 let mut out = self.inner.sweeps_out.lock().expect(POISON);
                 if out.get(&id).is_some_and(|out| out.until > monotonic) {
@@ -115,8 +118,7 @@ impl Ledger {
         let Some(key) = out else { return Ok(()) };
         loop {
             let Some(found) = self.inner.store.get(&key).await? else { break };
-            let mut record: SweepRecord =
-                serde_json::from_slice(&found.value).map_err(|error| LedgerError::unreadable(&key, error))?;
+            let (_, mut record) = SweepRecord::read(&key, &found.value)?;
             let mut commit = Commit::new().require(key.clone(), found.revision).delete(key.clone());
             if done {
                 if record.sealed {
@@ -145,15 +147,30 @@ impl Ledger {
         let due = self.due_sweeps().await?;
         let monotonic = self.inner.environment.monotonic();
         let out = self.inner.sweeps_out.lock().expect(POISON);
-        let free = |id| out.get(&id).is_none_or(|out| out.until <= monotonic);
-        Ok(due.iter().any(|(key, _)| keys::trailing_id(key).is_some_and(free)))
+        Ok(due.iter().any(|(_, id, _)| out.get(id).is_none_or(|out| out.until <= monotonic)))
     }
 
     /// The sweeps that are due, those that wait for longest first; at most [`PAGE`]: what lies behind them comes when
-    /// these are done.
-    async fn due_sweeps(&self) -> Result<Vec<(Vec<u8>, Record)>, LedgerError> {
+    /// these are done. Without those that cannot be read.
+    async fn due_sweeps(&self) -> Result<Vec<(Vec<u8>, TransferId, SweepRecord)>, LedgerError> {
         let end = keys::due_end(keys::SWEEPS, self.inner.environment.now());
-        Ok(self.inner.store.range(keys::SWEEPS, &end, PAGE, false).await?)
+        let mut start = keys::SWEEPS.to_vec();
+        loop {
+            let page = self.inner.store.range(&start, &end, PAGE, false).await?;
+            let last = page.last().filter(|_| page.len() == PAGE).map(|(last, _)| last.clone());
+            let mut due = Vec::new();
+            for (key, value) in page {
+                let read = SweepRecord::read(&key, &value.value).map(Some);
+                due.extend(self.skip_unreadable(read, None)?.map(|(id, record)| (key, id, record)));
+            }
+            match last {
+                Some(last) if due.is_empty() => {
+                    start = last;
+                    start.push(0);
+                }
+                _ => return Ok(due),
+            }
+        }
     }
 }
 

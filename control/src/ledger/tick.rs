@@ -38,7 +38,7 @@ impl Ledger {
             (leases.expired(monotonic), leases.unclaimed(monotonic))
         };
         for (id, epoch) in expired {
-            skip_unreadable(self.lose(id, epoch, Loss::Expired).await)?;
+            self.lose(id, epoch, Loss::Expired).await?;
         }
         for id in unclaimed {
             let queued = self
@@ -50,7 +50,7 @@ impl Ledger {
                     Ok(())
                 })
                 .await;
-            skip_unreadable(gone_is(queued, ()))?;
+            self.skip_unreadable(gone_is(queued, ()), ())?;
         }
         self.queue_what_waited().await?;
         if self.sweep_is_due().await? {
@@ -63,30 +63,29 @@ impl Ledger {
     async fn queue_what_waited(&self) -> Result<(), LedgerError> {
         let now = self.inner.environment.now();
         let end = keys::due_end(keys::BACKOFF, now);
-        let due = self.inner.store.range(keys::BACKOFF, &end, DUE_MAX, false).await?;
-        for (key, _) in due {
-            let id = keys::trailing_id(&key).ok_or_else(|| LedgerError::unreadable(&key, "no id at its end"))?;
-            let queued = self
-                .change(id, |change| {
-                    if change.record.not_before.is_some_and(|time| time <= now) {
-                        change.record.not_before = None;
-                    }
-                    Ok(())
-                })
-                .await;
-            skip_unreadable(gone_is(queued, ()))?;
+        let mut start = keys::BACKOFF.to_vec();
+        loop {
+            let due = self.inner.store.range(&start, &end, DUE_MAX, false).await?;
+            let readable: Vec<_> = due.iter().filter_map(|(key, _)| self.indexed(key)).collect();
+            for id in &readable {
+                let queued = self
+                    .change(*id, |change| {
+                        if change.record.not_before.is_some_and(|time| time <= now) {
+                            change.record.not_before = None;
+                        }
+                        Ok(())
+                    })
+                    .await;
+                self.skip_unreadable(gone_is(queued, ()), ())?;
+            }
+            match due.last() {
+                // None but those that were set aside, and they stay: what can be done lies behind them.
+                Some((last, _)) if due.len() == DUE_MAX && readable.is_empty() => {
+                    start.clone_from(last);
+                    start.push(0);
+                }
+                _ => return Ok(()),
+            }
         }
-        Ok(())
-    }
-}
-
-/// One record that cannot be read must not stop what is due for all others.
-fn skip_unreadable(done: Result<(), LedgerError>) -> Result<(), LedgerError> {
-    match done {
-        Err(error @ LedgerError::Unreadable { .. }) => {
-            tracing::error!(%error, "what is due for it is not done");
-            Ok(())
-        }
-        other => other,
     }
 }

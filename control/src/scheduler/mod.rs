@@ -99,7 +99,7 @@ impl Scheduler {
         let now_ms = Timestamp::from_system(std::time::SystemTime::now()).as_millis();
         let executors = self.ledger.executors().into_iter().map(|process| Executor { name: process.instance });
         let window = self.window.as_mut().expect("read above");
-        let snapshot = snapshot(window, executors.collect(), now_ms);
+        let snapshot = snapshot(window, &self.ledger, executors.collect(), now_ms);
         for decision in self.plugin.decide(&snapshot) {
             let Some(id) = window.waiting_id(decision.id) else {
                 tracing::warn!(plugin = self.plugin.name(), id = %decision.id, "the plug-in chose what does not wait");
@@ -166,7 +166,7 @@ impl Scheduler {
     }
 }
 
-fn snapshot(window: &Window, executors: Vec<Executor>, now_ms: u64) -> Snapshot {
+fn snapshot(window: &Window, ledger: &Ledger, executors: Vec<Executor>, now_ms: u64) -> Snapshot {
     let link =
         |entry: &window::Entry| Link { source: entry.source_host.clone(), destination: entry.destination_host.clone() };
     Snapshot {
@@ -184,6 +184,8 @@ fn snapshot(window: &Window, executors: Vec<Executor>, now_ms: u64) -> Snapshot 
         more_waiting: window.has_more(),
         running: window
             .active()
+            // Nobody runs what cannot be read, and nothing of what it says would end.
+            .filter(|(id, _)| !ledger.is_set_aside(*id))
             .map(|(id, entry)| Running {
                 id: id.as_uuid(),
                 priority: entry.priority,

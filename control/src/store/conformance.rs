@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::future::poll_immediate;
+
 use super::{
     Commit, CommitError, Event, Precondition, Record, Revision, SharedStore, Watch, Write,
     contract::{COMMIT_WRITES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, WATCH_BACKLOG_MAX},
@@ -20,6 +22,7 @@ pub async fn run(open: Open<'_>, seed: u64) {
     deletes_and_repeated_writes(open().as_ref()).await;
     ranges_are_ordered_bounded_and_reversible(open().as_ref()).await;
     sizes_up_to_the_bounds(open).await;
+    commits_take_their_turns(open()).await;
     revisions_grow_across_openings(open).await;
     watchers_hear_in_order(open().as_ref()).await;
     watchers_that_lag_are_told_once(open().as_ref()).await;
@@ -60,6 +63,24 @@ async fn deletes_and_repeated_writes(store: &dyn super::Store) {
     store.commit(Commit::new().delete(b)).await.expect("deleting nothing is no error");
     store.commit(Commit::new().require_absent(b).put(b, "")).await.expect("an empty value is a record");
     assert!(store.get(b).await.unwrap().is_some_and(|record| record.value.is_empty()));
+}
+
+async fn commits_take_their_turns(store: SharedStore) {
+    // More of them than a store keeps waiting; the last is asked for its result first.
+    let submit = |number| store.commit(Commit::new().put(format!("conform/turn/{number:05}"), ""));
+    let mut revisions = Vec::new();
+    let mut commits: Vec<_> = (0..3000).map(submit).collect();
+    for commit in &mut commits {
+        revisions.push(poll_immediate(commit).await);
+    }
+    for (commit, revision) in commits.into_iter().zip(&mut revisions).rev() {
+        if revision.is_none() {
+            *revision = Some(commit.await);
+        }
+    }
+    let revisions: Vec<Revision> =
+        revisions.into_iter().map(|one| one.expect("it ended").expect("it commits")).collect();
+    assert!(revisions.is_sorted_by(|one, next| one < next), "the places are not those of the submissions");
 }
 
 async fn ranges_are_ordered_bounded_and_reversible(store: &dyn super::Store) {
@@ -362,7 +383,7 @@ impl Random {
 }
 
 async fn next(watch: &mut Watch) -> Event {
-    let heard = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
+    let heard = tokio::time::timeout(Duration::from_secs(60), watch.next()).await;
     heard.expect("news within ten seconds").expect("the store is still there")
 }
 

@@ -7,6 +7,8 @@
 //! - **All or nothing.** The writes of one commit become visible and durable together.
 //! - **Conditional.** Preconditions are checked at the commit's place in the order of all commits; one that does not
 //!   hold fails the whole commit and changes nothing.
+//! - **In turn.** The commits of one process take their places in the order in which they were submitted, that is in
+//!   which their futures were first polled.
 //! - **Revisions grow.** Each commit has a revision above that of every earlier one, across restarts; a record's
 //!   revision is that of the commit that last wrote it.
 //! - **Bounded.** Keys are at most [`KEY_BYTES_MAX`], values at most [`VALUE_BYTES_MAX`], commits at most
@@ -45,7 +47,7 @@ pub trait Store: Send + Sync + 'static {
         reverse: bool,
     ) -> Result<Vec<(Vec<u8>, Record)>, StoreError>;
 
-    /// Commits atomically and durably. Dropping the future does not take the commit back: it may happen or not.
+    /// Commits atomically and durably, in turn: its place is taken when this is first polled. Dropping the future does not take the commit back: it may happen or not.
     async fn commit(&self, commit: Commit) -> Result<Revision, CommitError>;
 
     /// Hears of every later write to a key that starts with `prefix`, in order of commits. A watcher that falls more

@@ -17,7 +17,7 @@
 //!
 //! | moment | what is found | what is done |
 //! | --- | --- | --- |
-//! | while a segment or export is made | a `.new` file | it is removed |
+//! | while a segment or export is made | a `.new` file | it is removed (as it is when making it fails) |
 //! | after a new segment got its name | an empty segment | it is replaced by the one that opening begins |
 //! | while a group is written | a torn group at the end | it is cut |
 //! | after an export got its name | older exports and segments | they are removed |
@@ -30,6 +30,7 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -47,7 +48,7 @@ pub mod merge;
 pub mod segment;
 
 use export::{ExportReader, ExportWriter, Exported};
-use files::{Listing, failed, segment_path, unfinished};
+use files::{Listing, Unfinished, failed, segment_path};
 use group::GroupWriter;
 use header::{HEADER_BYTES, Header, Kind, StoreId};
 use merge::Merge;
@@ -65,6 +66,9 @@ pub struct JournalOptions {
 
 /// Segments that make an export due however small they are: opening makes one each time.
 const SEGMENTS_MAX: usize = 64;
+/// How long a failed export is left alone while no further segment is full: each try reads all that are. It is tried
+/// again without one, because on a full disk it may be what makes room for the next segment.
+const EXPORT_RETRY: Duration = Duration::from_secs(60);
 
 impl Default for JournalOptions {
     fn default() -> Self {
@@ -87,6 +91,8 @@ pub struct Journal {
     closed: VecDeque<(Revision, u64)>,
     exported_bytes: u64,
     exporting: bool,
+    /// Where the journal was when the last export failed, and when that was; none when it went well.
+    export_failed: Option<(Revision, Instant)>,
 }
 
 /// Why a group was not appended.
@@ -115,8 +121,8 @@ impl Journal {
             None => 0,
         };
         let header = Header { kind: Kind::Segment, store, point: end };
-        let (file, capacity) = create_segment(dir, &header, options.segment_bytes)?;
-        files::publish(&segment_path(dir, end.revision))?;
+        let (file, unfinished) = create_segment(dir, &header, options.segment_bytes)?;
+        unfinished.publish()?;
         Ok(Self {
             dir: dir.to_owned(),
             store,
@@ -125,11 +131,12 @@ impl Journal {
             base: end.revision,
             salt: header.salt(),
             at: HEADER_BYTES as u64,
-            capacity,
+            capacity: options.segment_bytes,
             end,
             closed,
             exported_bytes,
             exporting: false,
+            export_failed: None,
         })
     }
 
@@ -157,18 +164,22 @@ impl Journal {
     }
 
     /// When enough has gathered and no export is under way: the commit up to which to export now. The answer to the
-    /// order is given to [`Journal::exported`].
-    pub fn export_due(&mut self) -> Option<Revision> {
+    /// order is given to [`Journal::exported`]. After a failure none is due before one more segment is full, or for a
+    /// minute.
+    pub fn export_due(&mut self, now: Instant) -> Option<Revision> {
         let bytes: u64 = self.closed.iter().map(|(_, bytes)| bytes).sum();
         let enough = bytes >= self.options.export_after_bytes.max(self.exported_bytes / 2);
-        let due = !self.exporting && !self.closed.is_empty() && (enough || self.closed.len() >= SEGMENTS_MAX);
+        let in_vain = self.export_failed.is_some_and(|(base, at)| base == self.base && now < at + EXPORT_RETRY);
+        let may = !self.exporting && !in_vain && !self.closed.is_empty();
+        let due = may && (enough || self.closed.len() >= SEGMENTS_MAX);
         self.exporting |= due;
         due.then_some(self.base)
     }
 
     /// An export has ended; none when it failed.
-    pub fn exported(&mut self, exported: Option<Exported>) {
+    pub fn exported(&mut self, exported: Option<Exported>, now: Instant) {
         self.exporting = false;
+        self.export_failed = exported.is_none().then_some((self.base, now));
         if let Some(Exported { point, bytes }) = exported {
             self.closed.retain(|(base, _)| *base >= point.revision);
             self.exported_bytes = bytes;
@@ -178,8 +189,8 @@ impl Journal {
     fn rotate(&mut self, group_bytes: u64) -> Result<(), AppendError> {
         let header = Header { kind: Kind::Segment, store: self.store, point: self.end };
         let wanted = self.options.segment_bytes.max(HEADER_BYTES as u64 + group_bytes);
-        let (file, capacity) = create_segment(&self.dir, &header, wanted).map_err(AppendError::Refused)?;
-        files::publish(&segment_path(&self.dir, self.end.revision)).map_err(AppendError::Failed)?;
+        let (file, unfinished) = create_segment(&self.dir, &header, wanted).map_err(AppendError::Refused)?;
+        unfinished.publish().map_err(AppendError::Failed)?;
         if self.at > HEADER_BYTES as u64 {
             // Gives back what was allocated and not used. It does not matter whether that succeeds or lasts: zeros
             // behind the last group are sound.
@@ -188,7 +199,7 @@ impl Journal {
         }
         self.file = file;
         (self.base, self.salt) = (self.end.revision, header.salt());
-        (self.at, self.capacity) = (HEADER_BYTES as u64, capacity);
+        (self.at, self.capacity) = (HEADER_BYTES as u64, wanted);
         Ok(())
     }
 }
@@ -260,18 +271,59 @@ pub fn retire(dir: &Path, store: StoreId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Makes a segment under its unfinished name: header and allocated space, durable.
-fn create_segment(dir: &Path, header: &Header, bytes: u64) -> Result<(File, u64), StoreError> {
-    let path = unfinished(&segment_path(dir, header.point.revision));
-    let file = File::create(&path).map_err(failed("cannot create", &path))?;
+/// Makes a segment that has no name yet: header and allocated space, durable.
+fn create_segment(dir: &Path, header: &Header, bytes: u64) -> Result<(File, Unfinished), StoreError> {
+    let path = segment_path(dir, header.point.revision);
+    let (file, unfinished) = Unfinished::create(&path)?;
     match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
         // Without preallocation it works as well, only slower.
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => (),
-        Err(error) => {
-            let _ = fs::remove_file(&path);
-            return Err(failed("cannot allocate", &path)(io::Error::from(error)));
-        }
+        Err(error) => return Err(failed("cannot allocate", &path)(io::Error::from(error))),
     }
     file.write_all_at(&header.to_bytes(), 0).and_then(|()| file.sync_all()).map_err(failed("cannot write", &path))?;
-    Ok((file, bytes))
+    Ok((file, unfinished))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Commit;
+
+    /// Appends until a segment is full.
+    fn fill_segment(journal: &mut Journal) {
+        let base = journal.base;
+        while journal.base == base {
+            let mut group = GroupWriter::new(journal.end().revision + 1);
+            group.push(&Commit::new().put("key", vec![1; 1000]).writes);
+            journal.append(&mut group, Digest::default()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_failed_export_is_due_again_after_one_more_segment_or_a_minute() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = JournalOptions { segment_bytes: 4 << 10, export_after_bytes: 1 };
+        let mut journal = Journal::start(dir.path(), [7; 16], Point::default(), options).unwrap();
+        let mut now = Instant::now();
+        assert_eq!(journal.export_due(now), None, "no segment is full");
+        fill_segment(&mut journal);
+        assert_eq!(journal.export_due(now), Some(journal.base));
+        assert_eq!(journal.export_due(now), None, "it is under way");
+
+        journal.exported(None, now);
+        assert_eq!(journal.export_due(now), None);
+        now += EXPORT_RETRY - Duration::from_millis(1);
+        assert_eq!(journal.export_due(now), None);
+        now += Duration::from_millis(1);
+        assert_eq!(journal.export_due(now), Some(journal.base), "a minute has passed");
+        journal.exported(None, now);
+        assert_eq!(journal.export_due(now), None);
+        fill_segment(&mut journal);
+        assert_eq!(journal.export_due(now), Some(journal.base), "there is more to export");
+
+        let point = Point { revision: journal.base, digest: Digest::default() };
+        journal.exported(Some(Exported { point, bytes: 1 }), now);
+        fill_segment(&mut journal);
+        assert_eq!(journal.export_due(now), Some(journal.base), "the failure is forgotten");
+    }
 }

@@ -3,7 +3,10 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::driver::Driver;
-use crate::model::State;
+use crate::{
+    model::{State, transfer::RECORD_VERSION},
+    store::Commit,
+};
 
 #[tokio::test]
 async fn the_first_page_is_a_choice_of_versions() {
@@ -81,6 +84,27 @@ async fn metrics_are_text_that_prometheus_reads() {
     assert_eq!(samples[&format!("{count}{{method=\"POST\",route=\"/v1/transfers\",status=\"201\"}}")], 3.0);
     assert_eq!(samples[&format!("{count}{{method=\"GET\",route=\"unknown\",status=\"404\"}}")], 1.0);
     assert!(!answer.text().contains("/v1/transfers/0"), "ids are no labels");
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_counted_and_says_what_to_do_about_it() {
+    let driver = Driver::new().await;
+    let (newer, other) = (driver.submit("newer").await, driver.submit("other").await);
+    let key = format!("t/{newer}");
+    let record = driver.ledger.store().get(key.as_bytes()).await.unwrap().unwrap().value;
+    let mut record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    record["version"] = (RECORD_VERSION + 1).into();
+    driver.ledger.store().commit(Commit::new().put(key, record.to_string())).await.unwrap();
+
+    let listed = driver.get("/v1/transfers").await;
+    assert_eq!(
+        (listed.status, &listed.json()[0]["id"], listed.json().as_array().unwrap().len()),
+        (200, &json!(other), 1)
+    );
+    let samples = parse_metrics(&driver.get("/metrics").await.text());
+    assert_eq!(samples["staccato_records_unreadable_total"], 1.0);
+    let detail = driver.get(&format!("/v1/transfers/{newer}")).await.problem(500, "internal", None);
+    assert!(detail.contains(&newer) && detail.contains("start the version of Staccato that wrote it"), "{detail}");
 }
 
 /// The samples of a page, by name and labels, checked against the text format: each belongs to a family that was

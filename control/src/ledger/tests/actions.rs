@@ -9,7 +9,7 @@ use super::{
     invariants, problem,
 };
 use crate::{
-    ledger::{Ledger, LedgerError, Prepared, Scope},
+    ledger::{Held, Ledger, LedgerError, Prepared, Scope},
     model::{Action, Answer, ProblemCode, State, TransferId},
 };
 
@@ -280,4 +280,64 @@ async fn resuming_a_failure_forgets_it_and_its_count() {
     assert_eq!((resumed.state, resumed.error, resumed.failures), (State::New, None, 0));
     let spec = fixture.run_on(EXECUTOR, id).await;
     assert_eq!((spec.epoch, spec.checkpoint.len()), (2, 1), "epochs go on, and so does the checkpoint");
+}
+
+/// An attempt prepared and was lost; the next one runs, and the client deletes meanwhile. Whether the commit was done is
+/// not known then: the delete takes effect as soon as the running attempt shows that it was not.
+#[tokio::test]
+async fn a_delete_during_a_commit_in_doubt_cancels_once_the_commit_is_ruled_out() {
+    for shown_by in ["a checkpoint", "a prepare"] {
+        let fixture = Fixture::new().await;
+        let id = fixture.in_state(State::Running).await;
+        fixture.ledger.prepare(EXECUTOR, id, 1, &completion()).await.unwrap();
+        fixture.pass(super::fixture::LEASE).await;
+        let epoch = fixture.run(id).await;
+        assert_eq!(fixture.ledger.delete(id, &Scope::All).await, Ok(Answer::Underway));
+        assert_eq!(fixture.state(id).await, State::Running, "the commit may have been done");
+
+        if shown_by == "a checkpoint" {
+            fixture.ledger.checkpoint(EXECUTOR, id, epoch, &super::report(LENGTH / 2)).await.unwrap();
+            assert_eq!(fixture.state(id).await, State::Canceling, "{shown_by}");
+            let held = Held { transfer: id, epoch, stopping: None };
+            let told: Vec<_> = fixture.ledger.heartbeat(EXECUTOR, &[held]).iter().map(|one| one.stop).collect();
+            assert_eq!(told, [StopReason::Cancel], "{shown_by}");
+        }
+        let answer = fixture.ledger.prepare(EXECUTOR, id, epoch, &completion()).await;
+        assert_eq!(answer, Ok(Prepared::Stop(StopReason::Cancel)), "{shown_by}");
+        let record = fixture.record(id).await;
+        assert_eq!((record.state, record.prepared), (State::Canceling, None), "{shown_by}");
+        invariants::check(&fixture.ledger).await;
+        fixture.stopped(id, epoch, StopReason::Cancel).await;
+        assert!(!fixture.exists(id).await, "{shown_by}");
+        invariants::check(&fixture.ledger).await;
+        assert_eq!((fixture.ledger.stats().completed, fixture.ledger.stats().canceled), (0, 1), "{shown_by}");
+    }
+}
+
+#[tokio::test]
+async fn a_delete_during_a_commit_in_doubt_keeps_an_object_that_turns_out_to_be_there() {
+    let fixture = Fixture::new().await;
+    let id = fixture.in_state(State::Running).await;
+    fixture.ledger.prepare(EXECUTOR, id, 1, &completion()).await.unwrap();
+    fixture.pass(super::fixture::LEASE).await;
+    let epoch = fixture.run(id).await;
+    fixture.ledger.delete(id, &Scope::All).await.unwrap();
+    fixture.ledger.committed(EXECUTOR, id, epoch, &completion()).await.unwrap();
+    assert!(!fixture.exists(id).await);
+    assert_eq!(fixture.ledger.stats().completed, 1);
+    invariants::check(&fixture.ledger).await;
+}
+
+/// What an attempt was allowed is not taken back, also when it asks again because it did not hear the answer.
+#[tokio::test]
+async fn a_delete_after_a_prepare_does_not_stop_the_commit() {
+    let fixture = Fixture::new().await;
+    let id = fixture.in_state(State::Running).await;
+    fixture.ledger.prepare(EXECUTOR, id, 1, &completion()).await.unwrap();
+    fixture.ledger.delete(id, &Scope::All).await.unwrap();
+    assert_eq!(fixture.ledger.prepare(EXECUTOR, id, 1, &completion()).await, Ok(Prepared::Allowed));
+    fixture.ledger.checkpoint(EXECUTOR, id, 1, &super::report(LENGTH)).await.unwrap();
+    assert_eq!(fixture.state(id).await, State::Running);
+    fixture.ledger.committed(EXECUTOR, id, 1, &completion()).await.unwrap();
+    assert!(!fixture.exists(id).await);
 }

@@ -101,6 +101,8 @@ fn looks_right(record: &TransferRecord) {
     assert!(record.bytes_total.is_none_or(|total| record.progress <= total), "{record:?}");
     assert!(record.state != State::Complete || Some(record.progress) == record.bytes_total, "{record:?}");
     assert!(record.prepared.is_none_or(|prepared| prepared.epoch <= record.epoch), "{record:?}");
+    let goes_on = record.state == State::Running && record.prepared.is_none();
+    assert!(!(record.delete_asked && goes_on), "deleted, and only a commit could be a reason to go on: {record:?}");
 }
 
 fn indexes_of(record: &TransferRecord) -> Vec<String> {

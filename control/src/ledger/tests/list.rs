@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::Fixture;
+use super::{Fixture, fixture::OWNER};
 use crate::{
-    ledger::{ListQuery, Scope},
+    ledger::{ListQuery, Scope, keys},
     model::{State, TransferId},
 };
 
@@ -65,4 +65,27 @@ async fn a_marker_need_not_exist_any_more() {
     assert_eq!(ids(&fixture, &query(&Scope::All, None, Some(second), 10)).await, (vec![third], None));
     assert_eq!(ids(&fixture, &query(&Scope::All, None, Some(third), 10)).await, (vec![], None));
     assert_eq!(ids(&fixture, &query(&Scope::All, None, None, 0)).await, (vec![first], Some(first)), "at least one");
+}
+
+/// Whoever follows the list goes on behind the last id it saw. Clients that submit at the same time get their ids and
+/// their places in the store in one order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_transfer_becomes_visible_before_one_with_a_smaller_id() {
+    let fixture = Fixture::new().await;
+    let clients = (0..8).map(|client| {
+        let ledger = fixture.ledger.clone();
+        let requests: Vec<_> = (0..500).map(|index| fixture.request(&format!("{client}/{index}"), json!({}))).collect();
+        tokio::spawn(async move {
+            for request in &requests {
+                ledger.create(request, OWNER, None).await.unwrap();
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    let found = fixture.store.range(keys::TRANSFERS, &keys::end_of(keys::TRANSFERS), usize::MAX, false).await.unwrap();
+    assert_eq!(found.len(), 8 * 500);
+    let late = found.windows(2).filter(|pair| pair[0].1.revision > pair[1].1.revision).count();
+    assert_eq!(late, 0, "so many became visible behind one with a larger id");
 }

@@ -13,5 +13,6 @@ mod retries;
 mod secrets;
 mod slow;
 mod sweeps;
+mod unreadable;
 
 use fixture::{Fixture, completion, is_refused, problem, report};

@@ -24,7 +24,7 @@ use super::{
     invariants, is_refused, report,
 };
 use crate::{
-    ledger::{ExecutorProcess, Held, LedgerError, Scope, keys},
+    ledger::{ExecutorProcess, Held, LedgerError, Prepared, Scope, keys},
     model::{State, TransferId, TransferRecord, transfer::NoteKind},
     scheduler::{Scheduler, SchedulerConfig},
     store::{MemoryStore, SharedStore, SledOptions, SledStore},
@@ -217,7 +217,14 @@ impl Life {
                 let wrong = CheckpointReport { bytes_total: Some(1), ..report(LENGTH) };
                 return (ledger.checkpoint(name, id, epoch, &wrong).await, false);
             }
-            7..9 => return (ledger.prepare(name, id, epoch, &completion()).await.map(drop), false),
+            7..9 => {
+                let answer = ledger.prepare(name, id, epoch, &completion()).await;
+                let before = self.known.get(&id).filter(|record| record.delete_asked);
+                let allowed_before = before.is_some_and(|record| record.prepared.is_some_and(|own| own.epoch == epoch));
+                let goes_on = answer == Ok(Prepared::Allowed) && before.is_some() && !allowed_before;
+                assert!(!goes_on, "{id} was deleted, and is committed all the same");
+                return (answer.map(drop), false);
+            }
             9..12 => return (ledger.committed(name, id, epoch, &completion()).await, true),
             12 => Outcome::Failed { error: Error::retry(Code::ConnectionLost, "broken") },
             13 => Outcome::Failed { error: Error::source_changed("another version") },
@@ -334,7 +341,7 @@ impl Life {
     async fn window_is_what_a_scan_gives(&mut self) {
         let (queue, active) = (self.scan(keys::QUEUE).await, self.scan(keys::ACTIVE).await);
         // Watchers hear of a commit after whoever made it.
-        let patience = Instant::now() + Duration::from_secs(10);
+        let patience = Instant::now() + Duration::from_secs(60);
         loop {
             self.scheduler.catch_up();
             let window = self.scheduler.view().await.unwrap();

@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //!
-//! - An export appears under its name only after every byte of it is durable.
+//! - An export appears under its name only after every byte of it is durable. One that fails leaves nothing.
 //! - The digest in the header is computed from the very records that were written. A reader computes it again.
 
 use std::{
@@ -22,7 +22,7 @@ use super::{
         contract::{KEY_BYTES_MAX, VALUE_BYTES_MAX},
         digest::{Digest, Point},
     },
-    files::{self, export_path, failed, unfinished},
+    files::{Unfinished, export_path, failed},
     header::{HEADER_BYTES, Header, Kind, StoreId, u32_at, u64_at},
     segment::unsound,
 };
@@ -49,6 +49,7 @@ pub struct Exported {
 pub struct ExportWriter {
     path: PathBuf,
     file: File,
+    unfinished: Unfinished,
     store: StoreId,
     point: Point,
     block: Vec<u8>,
@@ -60,14 +61,13 @@ impl ExportWriter {
     /// Begins the export of the state after `revision`.
     pub fn create(dir: &Path, store: StoreId, revision: Revision) -> Result<Self, StoreError> {
         let path = export_path(dir, revision);
-        let aside = unfinished(&path);
-        let mut file = File::create(&aside).map_err(failed("cannot create", &aside))?;
+        let (mut file, unfinished) = Unfinished::create(&path)?;
         // The real header comes last, when the digest is known.
-        file.write_all(&[0; HEADER_BYTES]).map_err(failed("cannot write", &aside))?;
+        file.write_all(&[0; HEADER_BYTES]).map_err(failed("cannot write", &path))?;
         let point = Point { revision, digest: Digest::default() };
         let written = HEADER_BYTES as u64;
         let block = Vec::with_capacity(BLOCK_BYTES_MAX + BLOCK_HEAD_BYTES);
-        Ok(Self { path, file, store, point, block, written, synced: 0 })
+        Ok(Self { path, file, unfinished, store, point, block, written, synced: 0 })
     }
 
     /// Takes the next record. Keys grow.
@@ -97,7 +97,7 @@ impl ExportWriter {
             .and_then(|()| self.file.write_all_at(&header.to_bytes(), 0))
             .and_then(|()| self.file.sync_all())
             .map_err(failed("cannot write", &self.path))?;
-        files::publish(&self.path)?;
+        self.unfinished.publish()?;
         Ok(Exported { point: self.point, bytes })
     }
 

@@ -60,10 +60,38 @@ pub fn unfinished(path: &Path) -> PathBuf {
     path.into()
 }
 
-/// Gives a synced file its name, durably.
-pub fn publish(path: &Path) -> Result<(), StoreError> {
-    fs::rename(unfinished(path), path).map_err(failed("cannot rename", path))?;
-    sync_dir(path.parent().expect("files of the journal lie in a folder"))
+/// A file that is being made and has no name yet. Dropped before it got one, it goes away, and gives back what it took
+/// of a disk that may be full.
+pub struct Unfinished {
+    path: PathBuf,
+    named: bool,
+}
+
+impl Unfinished {
+    /// Begins the file that is to be called `path`.
+    pub fn create(path: &Path) -> Result<(File, Self), StoreError> {
+        let aside = unfinished(path);
+        let file = File::create(&aside).map_err(failed("cannot create", &aside))?;
+        Ok((file, Self { path: path.to_owned(), named: false }))
+    }
+
+    /// Gives the file, which must be synced, its name, durably.
+    pub fn publish(mut self) -> Result<(), StoreError> {
+        let path = &self.path;
+        fs::rename(unfinished(path), path).map_err(failed("cannot rename", path))?;
+        self.named = true;
+        sync_dir(self.path.parent().expect("files of the journal lie in a folder"))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.named
+            && let Err(error) = remove(&unfinished(&self.path))
+        {
+            tracing::warn!(%error, "an unfinished file stays until the next start");
+        }
+    }
 }
 
 /// Removes what a crash left unfinished.

@@ -1,7 +1,7 @@
 //! The thread that commits: it gathers what waits into a group, decides each commit in its turn, makes the group
 //! durable, applies it, and only then answers and tells.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
@@ -172,13 +172,14 @@ impl Committer {
     }
 
     fn order_export(&mut self) {
+        let now = Instant::now();
         if let Ok(exported) = self.exports.try_recv() {
-            self.journal.exported(exported);
+            self.journal.exported(exported, now);
         }
-        if let Some(until) = self.journal.export_due()
+        if let Some(until) = self.journal.export_due(now)
             && self.orders.try_send(until).is_err()
         {
-            self.journal.exported(None);
+            self.journal.exported(None, now);
         }
     }
 }

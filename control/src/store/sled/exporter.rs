@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Makes the exports that are ordered, until nobody is left to order one. An export that fails costs only disk space:
-/// the segments stay, and the next order tries again.
+/// the segments stay (its own beginning does not), and the next order tries again.
 pub fn run(
     shared: &Arc<Shared>,
     dir: &Path,

@@ -35,6 +35,7 @@ use super::{
     SledOptions,
     records::{Change, Records, guarded},
 };
+use crate::folder;
 
 /// Records loaded into a new sled at once.
 const LOAD_RECORDS: usize = 1000;
@@ -60,7 +61,7 @@ pub struct Recovered {
 /// Opens or creates a data directory.
 pub fn recover(dir: &Path, options: SledOptions) -> Result<Recovered, StoreError> {
     let folders = Folders::new(dir);
-    fs::create_dir_all(&folders.journal).map_err(failed("cannot create", &folders.journal))?;
+    folder::create(&folders.journal).map_err(failed("cannot create", &folders.journal))?;
     let lock = lock(dir, options.lock_wait)?;
     files::remove_unfinished(&folders.journal)?;
     let journal_options =

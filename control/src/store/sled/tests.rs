@@ -1,5 +1,5 @@
 //! What the store survives. A crash is simulated by copying the data directory while the store is open: the copy has
-//! what the kernel would have after SIGKILL. Kills of a whole process are in `tests/store_durability.rs`.
+//! what the kernel would have after SIGKILL. Kills of a whole process are in `tests/store_durability/`.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,8 @@ const SMALL: SledOptions = SledOptions {
     cache_bytes: 8 << 20,
     segment_bytes: 4 << 10,
     export_after_bytes: u64::MAX,
-    lock_wait: Duration::from_millis(100),
+    // A test that starts a process holds every lock of this one for the moment between fork and exec.
+    lock_wait: Duration::from_secs(60),
 };
 const EXPORTING: SledOptions = SledOptions { export_after_bytes: 16 << 10, ..SMALL };
 
@@ -38,7 +39,8 @@ type Model = BTreeMap<Vec<u8>, Record>;
 async fn a_directory_opens_once_at_a_time_and_again_after_drop() {
     let dir = folder();
     let store = open(dir.path(), SMALL);
-    let refused = SledStore::open_with(dir.path(), SMALL).map(drop).expect_err("it is open");
+    let impatient = SledOptions { lock_wait: Duration::from_millis(100), ..SMALL };
+    let refused = SledStore::open_with(dir.path(), impatient).map(drop).expect_err("it is open");
     assert!(refused.0.contains("in use"), "{refused}");
     let model = fill(&store, 0..50).await;
     drop(store);
