@@ -19,7 +19,7 @@ pub fn obey_memlock(bytes: u64, command: &mut Command) {
     start_without(&[CAP_IPC_LOCK], command);
     let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
     // SAFETY: between fork and exec only setrlimit is called: no allocation, no lock.
-    unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Memlock, limit.clone())?)) };
+    unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Memlock, limit)?)) };
 }
 
 /// The capabilities leave the bounding set, and what is not in that, root does not get at `exec` either
