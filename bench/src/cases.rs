@@ -5,12 +5,12 @@ use std::{
     io::{self, Write},
     path::Path,
     process::Command,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{Advice, fadvise};
 
-use crate::{rivals, staccato};
+use crate::{limits, rivals, staccato};
 
 /// One run of one contestant.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,22 +26,41 @@ pub struct Sample {
 pub struct Result {
     /// Who.
     pub contestant: String,
+    /// What it is there for.
+    pub kind: Kind,
     /// Bytes moved by each run.
     pub bytes: u64,
     /// Its runs; none when the tool is not installed.
     pub samples: Vec<Sample>,
 }
 
+/// What a contestant is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Staccato.
+    Ours,
+    /// Somebody else's tool.
+    Rival,
+    /// What the hardware gives to whoever only moves bytes.
+    Limit,
+}
+
 /// Somebody who can copy a file and make it durable.
 pub trait Contestant {
     /// Name in tables.
     fn name(&self) -> String;
+    /// What it is there for.
+    fn kind(&self) -> Kind;
     /// Whether it is there.
     fn installed(&self) -> bool {
         true
     }
     /// Copies `from` to `to` (which does not exist) and returns when every byte is durable. Returns CPU seconds.
     fn copy(&mut self, from: &Path, to: &Path) -> io::Result<f64>;
+    /// The same; with the time it took where the contestant knows better than a clock around it.
+    fn timed(&mut self, from: &Path, to: &Path) -> io::Result<(f64, Option<Duration>)> {
+        Ok((self.copy(from, to)?, None))
+    }
 }
 
 /// Copies one file of random bytes with every contestant, in interleaved rounds: the disk's speed drifts, and so each
@@ -60,9 +79,10 @@ fn measure(work: &Path, bytes: u64, rounds: usize) -> io::Result<Vec<Result>> {
     fill(&source, bytes)?;
     let mut contestants: Vec<Box<dyn Contestant>> = staccato::contestants(work)?;
     contestants.extend(rivals::all());
+    contestants.extend(limits::of_copying());
     let mut results: Vec<Result> = contestants
         .iter()
-        .map(|contestant| Result { contestant: contestant.name(), bytes, samples: Vec::new() })
+        .map(|contestant| Result { contestant: contestant.name(), kind: contestant.kind(), bytes, samples: Vec::new() })
         .collect();
     for round in 0..rounds {
         // Another order in each round: nobody always runs behind the same neighbour.
@@ -75,8 +95,8 @@ fn measure(work: &Path, bytes: u64, rounds: usize) -> io::Result<Vec<Result>> {
             let target = work.join("target");
             cool(&source)?;
             let began = Instant::now();
-            let cpu_seconds = contestant.copy(&source, &target)?;
-            let sample = Sample { seconds: began.elapsed().as_secs_f64(), cpu_seconds };
+            let (cpu_seconds, took) = contestant.timed(&source, &target)?;
+            let sample = Sample { seconds: took.unwrap_or_else(|| began.elapsed()).as_secs_f64(), cpu_seconds };
             eprintln!("round {}: {:<22} {:.2} s", round + 1, contestant.name(), sample.seconds);
             if fs::metadata(&target)?.len() != bytes {
                 return Err(io::Error::other(format!("{} did not copy everything", contestant.name())));
@@ -122,7 +142,8 @@ pub fn run(command: &mut Command) -> io::Result<f64> {
     Ok(cpu_seconds_of_children() - before)
 }
 
-fn cpu_seconds_of_children() -> f64 {
+/// CPU seconds of children that were waited for.
+pub fn cpu_seconds_of_children() -> f64 {
     // Fields 16 and 17 of /proc/self/stat (proc(5)): ticks of waited-for children. The name in field 2 may hold spaces.
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();

@@ -4,17 +4,18 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use crate::cases::{Result, Sample};
+use crate::cases::{Kind, Result, Sample};
 
 /// A table for people; ratios are medians of the ratios within each round.
 pub fn table(results: &[Result]) -> String {
     let mut text = String::new();
     let ours = results.first().map(|result| result.samples.as_slice()).unwrap_or_default();
-    let header = ["contestant", "MB/s", "min", "max", "CPU s/GiB", "first vs. it"];
+    let limit = best_limit(results);
+    let header = ["contestant", "MB/s", "min", "max", "CPU s/GiB", "first vs. it", "of limit"];
     writeln!(
         text,
-        "{:<22} {:>8} {:>8} {:>8} {:>10} {:>13}",
-        header[0], header[1], header[2], header[3], header[4], header[5]
+        "{:<22} {:>8} {:>8} {:>8} {:>10} {:>13} {:>9}",
+        header[0], header[1], header[2], header[3], header[4], header[5], header[6]
     )
     .expect("writing to a string");
     for result in results {
@@ -25,8 +26,14 @@ pub fn table(results: &[Result]) -> String {
         let ratio = ratio(ours, &result.samples);
         writeln!(
             text,
-            "{:<22} {:>8.0} {:>8.0} {:>8.0} {:>10.2} {:>12.2}x",
-            result.contestant, summary.median, summary.min, summary.max, summary.cpu_seconds_per_gib, ratio
+            "{:<22} {:>8.0} {:>8.0} {:>8.0} {:>10.2} {:>12.2}x {:>9.2}",
+            result.contestant,
+            summary.median,
+            summary.min,
+            summary.max,
+            summary.cpu_seconds_per_gib,
+            ratio,
+            limit.map_or(f64::NAN, |limit| self::ratio(&result.samples, &limit.samples)),
         )
         .expect("writing to a string");
     }
@@ -47,6 +54,7 @@ pub fn json_lines(results: &[Result]) -> String {
                 "schema": "staccato-bench/1",
                 "case": "file-to-file",
                 "contestant": result.contestant,
+                "kind": format!("{:?}", result.kind).to_lowercase(),
                 "bytes": result.bytes,
                 "goodput_median": Summary::of(result).map(|summary| summary.median * 1e6),
                 "samples": samples,
@@ -54,6 +62,13 @@ pub fn json_lines(results: &[Result]) -> String {
             format!("{line}\n")
         })
         .collect()
+}
+
+/// The limit that others are held against: the highest that was found.
+fn best_limit(results: &[Result]) -> Option<&Result> {
+    let limits = results.iter().filter(|result| result.kind == Kind::Limit);
+    let rate = |result: &Result| Summary::of(result).map_or(0.0, |summary| summary.median);
+    limits.max_by(|one, other| rate(one).total_cmp(&rate(other))).filter(|limit| !limit.samples.is_empty())
 }
 
 /// Megabytes (10^6) per second.
@@ -109,7 +124,26 @@ mod tests {
 
     #[test]
     fn an_absent_rival_is_listed_as_absent() {
-        let absent = Result { contestant: "cp".into(), bytes: 1, samples: vec![] };
+        let absent = Result { contestant: "cp".into(), kind: Kind::Rival, bytes: 1, samples: vec![] };
         assert!(table(&[absent]).contains("absent"));
+    }
+
+    #[test]
+    fn everybody_is_held_against_the_highest_limit() {
+        let result = |contestant: &str, kind, seconds: f64| Result {
+            contestant: contestant.into(),
+            kind,
+            bytes: 1_000_000,
+            samples: vec![Sample { seconds, cpu_seconds: 0.0 }],
+        };
+        let all = [
+            result("ours", Kind::Ours, 2.0),
+            result("slow", Kind::Limit, 1.5),
+            result("fast", Kind::Limit, 1.0),
+            Result { samples: vec![], ..result("absent", Kind::Limit, 0.0) },
+        ];
+        assert_eq!(best_limit(&all).map(|limit| limit.contestant.as_str()), Some("fast"));
+        assert!(table(&all).lines().nth(1).is_some_and(|line| line.ends_with("0.50")), "{}", table(&all));
+        assert_eq!(best_limit(&all[..1]), None);
     }
 }

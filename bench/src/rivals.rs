@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use crate::cases::{Contestant, run};
+use crate::cases::{Contestant, Kind, run};
 
 /// Every rival, installed or not.
 pub fn all() -> Vec<Box<dyn Contestant>> {
@@ -22,6 +22,12 @@ pub fn all() -> Vec<Box<dyn Contestant>> {
     ]
 }
 
+/// Whether a program is there.
+pub fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| fs::metadata(folder.join(program)).is_ok())
+}
+
 struct Rival {
     name: &'static str,
     program: &'static str,
@@ -33,9 +39,12 @@ impl Contestant for Rival {
         self.name.into()
     }
 
+    fn kind(&self) -> Kind {
+        Kind::Rival
+    }
+
     fn installed(&self) -> bool {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|folder| fs::metadata(folder.join(self.program)).is_ok())
+        is_installed(self.program)
     }
 
     fn copy(&mut self, from: &Path, to: &Path) -> io::Result<f64> {

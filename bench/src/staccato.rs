@@ -12,7 +12,7 @@ use staccato_protocols::{
     file::{FileProtocol, Root, RootAccess, Roots},
 };
 
-use crate::cases::{Contestant, cpu_seconds_of_self};
+use crate::cases::{Contestant, Kind, cpu_seconds_of_self};
 
 /// One for each kind of lane.
 pub fn contestants(root: &Path) -> io::Result<Vec<Box<dyn Contestant>>> {
@@ -42,6 +42,10 @@ struct Lane {
 impl Contestant for Lane {
     fn name(&self) -> String {
         self.name.into()
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Ours
     }
 
     fn copy(&mut self, from: &Path, to: &Path) -> io::Result<f64> {
