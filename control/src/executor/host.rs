@@ -38,7 +38,7 @@ impl HostOptions {
 /// An executor that lived for so long is started again at once.
 const HEALTHY: Duration = Duration::from_secs(10);
 /// First and longest wait before a restart, when executors die young: never more than a second without one.
-const RESTART_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(800));
+const RESTART_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 /// Wait after what a dead executor held could not be freed.
 const RELEASE_RETRY: Duration = Duration::from_secs(1);
 

@@ -1,4 +1,4 @@
-//! Tests that mount file systems of their own, or need other rights that only root has.
+//! Tests that mount file systems of their own, trace processes, act as other users, or make devices: root's rights.
 
 mod acknowledged;
 mod broken_disk;
