@@ -126,3 +126,28 @@ impl Dataplane {
         handle
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_attempt_has_its_share_of_a_lane_and_large_chunks_half_of_it() {
+        const MIB: u64 = 1 << 20;
+        let config = |memory_bytes, attempts_max| DataplaneConfig {
+            memory_bytes,
+            lanes: 2,
+            lane_choice: LaneChoice::Auto,
+            chunk_bytes: 4 * MIB,
+            attempts_max,
+        };
+        let usual = config(256 * MIB, 4);
+        assert_eq!((usual.share_bytes(), usual.chunk_bytes_of(None)), (32 * MIB, 4 * MIB));
+        assert_eq!(usual.chunk_bytes_of(Some(64 * MIB)), 16 * MIB);
+        assert_eq!(usual.chunk_bytes_of(Some(MIB)), MIB);
+        // Never less than a block, and always whole ones.
+        let crowded = config(64 * MIB, 1000);
+        assert_eq!((crowded.share_bytes(), crowded.chunk_bytes_of(Some(64 * MIB))), (CRC_BLOCK, CRC_BLOCK));
+        assert_eq!(config(21 * MIB, 3).chunk_bytes_of(None), 3 * MIB);
+    }
+}

@@ -301,6 +301,25 @@ mod tests {
     }
 
     #[test]
+    fn another_seed_is_another_version() {
+        conformance::on_lane(Runtime::TokioUring, async |lane| {
+            let open = async |seed: &str, pinned| {
+                let request = SourceRequest {
+                    url: ObjectUrl::parse("zero:///4K").unwrap(),
+                    options: Options::from([("seed".into(), seed.into())]),
+                    pinned,
+                    aligned: true,
+                    interrupt: Default::default(),
+                };
+                ZeroProtocol.open_source(&request, &lane).await.map(|source| source.object().validator.clone())
+            };
+            let pinned = open("1", None).await.unwrap();
+            assert!(open("1", pinned.clone()).await.is_ok());
+            assert_eq!(open("2", pinned).await.unwrap_err().code, Code::SourceChanged);
+        });
+    }
+
+    #[test]
     fn a_seed_comes_from_the_url_or_the_options_but_not_two_from_both() {
         let spec = |url: &str, seed: &str| {
             Spec::parse(&ObjectUrl::parse(url).unwrap(), &Options::from([("seed".into(), seed.into())]))
