@@ -25,6 +25,8 @@ use staccato_protocols::{CRC_BLOCK, Error, Registry, Runtime};
 /// At most so much of a lane's memory is registered with its ring: enough to keep a disk busy, and not pinned for
 /// nothing on a lane that idles.
 const REGISTERED_BYTES_MAX: u64 = 64 << 20;
+/// So many chunks of a lane an attempt may always have: fewer do not keep a disk busy.
+const SHARE_CHUNKS_MIN: u64 = 4;
 
 /// What a process gives its dataplane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +61,12 @@ impl DataplaneConfig {
         self.lanes.max(1) * if self.lane_choice == LaneChoice::Glommio { 4 } else { 1 }
     }
 
-    /// What one attempt may use of a lane's memory; where that is less than a block, attempts wait for one another.
+    /// What one attempt may use of a lane's memory. With many attempts that is more than there is for each: then they
+    /// wait for one another, but one that runs alone is not slow.
     pub(crate) fn share_bytes(&self) -> u64 {
-        (self.lane_memory_bytes() / self.attempts_max.max(1) as u64).max(CRC_BLOCK)
+        let lane = self.lane_memory_bytes();
+        let part = lane / self.attempts_max.max(1) as u64;
+        part.max(lane.min(SHARE_CHUNKS_MIN * self.chunk_bytes)).max(CRC_BLOCK)
     }
 
     /// Bytes per chunk of a transfer that asks for `asked`. Chunks larger than the usual ones fit no registered buffer,
@@ -145,9 +150,12 @@ mod tests {
         assert_eq!((usual.share_bytes(), usual.chunk_bytes_of(None)), (32 * MIB, 4 * MIB));
         assert_eq!(usual.chunk_bytes_of(Some(64 * MIB)), 16 * MIB);
         assert_eq!(usual.chunk_bytes_of(Some(MIB)), MIB);
-        // Never less than a block, and always whole ones.
+        // Four of the usual chunks, however many attempts there may be.
         let crowded = config(64 * MIB, 1000);
-        assert_eq!((crowded.share_bytes(), crowded.chunk_bytes_of(Some(64 * MIB))), (CRC_BLOCK, CRC_BLOCK));
-        assert_eq!(config(21 * MIB, 3).chunk_bytes_of(None), 3 * MIB);
+        assert_eq!((crowded.share_bytes(), crowded.chunk_bytes_of(None)), (16 * MIB, 4 * MIB));
+        assert_eq!(crowded.chunk_bytes_of(Some(64 * MIB)), 8 * MIB);
+        // Whole blocks, at least one, and no more than a lane has.
+        assert_eq!(config(7 * MIB, 3).chunk_bytes_of(None), 3 * MIB);
+        assert_eq!(config(MIB, 3).chunk_bytes_of(None), MIB);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A lane has one pool. Its budget is the lane's share of `--memory`: whoever asks for a buffer that does not fit waits
 //! until others are given back, so memory is bounded however many attempts the lane serves. On a tokio-uring lane the
-//! first buffers are registered with the ring (the kernel pins them once); when they are all out, or another size is
-//! asked for, aligned heap memory serves. On a glommio lane buffers come from glommio's arena.
+//! first buffers are registered with the ring (the kernel pins them once); when they are all out, or more is asked for
+//! than one of them holds, aligned heap memory serves. On a glommio lane buffers come from glommio's arena.
 //!
 //! Every buffer is initialised from its first byte to its last and aligned to [`ALIGNMENT`], as O_DIRECT needs.
 
@@ -212,8 +212,8 @@ impl BufferPool {
     }
 
     /// A chunk of `len` bytes whose content is not specified. Waits while the pool is exhausted, first come, first
-    /// served: a large request is not passed by small ones that come later. One larger than the whole budget is granted
-    /// when nothing else is out, so that it cannot wait for ever. May be dropped while it waits.
+    /// served: a large request on the heap is not passed by small ones that come later. One larger than all of the heap's
+    /// share is granted when nothing else of that is out, so that it cannot wait for ever. May be dropped while it waits.
     pub async fn take(&self, len: usize) -> Chunk {
         let capacity = len.next_multiple_of(ALIGNMENT);
         match &self.shared.fixed {

@@ -1,6 +1,7 @@
 //! The disk, read and written at once by one bare io_uring with O_DIRECT and registered buffers.
 
 use std::{
+    fmt,
     fs::File,
     io,
     os::fd::{AsRawFd, RawFd},
@@ -10,7 +11,7 @@ use std::{
 
 use io_uring::{IoUring, opcode, squeue, types::Fd};
 use rustix::fs::{FallocateFlags, fallocate};
-use staccato_protocols::chunk::AlignedBuf;
+use staccato_protocols::chunk::{ALIGNMENT, AlignedBuf};
 
 use crate::cases::{Contestant, Kind, cpu_seconds_of_self};
 
@@ -42,11 +43,10 @@ fn read_and_write(from: &Path, to: &Path) -> io::Result<()> {
     let source = File::options().read(true).custom_flags(libc::O_DIRECT).open(from)?;
     let target = File::options().write(true).create_new(true).custom_flags(libc::O_DIRECT).open(to)?;
     let bytes = source.metadata()?.len();
-    if bytes == 0 || !bytes.is_multiple_of(BLOCK) {
-        return Err(io::Error::other(format!("a raw probe moves multiples of {BLOCK} bytes")));
+    if !bytes.is_multiple_of(ALIGNMENT as u64) {
+        return Err(io::Error::other(format!("a raw probe moves multiples of {ALIGNMENT} bytes")));
     }
     fallocate(&target, FallocateFlags::empty(), 0, bytes)?;
-    let mut ring = IoUring::new(4 * DEPTH as u32)?;
     let mut buffers: Vec<AlignedBuf> = (0..2 * DEPTH).map(|_| AlignedBuf::new(BLOCK as usize)).collect();
     for (seed, buffer) in buffers.iter_mut().enumerate() {
         fastrand::Rng::with_seed(seed as u64).fill(buffer);
@@ -55,34 +55,47 @@ fn read_and_write(from: &Path, to: &Path) -> io::Result<()> {
         .iter_mut()
         .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() })
         .collect();
-    // SAFETY: the buffers outlive the ring's use of them: every operation is waited for below.
+    let mut ring = IoUring::new(2 * DEPTH as u32)?;
+    // SAFETY: the buffers outlive every operation: `drive` returns when all have completed, or not at all.
     unsafe { ring.submitter().register_buffers(&vectors)? };
-    let mut lines = [Line::new(source.as_raw_fd(), false, bytes), Line::new(target.as_raw_fd(), true, bytes)];
-    for slot in 0..2 * DEPTH {
-        push(&mut ring, lines[slot / DEPTH].next(slot, &vectors[slot]))?;
-    }
-    while lines.iter().any(|line| line.done < bytes) {
-        ring.submit_and_wait(1)?;
-        let completed: Vec<(usize, i32)> =
-            ring.completion().map(|entry| (entry.user_data() as usize, entry.result())).collect();
-        for (slot, result) in completed {
-            if result != BLOCK as i32 {
-                // Leaving with operations under way would free their buffers under the kernel.
-                eprintln!("staccato-bench: an operation of the raw probe gave {result}");
-                std::process::abort();
-            }
-            let line = &mut lines[slot / DEPTH];
-            line.done += BLOCK;
-            push(&mut ring, line.next(slot, &vectors[slot]))?;
-        }
-    }
+    drive(&mut ring, [Line::new(&source, false, bytes), Line::new(&target, true, bytes)], &vectors);
     target.sync_data()
 }
 
-fn push(ring: &mut IoUring, entry: Option<squeue::Entry>) -> io::Result<()> {
-    let Some(entry) = entry else { return Ok(()) };
-    // SAFETY: the entry's buffer is registered and lives until its completion has been seen.
-    unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)
+/// Moves both lines to their ends. An error ends the process: others' memory must not be given back while the kernel may
+/// still write to it.
+fn drive(ring: &mut IoUring, mut lines: [Line; 2], buffers: &[libc::iovec]) {
+    let mut under_way = vec![0; buffers.len()];
+    let begin = |ring: &mut IoUring, line: &mut Line, slot: usize, under_way: &mut Vec<i32>| {
+        let Some((entry, len)) = line.next(slot, &buffers[slot]) else { return };
+        under_way[slot] = len;
+        // SAFETY: the entry's buffer is registered and lives until its completion has been seen.
+        unsafe { ring.submission().push(&entry) }.unwrap_or_else(|error| broken(&error));
+    };
+    for slot in 0..buffers.len() {
+        begin(ring, &mut lines[slot / DEPTH], slot, &mut under_way);
+    }
+    while lines.iter().any(|line| line.done < line.bytes) {
+        match ring.submit_and_wait(1) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => broken(&error),
+            _ => (),
+        }
+        let completed: Vec<(usize, i32)> =
+            ring.completion().map(|entry| (entry.user_data() as usize, entry.result())).collect();
+        for (slot, result) in completed {
+            if result != under_way[slot] {
+                broken(&format_args!("an operation gave {result} instead of {}", under_way[slot]));
+            }
+            let line = &mut lines[slot / DEPTH];
+            line.done += result as u64;
+            begin(ring, line, slot, &mut under_way);
+        }
+    }
+}
+
+fn broken(why: &dyn fmt::Display) -> ! {
+    eprintln!("staccato-bench: the raw probe of the disk failed: {why}");
+    std::process::abort();
 }
 
 /// One direction.
@@ -95,23 +108,24 @@ struct Line {
 }
 
 impl Line {
-    fn new(file: RawFd, writes: bool, bytes: u64) -> Self {
-        Self { file, writes, bytes, begun: 0, done: 0 }
+    fn new(file: &File, writes: bool, bytes: u64) -> Self {
+        Self { file: file.as_raw_fd(), writes, bytes, begun: 0, done: 0 }
     }
 
-    /// The operation that follows, with the buffer of `slot`.
-    fn next(&mut self, slot: usize, buffer: &libc::iovec) -> Option<squeue::Entry> {
-        if self.begun == self.bytes {
+    /// The operation that follows, with the buffer of `slot`, and its length.
+    fn next(&mut self, slot: usize, buffer: &libc::iovec) -> Option<(squeue::Entry, i32)> {
+        let len = BLOCK.min(self.bytes - self.begun) as u32;
+        if len == 0 {
             return None;
         }
         let (file, offset, start) = (Fd(self.file), self.begun, buffer.iov_base.cast::<u8>());
-        self.begun += BLOCK;
+        self.begun += u64::from(len);
         let entry = if self.writes {
-            opcode::WriteFixed::new(file, start, BLOCK as u32, slot as u16).offset(offset as _).build()
+            opcode::WriteFixed::new(file, start, len, slot as u16).offset(offset as _).build()
         } else {
-            opcode::ReadFixed::new(file, start, BLOCK as u32, slot as u16).offset(offset as _).build()
+            opcode::ReadFixed::new(file, start, len, slot as u16).offset(offset as _).build()
         };
-        Some(entry.user_data(slot as u64))
+        Some((entry.user_data(slot as u64), len as i32))
     }
 }
 
@@ -125,8 +139,11 @@ mod tests {
         let test = std::env::current_exe().unwrap();
         let folder = tempfile::tempdir_in(test.parent().unwrap()).unwrap();
         let (from, to) = (folder.path().join("s"), folder.path().join("t"));
-        std::fs::write(&from, vec![1; 5 * BLOCK as usize]).unwrap();
-        RawDisk.copy(&from, &to).unwrap();
-        assert_eq!(std::fs::metadata(&to).unwrap().len(), 5 * BLOCK);
+        for bytes in [ALIGNMENT as u64, 20 * BLOCK + (1 << 20)] {
+            std::fs::write(&from, vec![1; bytes as usize]).unwrap();
+            RawDisk.copy(&from, &to).unwrap();
+            assert_eq!(std::fs::metadata(&to).unwrap().len(), bytes);
+            std::fs::remove_file(&to).unwrap();
+        }
     }
 }

@@ -184,7 +184,7 @@ pub(super) const KEYS: &[Key] = &[
         value: "SIZE",
         list: false,
         default_text: "256 MiB",
-        help: "Most memory of an executor's buffers; at least two chunks for each lane. A transfer whose chunks are larger gets smaller ones",
+        help: "Most memory of an executor's buffers; at least two chunks for each lane. Each slot has its share; a transfer whose chunks are larger than that allows gets smaller ones",
         default: |_, _| one("256M"),
         apply: |config, values| {
             config.memory_bytes = parse_size(single(values)?)?;

@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     os::unix::{
-        ffi::{OsStrExt as _, OsStringExt as _},
+        ffi::OsStringExt as _,
         fs::{MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
@@ -20,13 +20,11 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use staccato_dataplane::attempt::{Completion, VerifiedRange};
-use staccato_protocols::{Code, Error, ObjectUrl, Validator};
+use staccato_protocols::{Code, Error, ObjectUrl, Validator, file::hidden};
 
 const NOTES_VERSION: u32 = 1;
-/// Longest file name of Linux file systems, in bytes.
-const NAME_BYTES_MAX: usize = 255;
 /// What the longest of our names adds to the destination's.
-const LONGEST_ADDITION: &str = "..staccato-copy.json.new";
+const LONGEST_ADDITION: &str = ".staccato-copy.json.new";
 
 /// What is noted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,17 +151,7 @@ fn notes_path(destination: &ObjectUrl) -> Option<PathBuf> {
     }
     let bytes: Vec<u8> = percent_decode_str(destination.url().path()).collect();
     let path = PathBuf::from(OsString::from_vec(bytes));
-    let name = path.file_name()?.as_bytes();
-    let room = NAME_BYTES_MAX - LONGEST_ADDITION.len();
-    let mut ours = b".".to_vec();
-    if name.len() <= room {
-        ours.extend_from_slice(name);
-    } else {
-        let digest: String = Sha256::digest(name).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        ours.extend_from_slice(&name[..room - digest.len() - 1]);
-        ours.push(b'~');
-        ours.extend_from_slice(digest.as_bytes());
-    }
+    let mut ours = hidden(path.file_name()?, LONGEST_ADDITION.len());
     ours.extend_from_slice(b".staccato-copy.json");
     Some(path.with_file_name(OsString::from_vec(ours)))
 }
@@ -182,7 +170,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use staccato_protocols::ByteRange;
+    use staccato_protocols::{ByteRange, file::NAME_BYTES_MAX};
 
     use super::*;
 

@@ -157,60 +157,22 @@ async fn end(child: &mut Child, grace: Duration) -> std::io::Result<ExitStatus> 
 mod tests {
     use std::sync::Arc;
 
-    use async_trait::async_trait;
     use rustix::process::{Pid, Signal, kill_process};
     use serde_json::json;
-    use tokio::sync::{oneshot, watch};
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::{
         config::registry,
         ledger::{LedgerConfig, Scope, Seal, SystemEnvironment},
         model::{CreateRequest, State, TransferId},
-        store::{Commit, CommitError, MemoryStore, Record, Revision, Store, StoreError, Watch},
+        store::{MemoryStore, SharedStore, faulty::FaultyStore},
     };
 
     /// Long for what takes a moment, on whatever machine.
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// A store that fails when it is told to, as one does whose disk is gone: it still reads, and commits nothing.
-    #[derive(Default)]
-    struct Failing {
-        inner: MemoryStore,
-        failed: watch::Sender<bool>,
-        refused: watch::Sender<usize>,
-    }
-
-    #[async_trait]
-    impl Store for Failing {
-        async fn get(&self, key: &[u8]) -> Result<Option<Record>, StoreError> {
-            self.inner.get(key).await
-        }
-
-        async fn range(
-            &self,
-            start: &[u8],
-            end: &[u8],
-            limit: usize,
-            reverse: bool,
-        ) -> Result<Vec<(Vec<u8>, Record)>, StoreError> {
-            self.inner.range(start, end, limit, reverse).await
-        }
-
-        async fn commit(&self, commit: Commit) -> Result<Revision, CommitError> {
-            if *self.failed.borrow() {
-                self.refused.send_modify(|count| *count += 1);
-                return Err(StoreError("its disk is gone".to_owned()).into());
-            }
-            self.inner.commit(commit).await
-        }
-
-        fn watch(&self, prefix: &[u8]) -> Watch {
-            self.inner.watch(prefix)
-        }
-    }
-
-    async fn open(store: Arc<dyn Store>) -> Ledger {
+    async fn open(store: SharedStore) -> Ledger {
         let environment = Arc::new(SystemEnvironment::default());
         Ledger::open(store, Seal::ephemeral(), registry(&[], false), LedgerConfig::default(), environment)
             .await
@@ -228,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stop_does_not_wait_for_a_store_that_has_failed_and_the_next_opening_frees_what_was_held() {
-        let store = Arc::new(Failing::default());
+        let store = FaultyStore::new(MemoryStore::new());
         let ledger = open(store.clone()).await;
         let (stop, stopping) = oneshot::channel::<()>();
         let host = tokio::spawn(run(ledger.clone(), idle(), async move { drop(stopping.await) }));
@@ -247,15 +209,14 @@ mod tests {
         ledger.mark_ready(id, "a slot is free").await.unwrap();
         ledger.claim(&process.instance).await.unwrap().expect("it is ready");
 
-        store.failed.send_replace(true);
+        store.fail();
         kill_process(Pid::from_raw(process.pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
-        let refused = &mut store.refused.subscribe();
-        let tried = tokio::time::timeout(PATIENCE, refused.wait_for(|count| *count > 0)).await;
-        tried.expect("it tries to free what the executor held").unwrap();
+        let tried = tokio::time::timeout(PATIENCE, store.refused()).await;
+        tried.expect("it tries to free what the executor held");
         stop.send(()).unwrap();
         tokio::time::timeout(PATIENCE, host).await.expect("it stops, although nothing can be freed").unwrap();
 
-        store.failed.send_replace(false);
+        store.mend();
         let ledger = open(store).await;
         assert_eq!(ledger.get(id, &Scope::All).await.unwrap().state, State::New, "nobody holds it");
         assert!(ledger.executors().is_empty());

@@ -394,7 +394,7 @@ impl Random {
 
 async fn next(watch: &mut Watch) -> Event {
     let heard = tokio::time::timeout(Duration::from_secs(60), watch.next()).await;
-    heard.expect("news within ten seconds").expect("the store is still there")
+    heard.expect("news within a minute").expect("the store is still there")
 }
 
 fn record(value: &str, revision: Revision) -> Record {

@@ -47,7 +47,8 @@ pub trait Store: Send + Sync + 'static {
         reverse: bool,
     ) -> Result<Vec<(Vec<u8>, Record)>, StoreError>;
 
-    /// Commits atomically and durably, in turn: its place is taken when this is first polled. Dropping the future does not take the commit back: it may happen or not.
+    /// Commits atomically and durably, in turn: its place is taken when this is first polled. Dropping the future does not
+    /// take the commit back: it may happen or not.
     async fn commit(&self, commit: Commit) -> Result<Revision, CommitError>;
 
     /// Hears of every later write to a key that starts with `prefix`, in order of commits. A watcher that falls more

@@ -7,6 +7,8 @@ pub mod conformance;
 pub mod contract;
 
 mod digest;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod journal;
 mod memory;
 mod sled;

@@ -54,7 +54,9 @@ fn refused(error: Errno, disabled: Option<String>, rings: usize) -> Error {
             allow io_uring_setup, io_uring_enter and io_uring_register"
             .to_owned(),
         (Errno::NOMEM, _) => {
-            format!("RLIMIT_MEMLOCK is too small for {rings} rings; raise it (ulimit -l), or use fewer lanes")
+            format!(
+                "RLIMIT_MEMLOCK is too small for {rings} rings, or memory is short; raise it (ulimit -l), or use fewer lanes"
+            )
         }
         (other, _) => format!("the kernel refused a ring: {}", io::Error::from(other)),
     };

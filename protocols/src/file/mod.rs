@@ -21,6 +21,7 @@ mod tests;
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
+pub use names::{NAME_BYTES_MAX, hidden};
 pub use roots::{Root, RootAccess, Roots};
 
 use crate::{

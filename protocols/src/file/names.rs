@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use sha2::{Digest, Sha256};
 
 /// Longest file name Linux file systems accept, in bytes.
-const NAME_BYTES_MAX: usize = 255;
+pub const NAME_BYTES_MAX: usize = 255;
 
 /// The names of one attempt's files: `.NAME.staccato-ID.EPOCH` and what hangs on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,13 +82,22 @@ pub(super) enum Kind {
 fn prefix(name: &OsStr, transfer: &str) -> Vec<u8> {
     let middle = format!(".staccato-{transfer}.");
     // The longest ending: 20 digits of an epoch and ".held".
-    let room = NAME_BYTES_MAX - 1 - middle.len() - 20 - ".held".len();
+    let mut prefix = hidden(name, middle.len() + 20 + ".held".len());
+    prefix.extend_from_slice(middle.as_bytes());
+    prefix
+}
+
+/// `.NAME`, with room for `addition_bytes` more. A name too long for that is cut, and told from others that begin alike
+/// by its digest: `.NAM~DIGEST`.
+pub fn hidden(name: &OsStr, addition_bytes: usize) -> Vec<u8> {
+    let name = name.as_bytes();
+    let room = NAME_BYTES_MAX - 1 - addition_bytes;
     if name.len() <= room {
-        return [b".", name.as_bytes(), middle.as_bytes()].concat();
+        return [b".", name].concat();
     }
-    let digest: String = Sha256::digest(name.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let kept = &name.as_bytes()[..room - 1 - digest.len()];
-    [b".", kept, b"~", digest.as_bytes(), middle.as_bytes()].concat()
+    let digest: String = Sha256::digest(name).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let kept = &name[..room - 1 - digest.len()];
+    [b".", kept, b"~", digest.as_bytes()].concat()
 }
 
 #[cfg(test)]

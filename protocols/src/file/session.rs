@@ -310,8 +310,8 @@ impl Session for FileSession {
         }
         let partial = &self.partial()?.file;
         let cloned = rustix::fs::ioctl_ficlone(partial, &file).is_ok();
-        // A clone that met an error half-way is called done by some kernels (XFS, before Linux 6.13), and may have left
-        // extents behind where it is called failed.
+        // Seen on XFS: a clone that meets an error half-way may be called done, or leave extents behind when it is called
+        // failed. The length tells, for the partial was empty.
         let whole = cloned && rustix::fs::fstat(partial).is_ok_and(|stat| stat.st_size as u64 == part.end());
         if !whole {
             let emptied = rustix::fs::ftruncate(partial, 0);

@@ -183,7 +183,7 @@ async fn ready_transfers_are_claimed_in_their_order_and_queued_again_when_nobody
 /// The lease runs out, and before the ledger has done what follows, its holder asks and is allowed to commit.
 #[tokio::test]
 async fn a_lease_renewed_at_the_last_moment_is_not_lost() {
-    let store = super::slow::SlowStore::new(MemoryStore::new());
+    let store = crate::store::faulty::FaultyStore::new(MemoryStore::new());
     let fixture = Fixture::over(store.clone()).await;
     let id = fixture.in_state(State::Running).await;
     fixture.environment.advance(LEASE);
@@ -206,7 +206,7 @@ async fn a_lease_renewed_at_the_last_moment_is_not_lost() {
 
 #[tokio::test]
 async fn a_lease_is_not_renewed_while_it_is_being_taken_away() {
-    let store = super::slow::SlowStore::new(MemoryStore::new());
+    let store = crate::store::faulty::FaultyStore::new(MemoryStore::new());
     let fixture = Fixture::over(store.clone()).await;
     let id = fixture.in_state(State::Running).await;
     fixture.environment.advance(LEASE);

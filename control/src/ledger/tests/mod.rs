@@ -11,7 +11,6 @@ mod list;
 mod random;
 mod retries;
 mod secrets;
-mod slow;
 mod sweeps;
 mod unreadable;
 

@@ -1,16 +1,20 @@
-//! A store that can be held up, to put commands in an order that is rare otherwise.
+//! A store for tests that can be held up, to put commands in an order that is rare otherwise, and that can fail, as one
+//! does whose disk is gone.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::store::{Commit, CommitError, MemoryStore, Record, Revision, Store, StoreError, Watch};
+use super::{Commit, CommitError, MemoryStore, Record, Revision, Store, StoreError, Watch};
 
-pub struct SlowStore {
+/// See the module.
+pub struct FaultyStore {
     inner: MemoryStore,
     held: watch::Sender<Held>,
     waiting: watch::Sender<usize>,
+    /// How many commits were refused since it failed; none while it works.
+    failed: watch::Sender<Option<usize>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,9 +24,11 @@ enum Held {
     All,
 }
 
-impl SlowStore {
+impl FaultyStore {
+    /// A store that does as `inner` does until it is told otherwise.
     pub fn new(inner: MemoryStore) -> Arc<Self> {
-        Arc::new(Self { inner, held: watch::Sender::new(Held::Nothing), waiting: watch::Sender::new(0) })
+        let (held, waiting) = (watch::Sender::new(Held::Nothing), watch::Sender::new(0));
+        Arc::new(Self { inner, held, waiting, failed: watch::Sender::new(None) })
     }
 
     /// From now on reads of one key and commits wait.
@@ -45,6 +51,22 @@ impl SlowStore {
         self.held.send_replace(Held::Nothing);
     }
 
+    /// From now on it refuses every commit, and still reads.
+    pub fn fail(&self) {
+        self.failed.send_replace(Some(0));
+    }
+
+    /// Waits until it has refused a commit.
+    pub async fn refused(&self) {
+        let refused = |failed: &Option<usize>| failed.is_some_and(|refused| refused > 0);
+        self.failed.subscribe().wait_for(refused).await.expect("the sender is here");
+    }
+
+    /// It works again.
+    pub fn mend(&self) {
+        self.failed.send_replace(None);
+    }
+
     async fn pass(&self, blocked_by: impl Fn(Held) -> bool) {
         self.waiting.send_modify(|waiting| *waiting += 1);
         self.held.subscribe().wait_for(|held| !blocked_by(*held)).await.expect("the sender is here");
@@ -53,7 +75,7 @@ impl SlowStore {
 }
 
 #[async_trait]
-impl Store for SlowStore {
+impl Store for FaultyStore {
     async fn get(&self, key: &[u8]) -> Result<Option<Record>, StoreError> {
         self.pass(|held| held == Held::All).await;
         self.inner.get(key).await
@@ -71,6 +93,10 @@ impl Store for SlowStore {
 
     async fn commit(&self, commit: Commit) -> Result<Revision, CommitError> {
         self.pass(|held| held != Held::Nothing).await;
+        if self.failed.borrow().is_some() {
+            self.failed.send_modify(|refused| *refused = refused.map(|refused| refused + 1));
+            return Err(StoreError("its disk is gone".to_owned()).into());
+        }
         self.inner.commit(commit).await
     }
 
