@@ -1,13 +1,20 @@
-//! Measures the dataplane beside its rivals, in one run, on one disk.
+//! Measures Staccato beside its rivals and the limits of the hardware, in one run, on one machine.
 //!
-//! What makes a comparison fair is in [`cases`]: contestants run in interleaved rounds, each from a cold page cache, each
-//! until its bytes are durable. [`rivals`] are other people's tools; [`staccato`] is ours; [`limits`] are what the hardware
-//! gives; [`report`] prints medians and ratios.
+//! What makes a comparison fair is in [`contest`]: contestants run in interleaved pairs, as processes, each from the same
+//! start, each until its bytes are durable. [`cases`] say what is measured, [`contestants`] who takes part. [`measure`]
+//! looks at a process and at the machine from outside, [`probe`] asks the hardware itself. [`record`] is the format of
+//! results, [`report`] shows them, [`cli`] has the commands.
 
 #![warn(missing_docs)]
 
 pub mod cases;
-pub mod limits;
+pub mod cli;
+pub mod contest;
+pub mod contestants;
+pub mod host;
+pub mod measure;
+pub mod probe;
+pub mod record;
 pub mod report;
-pub mod rivals;
-pub mod staccato;
+pub mod statistics;
+pub mod worker;

@@ -7,7 +7,13 @@
 //!
 //! Every buffer is initialised from its first byte to its last and aligned to [`ALIGNMENT`], as O_DIRECT needs.
 
-use std::{fmt, pin::pin, rc::Rc, sync::Arc};
+use std::{
+    fmt,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,6 +32,7 @@ pub const ALIGNMENT: usize = 4096;
 pub struct Chunk {
     body: Body,
     len: usize,
+    waited: Duration,
     /// Behind the body: memory is given back before the right to it.
     _grant: Option<OwnedSemaphorePermit>,
 }
@@ -45,7 +52,7 @@ pub enum Body {
 impl Chunk {
     /// `len` zero bytes that take no memory.
     pub fn zero(len: usize) -> Self {
-        Self { body: Body::Zero, len, _grant: None }
+        Self { body: Body::Zero, len, waited: Duration::ZERO, _grant: None }
     }
 
     /// Number of bytes.
@@ -56,6 +63,11 @@ impl Chunk {
     /// Whether it holds no byte.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// How long it took to get its memory from the pool.
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Whether it is known to be zero without being stored.
@@ -118,12 +130,12 @@ impl Chunk {
 
     /// Takes the chunk apart for an I/O call; put it back with [`Chunk::from_parts`].
     pub fn into_parts(self) -> (Body, ChunkRest) {
-        (self.body, ChunkRest { len: self.len, grant: self._grant })
+        (self.body, ChunkRest { len: self.len, waited: self.waited, grant: self._grant })
     }
 
     /// Undoes [`Chunk::into_parts`].
     pub fn from_parts(body: Body, rest: ChunkRest) -> Self {
-        Self { body, len: rest.len, _grant: rest.grant }
+        Self { body, len: rest.len, waited: rest.waited, _grant: rest.grant }
     }
 }
 
@@ -136,6 +148,7 @@ impl fmt::Debug for Chunk {
 /// Length and memory grant of a chunk whose body is out for I/O.
 pub struct ChunkRest {
     len: usize,
+    waited: Duration,
     grant: Option<OwnedSemaphorePermit>,
 }
 
@@ -215,19 +228,24 @@ impl BufferPool {
     /// served: a large request on the heap is not passed by small ones that come later. One larger than all of the heap's
     /// share is granted when nothing else of that is out, so that it cannot wait for ever. May be dropped while it waits.
     pub async fn take(&self, len: usize) -> Chunk {
-        let capacity = len.next_multiple_of(ALIGNMENT);
+        let asked = Instant::now();
+        let (body, grant) = self.body(len.next_multiple_of(ALIGNMENT)).await;
+        Chunk { body, len, waited: asked.elapsed(), _grant: Some(grant) }
+    }
+
+    async fn body(&self, capacity: usize) -> (Body, OwnedSemaphorePermit) {
         match &self.shared.fixed {
             Some(fixed) if capacity <= fixed.len => {
                 let (registered, heap) = (pin!(fixed.free.clone().acquire_owned()), pin!(self.heap_grant(capacity)));
                 match select(registered, heap).await {
                     Either::Left((grant, _)) => {
                         let buffer = fixed.pool.try_next(fixed.len).expect("there is one for each permit");
-                        Chunk { body: Body::Fixed(buffer), len, _grant: Some(grant.expect(NEVER_CLOSED)) }
+                        (Body::Fixed(buffer), grant.expect(NEVER_CLOSED))
                     }
-                    Either::Right((grant, _)) => self.on_heap(len, capacity, grant),
+                    Either::Right((grant, _)) => self.on_heap(capacity, grant),
                 }
             }
-            _ => self.on_heap(len, capacity, self.heap_grant(capacity).await),
+            _ => self.on_heap(capacity, self.heap_grant(capacity).await),
         }
     }
 
@@ -236,12 +254,12 @@ impl BufferPool {
         self.shared.heap.clone().acquire_many_owned(pages).await.expect(NEVER_CLOSED)
     }
 
-    fn on_heap(&self, len: usize, capacity: usize, grant: OwnedSemaphorePermit) -> Chunk {
+    fn on_heap(&self, capacity: usize, grant: OwnedSemaphorePermit) -> (Body, OwnedSemaphorePermit) {
         let body = match self.shared.runtime {
             Runtime::Glommio => Body::Dma(glommio::allocate_dma_buffer(capacity)),
             Runtime::TokioUring => Body::Heap(AlignedBuf::new(capacity)),
         };
-        Chunk { body, len, _grant: Some(grant) }
+        (body, grant)
     }
 }
 

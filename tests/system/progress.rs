@@ -34,4 +34,10 @@ fn a_rate_limited_transfer_tells_throughput_and_eta() {
     assert_eq!(document["eta"], json!(null), "nothing is left: {document:#}");
     let throughput = document["throughput"].as_u64().unwrap();
     assert!((RATE / 8..=RATE * 5 / 4).contains(&throughput), "of the whole transfer: {document:#}");
+    // What limited it: places in the window were empty, because the limit let nobody take them.
+    let stages = document["stage_times"].as_object().unwrap();
+    let time = |stage: &str| stages.get(stage).and_then(|time| time.as_u64()).unwrap_or(0);
+    let chunks: u64 = ["queue", "memory", "read", "checksum", "write"].map(time).iter().sum();
+    assert!(chunks > 0 && time("idle") > chunks, "{document:#}");
+    assert!(["open", "sync", "ledger", "commit"].iter().all(|stage| time(stage) > 0), "{document:#}");
 }

@@ -77,6 +77,7 @@ impl Change {
         record.bytes_total = report.bytes_total.or(record.bytes_total);
         record.validator = report.validator.clone().or(record.validator.take());
         record.fetched_now = record.fetched_now.max(report.bytes_fetched);
+        record.stages = report.stages;
         record.updated_at = now;
         if progress < before {
             let (kind, why) = match report.started_over {

@@ -1,6 +1,6 @@
 //! `claim`: an executor takes a ready transfer.
 
-use staccato_dataplane::attempt::AttemptSpec;
+use staccato_dataplane::attempt::{AttemptSpec, StageTimes};
 use staccato_protocols::{Code, ObjectUrl};
 
 use crate::model::{Failure, State, TransferId, TransferRecord, lifecycle::Event, transfer::NoteKind};
@@ -29,6 +29,7 @@ impl Ledger {
                     record.started_at = record.started_at.or(Some(now));
                     record.fetched_before = record.bytes_fetched();
                     record.fetched_now = 0;
+                    record.stages = StageTimes::default();
                     record.throughput = None;
                     record.checkpoint_at = Some(now);
                     let message = format!("attempt {} by executor {executor}", record.epoch);

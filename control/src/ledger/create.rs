@@ -3,6 +3,7 @@
 use std::{future::poll_fn, sync::PoisonError, task::Poll};
 
 use serde::{Deserialize, Serialize};
+use staccato_dataplane::attempt::StageTimes;
 
 use crate::{
     model::{
@@ -200,6 +201,7 @@ impl Ledger {
             crc32: None,
             fetched_before: 0,
             fetched_now: 0,
+            stages: StageTimes::default(),
             prepared: None,
             error: None,
             throughput: None,

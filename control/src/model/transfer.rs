@@ -1,7 +1,9 @@
 //! A transfer: the record that the ledger keeps, and the document that clients see.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use staccato_dataplane::attempt::{Checksum, Completion, Part};
+use staccato_dataplane::attempt::{Checksum, Completion, Part, StageTimes};
 use staccato_protocols::{Code, Options, Validator, contract::Overwrite};
 use utoipa::ToSchema;
 
@@ -14,7 +16,7 @@ pub const EVENTS_MAX: usize = 16;
 /// Most bytes of a failure's sentence; longer ones are cut.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 /// Most bytes of an event's sentence; longer ones are cut.
-pub const NOTE_BYTES_MAX: usize = 256;
+pub const NOTE_BYTES_MAX: usize = 224;
 /// What stands in place of a secret.
 pub const REDACTED: &str = "<redacted>";
 
@@ -101,6 +103,9 @@ pub struct TransferRecord {
     pub fetched_before: u64,
     /// Bytes read from the source by the last attempt, as far as it told.
     pub fetched_now: u64,
+    /// Where the time of the last attempt went, as far as it told.
+    #[serde(default)]
+    pub stages: StageTimes,
     /// A commit that was allowed and whose result is not known yet.
     pub prepared: Option<PreparedCommit>,
     /// The last failure that has not been overcome.
@@ -249,6 +254,13 @@ impl TransferRecord {
             }),
             throughput: self.throughput,
             eta,
+            stage_times: self
+                .stages
+                .named()
+                .into_iter()
+                .filter(|(_, time)| *time > 0)
+                .map(|(stage, time)| (stage.to_owned(), time))
+                .collect(),
             priority: self.priority.get(),
             overwrite: match self.overwrite {
                 Overwrite::Never => "never".into(),
@@ -345,6 +357,11 @@ pub struct TransferDocument {
     pub throughput: Option<u64>,
     /// Seconds until it is complete, at this throughput.
     pub eta: Option<u64>,
+    /// Microseconds that the last attempt spent in each stage, as far as it told. `idle`, `queue`, `memory`, `read`,
+    /// `checksum`, `write` and `read_back` are summed over chunks, which are in them side by side: the largest one is what
+    /// limits the transfer. Stages without time are left out. `open`, `sync`, `verify`, `ledger` and `commit` are wall time.
+    #[serde(default)]
+    pub stage_times: BTreeMap<String, u64>,
     /// 0 to 9, 9 goes first.
     pub priority: u8,
     /// `never` or `always`.

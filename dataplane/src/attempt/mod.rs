@@ -4,9 +4,11 @@ pub(crate) mod hash;
 mod port;
 pub(crate) mod run;
 mod spec;
+pub(crate) mod stages;
 
 pub use port::{AttemptHandle, Notice, Reply, Reporter};
 pub use spec::{
     AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Part, Prepared, StartOver,
     StopReason, VerifiedRange,
 };
+pub use stages::StageTimes;

@@ -1,6 +1,9 @@
 //! One attempt from its first open to its commit, as a sequence of steps on its own thread.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use rustix::time::{ClockId, clock_gettime};
 use staccato_protocols::{
@@ -10,7 +13,7 @@ use staccato_protocols::{
 
 use super::{
     AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Reporter, StartOver,
-    StopReason,
+    StopReason, stages::micros,
 };
 use crate::{
     DataplaneConfig,
@@ -143,6 +146,7 @@ impl<'a> Attempt<'a> {
         reporter: &mut dyn Reporter,
     ) -> Result<Ready, Interrupted> {
         let spec = self.spec;
+        let opening = Instant::now();
         let mut request = SourceRequest {
             url: spec.source_url.clone(),
             options: spec.source_options.clone(),
@@ -188,8 +192,11 @@ impl<'a> Attempt<'a> {
         let moved = match whole {
             Some(whole) if !resumed && session.try_clone(&request, whole)? => {
                 coordinator.open_destination(0, session.as_ref())?;
+                coordinator.stages().open_us = micros(opening.elapsed());
                 session.set_length(whole.len())?;
+                let syncing = Instant::now();
                 coordinator.sync()?;
+                coordinator.stages().sync_us = micros(syncing.elapsed());
                 Moved { length: whole.len(), crc32: None, bytes_fetched: 0 }
             }
             _ => {
@@ -203,17 +210,21 @@ impl<'a> Attempt<'a> {
                 let anew = started_over.is_some();
                 let config = self.engine_config(&object, &part, resumed, anew, lanes, session.as_mut())?;
                 let mut engine = Engine::new(config);
+                coordinator.stages().open_us = micros(opening.elapsed());
                 coordinator.run(&mut engine, session.as_mut(), reporter, &mut base, part.start)?
             }
         };
 
+        let verifying = Instant::now();
         self.check_checksum(coordinator, &moved)?;
         coordinator.revalidate()?;
+        coordinator.stages().verify_us = micros(verifying.elapsed());
         let completion = Completion {
             bytes_total: moved.length,
             crc32: moved.crc32,
             bytes_fetched: moved.bytes_fetched,
             identity: session.identity(),
+            stages: *coordinator.stages(),
         };
         Ok(Ready { completion, committed: false })
     }
@@ -299,7 +310,9 @@ impl<'a> Attempt<'a> {
         if ready.committed {
             return Ok(ready.completion);
         }
-        reporter.prepare(ready.completion);
+        let mut completion = ready.completion;
+        let asking = Instant::now();
+        reporter.prepare(completion);
         let lease_until = match coordinator.wait_prepared() {
             Ok(lease_until) => lease_until,
             Err(StopReason::Cancel) => return Err(self.canceled(session)),
@@ -310,8 +323,11 @@ impl<'a> Attempt<'a> {
         if coordinator.stop_reason() == Some(StopReason::LeaseLost) || boottime() >= lease_until {
             return Err(Interrupted::Stopped(StopReason::LeaseLost));
         }
+        completion.stages.ledger_us = micros(asking.elapsed());
+        let committing = Instant::now();
         session.commit()?;
-        Ok(ready.completion)
+        completion.stages.commit_us = micros(committing.elapsed());
+        Ok(completion)
     }
 
     /// Ends a canceled attempt: as stopped once nothing is left beside the destination, else as failed.

@@ -9,6 +9,8 @@ use staccato_protocols::{
     error::Code,
 };
 
+use super::StageTimes;
+
 /// Everything an executor needs to know to run one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptSpec {
@@ -99,6 +101,9 @@ pub struct CheckpointReport {
     pub bytes_fetched: u64,
     /// Why nothing of the checkpoint it was told is gone on from, in the first report of an attempt that starts over.
     pub started_over: Option<StartOver>,
+    /// Where the time of this attempt went so far.
+    #[serde(default)]
+    pub stages: StageTimes,
 }
 
 /// Why an attempt fetches everything again although the ledger knows of a checkpoint.
@@ -124,6 +129,9 @@ pub struct Completion {
     pub bytes_fetched: u64,
     /// The partial that is about to be renamed; none where the storage has no such thing.
     pub identity: Option<Identity>,
+    /// Where the time of this attempt went so far.
+    #[serde(default)]
+    pub stages: StageTimes,
 }
 
 /// How an attempt ended.

@@ -355,6 +355,11 @@ impl Engine {
         self.length
     }
 
+    /// Most chunks that may be under way at a time.
+    pub fn window_chunks(&self) -> usize {
+        if self.is_in_order() { 1 } else { self.config.window_chunks_max }
+    }
+
     fn in_flight(&self) -> usize {
         self.plan.in_flight() + self.verification.in_flight()
     }
@@ -376,8 +381,7 @@ impl Engine {
     }
 
     fn window_has_room(&self) -> bool {
-        let fetches_max = if self.is_in_order() { 1 } else { self.config.window_chunks_max };
-        self.in_flight() < self.config.window_chunks_max && self.plan.in_flight() < fetches_max
+        self.in_flight() < self.config.window_chunks_max && self.plan.in_flight() < self.window_chunks()
     }
 
     fn unsynced_has_room(&self) -> bool {

@@ -16,7 +16,7 @@ use super::{
     message::{AttemptKey, Command, Fetched, Input, JobRef, LaneEvent},
 };
 use crate::{
-    attempt::{CheckpointReport, ChecksumKind, Notice, Reply, Reporter, StopReason},
+    attempt::{CheckpointReport, ChecksumKind, Notice, Reply, Reporter, StageTimes, StopReason, stages::micros},
     engine::{Action, Ending, Engine},
 };
 
@@ -33,6 +33,9 @@ pub(crate) struct Coordinator<'a> {
     interrupt: Interrupt,
     stop: Option<StopReason>,
     prepared_until: Option<Duration>,
+    stages: StageTimes,
+    /// When the sync under way began.
+    syncing: Option<Instant>,
 }
 
 /// What goes with every checkpoint of an attempt.
@@ -62,7 +65,14 @@ impl<'a> Coordinator<'a> {
             interrupt: Interrupt::default(),
             stop: None,
             prepared_until: None,
+            stages: StageTimes::default(),
+            syncing: None,
         }
+    }
+
+    /// Where the attempt's time went so far. Whoever does something that has a stage of its own adds it.
+    pub fn stages(&mut self) -> &mut StageTimes {
+        &mut self.stages
     }
 
     /// What is raised when the attempt shall stop; for the requests that sources are opened with.
@@ -115,6 +125,7 @@ impl<'a> Coordinator<'a> {
         source_shift: u64,
     ) -> Result<Moved, Ending> {
         let began = Instant::now();
+        let mut counted_up_to = began;
         if let Some(reason) = self.stop {
             engine.handle_stop(reason);
         }
@@ -126,7 +137,8 @@ impl<'a> Coordinator<'a> {
                         let lane = self.least_loaded();
                         self.load[lane] += 1;
                         let job = self.job(lane);
-                        self.lanes[lane].send(Command::Fetch { job, range, source_shift, untouched });
+                        let sent = Instant::now();
+                        self.lanes[lane].send(Command::Fetch { job, range, source_shift, untouched, sent });
                     }
                     Action::ReadBack(range) => {
                         let lane = self.least_loaded();
@@ -138,6 +150,7 @@ impl<'a> Coordinator<'a> {
                             // The sidecar only narrows down what a later comparison finds; the data does not need it.
                             tracing::warn!(%error, "block CRCs were not noted");
                         }
+                        self.syncing = Some(Instant::now());
                         self.lanes[0].send(Command::Sync { job: self.job(0) });
                     }
                     Action::Checkpoint(ranges) => {
@@ -151,6 +164,7 @@ impl<'a> Coordinator<'a> {
                         base.report.ranges = ranges;
                         base.report.bytes_total = engine.length();
                         base.report.bytes_fetched = engine.bytes_fetched();
+                        base.report.stages = self.stages;
                         reporter.checkpoint(base.report.clone());
                         base.report.started_over = None;
                     }
@@ -168,6 +182,8 @@ impl<'a> Coordinator<'a> {
                 Some(at) => self.inbox.recv_deadline(began + at).ok(),
                 None => Some(self.inbox.recv().expect("this coordinator holds a sender itself")),
             };
+            let places = engine.window_chunks().saturating_sub(self.load.iter().sum()) as u64;
+            self.stages.idle_us += places * micros(std::mem::replace(&mut counted_up_to, Instant::now()).elapsed());
             if let Some(input) = input {
                 self.handle(input, engine, began.elapsed());
             }
@@ -183,11 +199,15 @@ impl<'a> Coordinator<'a> {
                     engine.handle_stop(reason);
                 }
             }
-            Input::Lane { lane, event } => match event {
+            Input::Lane { lane, event, sent } => match event {
                 LaneEvent::Fetched { range, result } => {
                     self.load[lane] -= 1;
+                    if let Ok(fetched) = &result {
+                        self.stages.add_chunk(&fetched.times);
+                        self.stages.queue_us += micros(sent.elapsed());
+                    }
                     match result {
-                        Ok(Fetched { len, fetched, crcs }) if len == range.len() || engine.length().is_none() => {
+                        Ok(Fetched { len, fetched, crcs, .. }) if len == range.len() || engine.length().is_none() => {
                             engine.handle_chunk(range, len, fetched, &crcs, now);
                         }
                         Ok(Fetched { len, .. }) => {
@@ -203,14 +223,18 @@ impl<'a> Coordinator<'a> {
                         }
                     }
                 }
-                LaneEvent::ReadBack { range, crcs } => {
+                LaneEvent::ReadBack { range, crcs, took } => {
                     self.load[lane] -= 1;
+                    self.stages.read_back_us += micros(took);
                     if let Err(error) = &crcs {
                         tracing::warn!(%error, %range, "a verified range cannot be read back: fetching it again");
                     }
                     engine.handle_read_back(range, crcs.ok().as_deref());
                 }
-                LaneEvent::Synced(result) => engine.handle_synced(result),
+                LaneEvent::Synced(result) => {
+                    self.stages.sync_us += self.syncing.take().map_or(0, |began| micros(began.elapsed()));
+                    engine.handle_synced(result);
+                }
                 _ => unexpected(),
             },
         }

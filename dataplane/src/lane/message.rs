@@ -1,11 +1,13 @@
 //! What coordinators and lanes say to one another.
 
+use std::time::{Duration, Instant};
+
 use staccato_protocols::{
     ByteRange, Error, Interrupt, Object,
     contract::{OpenDestination, SharedProtocol, SourceRequest},
 };
 
-use crate::attempt::{ChecksumKind, Notice};
+use crate::attempt::{ChecksumKind, Notice, stages::ChunkTimes};
 
 /// Tells the attempts on a lane apart; unique within the process.
 pub(crate) type AttemptKey = u64;
@@ -17,7 +19,7 @@ pub(crate) enum Command {
     /// Open the attempt's destination.
     OpenDestination { job: JobRef, open: OpenDestination },
     /// Read a range (in the destination's offsets; the source's are `source_shift` further on) and write it.
-    Fetch { job: JobRef, range: ByteRange, source_shift: u64, untouched: bool },
+    Fetch { job: JobRef, range: ByteRange, source_shift: u64, untouched: bool, sent: Instant },
     /// Read a range back from the destination.
     ReadBack { job: JobRef, range: ByteRange },
     /// Make completed writes durable.
@@ -43,14 +45,14 @@ pub(crate) struct JobRef {
 impl JobRef {
     /// Answers. An attempt that has gone needs no answer.
     pub fn reply(&self, event: LaneEvent) {
-        let _ = self.replies.send(Input::Lane { lane: self.lane, event });
+        let _ = self.replies.send(Input::Lane { lane: self.lane, event, sent: Instant::now() });
     }
 }
 
 /// Into a coordinator.
 pub(crate) enum Input {
     /// From a lane.
-    Lane { lane: usize, event: LaneEvent },
+    Lane { lane: usize, event: LaneEvent, sent: Instant },
     /// From outside.
     Notice(Notice),
 }
@@ -60,7 +62,7 @@ pub(crate) enum LaneEvent {
     SourceOpened(Result<Object, Error>),
     DestinationOpened(Result<(), Error>),
     Fetched { range: ByteRange, result: Result<Fetched, Error> },
-    ReadBack { range: ByteRange, crcs: Result<Vec<u32>, Error> },
+    ReadBack { range: ByteRange, crcs: Result<Vec<u32>, Error>, took: Duration },
     Synced(Result<(), Error>),
     Hashed(Result<Vec<u8>, Error>),
     Revalidated(Result<(), Error>),
@@ -75,4 +77,6 @@ pub(crate) struct Fetched {
     pub fetched: u64,
     /// CRC-32 of each block.
     pub crcs: Vec<u32>,
+    /// Where its time went.
+    pub times: ChunkTimes,
 }

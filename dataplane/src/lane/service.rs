@@ -1,6 +1,8 @@
 //! What a lane does, whatever drives it.
 
-use std::{cell::RefCell, collections::HashMap, future::Future, ops::Range, panic::AssertUnwindSafe, rc::Rc};
+use std::{
+    cell::RefCell, collections::HashMap, future::Future, ops::Range, panic::AssertUnwindSafe, rc::Rc, time::Instant,
+};
 
 use futures_util::FutureExt as _;
 use staccato_protocols::{
@@ -8,7 +10,7 @@ use staccato_protocols::{
 };
 
 use super::message::{AttemptKey, Command, Fetched, JobRef, LaneEvent};
-use crate::attempt::{ChecksumKind, hash::Hasher};
+use crate::attempt::{ChecksumKind, hash::Hasher, stages::ChunkTimes};
 
 /// Takes commands until every sender is gone.
 pub(super) async fn serve(lane: Lane, inbox: flume::Receiver<Command>) {
@@ -60,16 +62,22 @@ impl Service {
                     self.jobs.borrow_mut().entry(job.attempt).or_default().destination = Some(destination);
                 })));
             }
-            Command::Fetch { job, range, source_shift, untouched } => {
-                let result = self.fetch(&job, range, source_shift, untouched).await;
+            Command::Fetch { job, range, source_shift, untouched, sent } => {
+                let queue = sent.elapsed();
+                let mut result = self.fetch(&job, range, source_shift, untouched).await;
+                if let Ok(fetched) = &mut result {
+                    fetched.times.queue = queue;
+                }
                 job.reply(LaneEvent::Fetched { range, result });
             }
             Command::ReadBack { job, range } => {
+                let began = Instant::now();
                 let chunk = match self.destination(&job) {
                     Ok(destination) => destination.read_back(range, &self.lane.pool).await,
                     Err(error) => Err(error),
                 };
-                job.reply(LaneEvent::ReadBack { range, crcs: chunk.map(|chunk| chunk.block_crcs()) });
+                let crcs = chunk.map(|chunk| chunk.block_crcs());
+                job.reply(LaneEvent::ReadBack { range, crcs, took: began.elapsed() });
             }
             Command::Sync { job } => {
                 let result = match self.destination(&job) {
@@ -109,20 +117,28 @@ impl Service {
                 .shifted(shift)
                 .ok_or_else(|| Error::fatal(Code::RangeOutsideObject, "the part ends beyond any object"))
         };
-        let mut whole = Fetched { len: 0, fetched: 0, crcs: Vec::new() };
+        let mut whole = Fetched { len: 0, fetched: 0, crcs: Vec::new(), times: ChunkTimes::default() };
+        let mut clock = Instant::now();
+        // The time since it was last asked.
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
         for (piece, hole) in pieces_by_hole(range, |piece| shifted(piece).is_ok_and(|piece| source.is_hole(piece))) {
             if hole {
                 destination.zero(piece, untouched).await?;
+                whole.times.write += lap();
                 whole.len += piece.len();
                 whole.crcs.extend(Chunk::zero(piece.len() as usize).block_crcs());
                 continue;
             }
             let chunk = source.read(shifted(piece)?, &self.lane.pool).await?;
-            let len = chunk.len() as u64;
+            let (len, waited) = (chunk.len() as u64, chunk.waited());
+            whole.times.memory += waited;
+            whole.times.read += lap().saturating_sub(waited);
             let crcs = chunk.block_crcs();
+            whole.times.checksum += lap();
             if len > 0 {
                 write_sparsely(&*destination, piece.start(), chunk, &crcs, untouched).await?;
             }
+            whole.times.write += lap();
             whole.len += len;
             whole.fetched += len;
             whole.crcs.extend(crcs);

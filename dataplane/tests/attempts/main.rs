@@ -4,3 +4,4 @@ mod commits;
 mod files;
 mod keeper;
 mod resume;
+mod stages;

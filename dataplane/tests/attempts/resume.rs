@@ -120,7 +120,13 @@ fn a_prepared_commit_whose_partial_is_gone_starts_over_and_says_so() {
         let (mut spec, report) = interrupted(&mut world, content.len());
         let identity = Some(Identity { device: 0, inode: 0 });
         let bytes_total = content.len() as u64;
-        spec.prepared = Some(Completion { bytes_total, crc32: None, bytes_fetched: durable(&report), identity });
+        spec.prepared = Some(Completion {
+            bytes_total,
+            crc32: None,
+            bytes_fetched: durable(&report),
+            identity,
+            stages: report.stages,
+        });
         std::fs::remove_file(world.folder.path().join(".d.staccato-t.1")).unwrap();
         let (outcome, told) = world.run(spec);
         assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");

@@ -6,7 +6,7 @@ use axum::{Router, body::Body};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use staccato_dataplane::attempt::{CheckpointReport, Completion, Outcome, VerifiedRange};
+use staccato_dataplane::attempt::{CheckpointReport, Completion, Outcome, StageTimes, VerifiedRange};
 use staccato_protocols::{ByteRange, Code, Error};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
@@ -135,7 +135,9 @@ impl Driver {
                 self.ledger.release(EXECUTOR, id, epoch, &Outcome::Failed { error }).await.unwrap();
             }
             State::Complete => {
-                let completion = Completion { bytes_total: 5, crc32: Some(0), bytes_fetched: 5, identity: None };
+                let stages = StageTimes::default();
+                let completion =
+                    Completion { bytes_total: 5, crc32: Some(0), bytes_fetched: 5, identity: None, stages };
                 self.ledger.prepare(EXECUTOR, id, epoch, &completion).await.unwrap();
                 self.ledger.committed(EXECUTOR, id, epoch, &completion).await.unwrap();
             }
@@ -148,6 +150,7 @@ impl Driver {
                     validator: None,
                     bytes_fetched: 10,
                     started_over: None,
+                    stages: StageTimes::default(),
                 };
                 self.ledger.checkpoint(EXECUTOR, id, epoch, &report).await.unwrap();
             }

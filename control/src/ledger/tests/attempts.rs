@@ -1,6 +1,8 @@
 //! What executors may say of an attempt, when they are believed, and what a stale one finds.
 
-use staccato_dataplane::attempt::{CheckpointReport, Completion, Outcome, Part, StartOver, StopReason, VerifiedRange};
+use staccato_dataplane::attempt::{
+    CheckpointReport, Completion, Outcome, Part, StageTimes, StartOver, StopReason, VerifiedRange,
+};
 use staccato_protocols::{ByteRange, Code, Error, Validator};
 
 use super::{
@@ -67,6 +69,22 @@ async fn whoever_holds_no_lease_is_refused_in_every_state() {
         assert!(!fixture.exists(id).await, "{state}");
         speaks_in_vain(&fixture.ledger, EXECUTOR, id, epoch).await;
     }
+}
+
+#[tokio::test]
+async fn stage_times_are_those_of_the_last_attempt() {
+    let fixture = Fixture::new().await;
+    let id = fixture.in_state(State::Running).await;
+    fixture.ledger.checkpoint(EXECUTOR, id, 1, &report(LENGTH / 2)).await.unwrap();
+    assert_eq!(fixture.record(id).await.stages, report(LENGTH / 2).stages);
+    fixture.pass(LEASE).await;
+    fixture.run(id).await;
+    assert_eq!(fixture.record(id).await.stages, StageTimes::default(), "another attempt has begun");
+    fixture.ledger.prepare(EXECUTOR, id, 2, &completion()).await.unwrap();
+    fixture.ledger.committed(EXECUTOR, id, 2, &completion()).await.unwrap();
+    let record = fixture.record(id).await;
+    assert_eq!(record.stages, completion().stages);
+    assert_eq!(record.document().stage_times, [("read".to_owned(), 1)].into(), "stages without time are left out");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Creating: one live transfer for a destination, one transfer for an idempotency key.
 
 use serde_json::json;
-use staccato_dataplane::attempt::StopReason;
+use staccato_dataplane::attempt::{CheckpointReport, Completion, StageTimes, StopReason};
 use staccato_protocols::{Code, Error};
 
 use super::{
@@ -14,7 +14,7 @@ use crate::{
     model::{
         Failure, Problem, ProblemCode, State, TransferId,
         request::OPTIONS_BYTES_MAX,
-        transfer::{EVENTS_MAX, MESSAGE_BYTES_MAX, NOTE_BYTES_MAX, NoteKind},
+        transfer::{EVENTS_MAX, MESSAGE_BYTES_MAX, NOTE_BYTES_MAX, NoteKind, PreparedCommit},
     },
     store::contract::VALUE_BYTES_MAX,
 };
@@ -197,8 +197,28 @@ async fn the_largest_request_there_can_be_is_recorded() {
     }
     fixture.overwrite(&record).await;
     let validator = Some(staccato_protocols::Validator::Etag { etag: long(2000), size: Some(u64::MAX) });
-    let report = staccato_dataplane::attempt::CheckpointReport { validator, ..Default::default() };
+    let most = u64::MAX;
+    let stages = StageTimes {
+        open_us: most,
+        idle_us: most,
+        queue_us: most,
+        memory_us: most,
+        read_us: most,
+        checksum_us: most,
+        write_us: most,
+        read_back_us: most,
+        sync_us: most,
+        verify_us: most,
+        ledger_us: most,
+        commit_us: most,
+    };
+    let report = CheckpointReport { validator, stages, ..Default::default() };
     fixture.ledger.checkpoint(EXECUTOR, id, 1, &report).await.unwrap();
+    let completion =
+        Completion { bytes_total: most, bytes_fetched: most, crc32: Some(u32::MAX), identity: None, stages };
+    let mut record = fixture.record(id).await;
+    record.prepared = Some(PreparedCommit { epoch: 1, completion });
+    fixture.overwrite(&record).await;
     let bytes = encode_record(&fixture.record(id).await).len();
     assert!(bytes < VALUE_BYTES_MAX, "{bytes}");
 

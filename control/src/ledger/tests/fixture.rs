@@ -9,7 +9,9 @@ use std::{
 
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
-use staccato_dataplane::attempt::{AttemptSpec, CheckpointReport, Completion, Outcome, StopReason, VerifiedRange};
+use staccato_dataplane::attempt::{
+    AttemptSpec, CheckpointReport, Completion, Outcome, StageTimes, StopReason, VerifiedRange,
+};
 use staccato_protocols::{
     ByteRange, Code, Error, ObjectUrl, Options, Registry, Validator,
     contract::{
@@ -234,6 +236,7 @@ pub fn report(bytes: u64) -> CheckpointReport {
         validator: Some(Validator::Constant { size: LENGTH, seed: None }),
         bytes_fetched: bytes,
         started_over: None,
+        stages: StageTimes { open_us: 2, ..StageTimes::default() },
     }
 }
 
@@ -244,6 +247,7 @@ pub fn completion() -> Completion {
         crc32: Some(0x1234_5678),
         bytes_fetched: LENGTH,
         identity: Some(Identity { device: 1, inode: 2 }),
+        stages: StageTimes { read_us: 1, ..StageTimes::default() },
     }
 }
 

@@ -1,0 +1,51 @@
+//! The commands of the bench, one file each.
+
+mod local;
+
+use std::{io, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::worker::{Program, Work};
+
+/// Measures Staccato beside its rivals and the limits of the hardware.
+#[derive(Debug, Parser)]
+#[command(name = "staccato-bench", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How fast this machine is, how fast Staccato is on it, and what limits it
+    Local(local::Local),
+    #[command(hide = true, subcommand)]
+    Worker(Work),
+}
+
+impl Cli {
+    /// Runs the command of this process's arguments.
+    pub fn main() -> ExitCode {
+        exit(Self::parse().run(&[]))
+    }
+
+    /// Runs the command. `prefix`: the arguments that lead to the bench within the executable.
+    pub fn run(self, prefix: &[&str]) -> io::Result<()> {
+        let program = Program::of_this_process(prefix)?;
+        match self.command {
+            Command::Local(command) => command.run(&program),
+            Command::Worker(work) => work.run(),
+        }
+    }
+}
+
+fn exit(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("staccato-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

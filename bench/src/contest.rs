@@ -1,0 +1,305 @@
+//! Runs a case: contestants in interleaved pairs, each from the same cold start, each until its bytes are durable.
+//!
+//! One contestant of a case, the first, is the *reference* (ours). Everybody else is measured in pairs with it: right
+//! before it in one round, right after it in the next. Disks and shared machines drift; between neighbours they drift
+//! least, and so ratios are taken within pairs ([`crate::statistics::ratio`]).
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{Advice, fadvise};
+
+use crate::{
+    measure::{self, Ended, Load, MemoryState, Meter, Recorder},
+    record::{Kind, Sample, Series},
+};
+
+/// Pairs that a ratio is the median of, unless told otherwise.
+pub const PAIRS_DEFAULT: usize = 7;
+/// Fewer pairs than these are no measurement.
+pub const PAIRS_MIN: usize = 3;
+
+/// Somebody who can do the work of a case, as a process.
+pub trait Contestant {
+    /// Name in tables; unique within its case.
+    fn name(&self) -> String;
+
+    /// What it is there for.
+    fn kind(&self) -> Kind;
+
+    /// Why it cannot take part, if so.
+    fn absent(&self) -> Option<String> {
+        None
+    }
+
+    /// The command that writes the object to `target`, which does not exist.
+    fn command(&self, target: &Path) -> Command;
+
+    /// Whether the bytes are durable when its process has ended; else the bench syncs them, on its time.
+    fn is_durable(&self) -> bool {
+        false
+    }
+
+    /// What its process said: the time it took where it knows better than a clock around it, and its stages.
+    fn interpret(&self, _ended: &Ended) -> io::Result<Told> {
+        Ok(Told::default())
+    }
+}
+
+/// What a contestant tells of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Told {
+    /// Wall time; the bench's own clock counts without.
+    pub seconds: Option<f64>,
+    /// Seconds in each stage of its pipeline.
+    pub stages: BTreeMap<String, f64>,
+}
+
+/// What is measured, and what makes it fair.
+pub struct Case {
+    /// Its name in results.
+    pub name: String,
+    /// What tells it from others of that name.
+    pub settings: BTreeMap<String, String>,
+    /// Length of the object.
+    pub bytes: u64,
+    /// Where the object is written to, or nothing for work that leaves no file.
+    pub target: Option<PathBuf>,
+    /// Files that must not be in the page cache when a sample begins.
+    pub cold: Vec<PathBuf>,
+    /// Files that must be in it, whole.
+    pub warm: Vec<PathBuf>,
+    /// In which state memory is before a sample.
+    pub memory: MemoryState,
+    /// What is recorded meanwhile.
+    pub meters: Vec<Meter>,
+    /// The reference first. One of another case would not be comparable.
+    pub contestants: Vec<Box<dyn Contestant>>,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Pairs of each contestant with the reference.
+    pub pairs: usize,
+    /// A case that takes longer than this ends after [`PAIRS_MIN`] pairs.
+    pub time_max: Duration,
+    /// Whether system calls are counted, in a further run of each contestant.
+    pub count_system_calls: bool,
+}
+
+/// What is told while a case runs.
+pub trait Progress {
+    /// A sample is about to be taken: `done` of about `all` are.
+    fn sample(&mut self, case: &Case, contestant: &str, done: usize, all: usize);
+    /// One was taken.
+    fn taken(&mut self, contestant: &str, sample: &Sample);
+}
+
+impl Case {
+    /// Measures every contestant that is there.
+    pub fn run(&self, effort: Effort, progress: &mut dyn Progress) -> io::Result<Vec<Series>> {
+        let mut series: Vec<Series> = self.contestants.iter().map(|contestant| self.series(&**contestant)).collect();
+        if series.first().is_none_or(|reference| reference.absent.is_some()) {
+            return Ok(series);
+        }
+        let opponents: Vec<usize> = (1..series.len()).filter(|index| series[*index].absent.is_none()).collect();
+        let all = effort.pairs * (2 * opponents.len()).max(1);
+        let (began, mut done) = (Instant::now(), 0);
+        'rounds: for round in 0..effort.pairs {
+            let pairs: Vec<Vec<usize>> = if opponents.is_empty() {
+                vec![vec![0]]
+            } else {
+                opponents.iter().map(|index| if round % 2 == 0 { vec![0, *index] } else { vec![*index, 0] }).collect()
+            };
+            for pair in pairs {
+                if round >= PAIRS_MIN && began.elapsed() > effort.time_max {
+                    break 'rounds;
+                }
+                for (place, index) in pair.iter().enumerate() {
+                    let contestant = &self.contestants[*index];
+                    progress.sample(self, &contestant.name(), done, all);
+                    let mut sample = self.sample(&**contestant)?;
+                    sample.round = round;
+                    sample.beside = pair.get(1 - place).map(|other| self.contestants[*other].name());
+                    progress.taken(&contestant.name(), &sample);
+                    series[*index].samples.push(sample);
+                    done += 1;
+                }
+            }
+        }
+        if effort.count_system_calls {
+            self.count_system_calls(&mut series)?;
+        }
+        Ok(series)
+    }
+
+    fn series(&self, contestant: &dyn Contestant) -> Series {
+        let mut settings = self.settings.clone();
+        settings.insert("memory".into(), self.memory.to_string());
+        Series {
+            case: self.name.clone(),
+            settings,
+            contestant: contestant.name(),
+            kind: contestant.kind(),
+            absent: contestant.absent(),
+            samples: Vec::new(),
+        }
+    }
+
+    fn sample(&self, contestant: &dyn Contestant) -> io::Result<Sample> {
+        self.prepare()?;
+        let first_touch_rate = measure::first_touch_rate();
+        let (load, recorder) = (Load::now(), Recorder::start(self.meters.clone()));
+        let began = Instant::now();
+        let target = self.target.as_deref().unwrap_or(Path::new(""));
+        let ended = measure::run(&mut contestant.command(target))?;
+        let told = contestant.interpret(&ended)?;
+        let syncing = Instant::now();
+        if !contestant.is_durable() && self.target.is_some() {
+            fs::File::open(target)?.sync_all()?;
+        }
+        let seconds = match told.seconds {
+            Some(own) => own + syncing.elapsed().as_secs_f64(),
+            None => began.elapsed().as_secs_f64(),
+        };
+        let mut machine = load.since();
+        machine.first_touch_rate = first_touch_rate;
+        let timelines = recorder.stop();
+        self.check(contestant)?;
+        Ok(Sample {
+            seconds,
+            bytes: self.bytes,
+            cpu_seconds: Some(ended.cpu_seconds),
+            rss_bytes_max: Some(ended.rss_bytes_max),
+            stages: told.stages,
+            timelines,
+            machine,
+            ..Sample::default()
+        })
+    }
+
+    /// The same start for everybody: nothing to be written back, what must be cold is cold and what must be warm is warm.
+    fn prepare(&self) -> io::Result<()> {
+        self.remove_target()?;
+        rustix::fs::sync();
+        for path in &self.cold {
+            fadvise(fs::File::open(path)?, 0, None, Advice::DontNeed)?;
+        }
+        if !self.cold.is_empty() && self.warm.is_empty() {
+            // Only root may; without, advice on the files themselves has to do.
+            let _ = fs::write("/proc/sys/vm/drop_caches", "3");
+        }
+        for path in &self.warm {
+            io::copy(&mut fs::File::open(path)?, &mut io::sink())?;
+        }
+        self.memory.prepare(self.bytes)
+    }
+
+    fn check(&self, contestant: &dyn Contestant) -> io::Result<()> {
+        let Some(target) = &self.target else { return Ok(()) };
+        let len = fs::metadata(target)?.len();
+        if len != self.bytes {
+            let name = contestant.name();
+            return Err(io::Error::other(format!("{name} made {len} bytes where {} were wanted", self.bytes)));
+        }
+        self.remove_target()
+    }
+
+    fn remove_target(&self) -> io::Result<()> {
+        let Some(target) = &self.target else { return Ok(()) };
+        match fs::remove_file(target) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn count_system_calls(&self, series: &mut [Series]) -> io::Result<()> {
+        for (contestant, series) in self.contestants.iter().zip(series) {
+            if series.samples.is_empty() {
+                continue;
+            }
+            self.prepare()?;
+            let target = self.target.as_deref().unwrap_or(Path::new(""));
+            let calls = measure::count_system_calls(&contestant.command(target));
+            self.remove_target()?;
+            series.samples.iter_mut().for_each(|sample| sample.system_calls = calls);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes so many bytes of zeros.
+    struct Zeros(&'static str, u64);
+
+    impl Contestant for Zeros {
+        fn name(&self) -> String {
+            self.0.into()
+        }
+
+        fn kind(&self) -> Kind {
+            Kind::Ours
+        }
+
+        fn absent(&self) -> Option<String> {
+            (self.1 == 0).then(|| "not installed".into())
+        }
+
+        fn command(&self, target: &Path) -> Command {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("head -c {} /dev/zero >'{}'", self.1, target.display())]);
+            command
+        }
+    }
+
+    struct Silent;
+
+    impl Progress for Silent {
+        fn sample(&mut self, _: &Case, _: &str, _: usize, _: usize) {}
+        fn taken(&mut self, _: &str, _: &Sample) {}
+    }
+
+    fn run(contestants: Vec<Box<dyn Contestant>>) -> io::Result<Vec<Series>> {
+        let folder = tempfile::tempdir().unwrap();
+        let case = Case {
+            name: "zeros".into(),
+            settings: BTreeMap::new(),
+            bytes: 1000,
+            target: Some(folder.path().join("target")),
+            cold: Vec::new(),
+            warm: Vec::new(),
+            memory: MemoryState::AsFound,
+            meters: Vec::new(),
+            contestants,
+        };
+        case.run(Effort { pairs: 2, time_max: Duration::MAX, count_system_calls: false }, &mut Silent)
+    }
+
+    #[test]
+    fn everybody_is_paired_with_the_reference_in_alternating_order() {
+        let series =
+            run(vec![Box::new(Zeros("ours", 1000)), Box::new(Zeros("a", 1000)), Box::new(Zeros("gone", 0))]).unwrap();
+        assert_eq!(series[0].samples.len(), 2);
+        assert_eq!(series[1].samples.len(), 2);
+        assert_eq!((series[2].samples.len(), series[2].absent.as_deref()), (0, Some("not installed")));
+        assert!(series[0].samples.iter().all(|sample| sample.beside.as_deref() == Some("a")));
+        assert_eq!(crate::statistics::ratio(&series[0], &series[1]).map(|ratio| ratio.count), Some(2));
+        let sample = &series[1].samples[0];
+        assert!(sample.seconds > 0.0 && sample.rss_bytes_max.is_some_and(|bytes| bytes > 0), "{sample:?}");
+    }
+
+    #[test]
+    fn a_contestant_that_does_not_do_the_work_is_found_out() {
+        let error = run(vec![Box::new(Zeros("ours", 999))]).unwrap_err();
+        assert!(error.to_string().contains("made 999 bytes"), "{error}");
+    }
+}

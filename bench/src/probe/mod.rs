@@ -1,0 +1,3 @@
+//! Asks the hardware itself.
+
+pub mod disk;
