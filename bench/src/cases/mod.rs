@@ -1,6 +1,10 @@
 //! What is measured: each function makes a [`Case`](crate::contest::Case) with its contestants.
 
 pub mod file;
+pub mod footprint;
+pub mod machine;
+pub mod overhead;
+pub mod sparse;
 
 use std::{
     fs::File,

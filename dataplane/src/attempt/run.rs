@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Chunks in flight on one lane: what keeps a disk at its speed (measured: 8 to 32 chunks of 4 MiB do not differ).
-const WINDOW_CHUNKS_PER_LANE: usize = 8;
+pub(crate) const WINDOW_CHUNKS_PER_LANE: usize = 8;
 /// For sources that are asked over a network: each chunk on its way is a connection.
 const WINDOW_CONNECTIONS_PER_LANE: usize = 4;
 /// So many chunks are worth one more lane.
