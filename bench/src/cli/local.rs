@@ -9,6 +9,7 @@ use std::{
 
 use clap::Args;
 
+use super::report::write_page;
 use crate::{
     cases::{self, Workplace},
     contest::{Case, Effort, PAIRS_DEFAULT, PAIRS_MIN, Progress},
@@ -47,6 +48,9 @@ pub struct Local {
     /// Where results go, as JSON lines (appended)
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Where a page of this run's results goes
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Programs whose versions are noted.
@@ -78,11 +82,15 @@ impl Local {
         let cores = host.cores;
         let mut output =
             self.output.as_ref().map(|path| File::options().create(true).append(true).open(path)).transpose()?;
-        let mut write = |record: &Record| match &mut output {
-            Some(file) => file.write_all(record::to_line(record).as_bytes()),
-            None => Ok(()),
+        let mut records = Vec::new();
+        let mut write = |record: Record| {
+            if let Some(file) = &mut output {
+                file.write_all(record::to_line(&record).as_bytes())?;
+            }
+            records.push(record);
+            io::Result::Ok(())
         };
-        write(&Record::Run(Box::new(Run {
+        write(Record::Run(Box::new(Run {
             started_at: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             command: std::env::args().skip(1).collect(),
             versions: host::versions(&PROGRAMS),
@@ -102,10 +110,10 @@ impl Local {
             let series = case.run(effort, &mut Lines)?;
             println!("{}", table::of_case(&series, cores));
             for one in series {
-                write(&Record::Series(one))?;
+                write(Record::Series(one))?;
             }
         }
-        Ok(())
+        self.html.as_deref().map_or(Ok(()), |page| write_page(page, records))
     }
 
     /// The cases that are wanted, in their order.

@@ -1,6 +1,7 @@
 //! The commands of the bench, one file each.
 
 mod local;
+mod report;
 
 use std::{io, process::ExitCode};
 
@@ -20,6 +21,8 @@ pub struct Cli {
 enum Command {
     /// How fast this machine is, how fast Staccato is on it, and what limits it
     Local(local::Local),
+    /// One page of results, for a browser
+    Report(report::Report),
     #[command(hide = true, subcommand)]
     Worker(Work),
 }
@@ -35,6 +38,7 @@ impl Cli {
         let program = Program::of_this_process(prefix)?;
         match self.command {
             Command::Local(command) => command.run(&program),
+            Command::Report(command) => command.run(),
             Command::Worker(work) => work.run(),
         }
     }
