@@ -1,5 +1,6 @@
 //! The commands of the bench, one file each.
 
+mod compare;
 mod local;
 mod report;
 
@@ -23,6 +24,8 @@ enum Command {
     Local(local::Local),
     /// One page of results, for a browser
     Report(report::Report),
+    /// What changed between two files of results, and whether it is more than noise
+    Compare(compare::Compare),
     #[command(hide = true, subcommand)]
     Worker(Work),
 }
@@ -39,6 +42,7 @@ impl Cli {
         match self.command {
             Command::Local(command) => command.run(&program),
             Command::Report(command) => command.run(),
+            Command::Compare(command) => command.run(),
             Command::Worker(work) => work.run(),
         }
     }
