@@ -17,5 +17,6 @@ pub mod probe;
 pub mod record;
 pub mod report;
 pub mod service;
+pub mod small;
 pub mod statistics;
 pub mod worker;

@@ -31,6 +31,7 @@ use staccato_protocols::{
 use crate::{
     probe,
     service::{self, Service},
+    small::Small,
 };
 
 /// The program that serves as its own worker, and the arguments that make it one.
@@ -67,6 +68,8 @@ pub enum Work {
     Transfer(Transfer),
     /// Reads one file and writes another beside it, with a bare io_uring
     Disk(probe::disk::Disk),
+    /// Many small transfers by a service that is started for them
+    Small(Small),
     /// Copies or checks bytes in memory
     Compute(probe::compute::Compute),
 }
@@ -79,6 +82,7 @@ impl Work {
             Self::Bare(bare) => print(&bare.run()?),
             Self::Transfer(transfer) => print(&transfer.run()?),
             Self::Disk(disk) => disk.run(),
+            Self::Small(small) => print(&small.run()?),
             Self::Compute(compute) => print(&compute.run()?),
         }
     }

@@ -4,6 +4,7 @@ pub mod file;
 pub mod footprint;
 pub mod machine;
 pub mod overhead;
+pub mod small;
 pub mod sparse;
 
 use std::{
