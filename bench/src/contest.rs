@@ -102,6 +102,16 @@ pub trait Progress {
 }
 
 impl Case {
+    /// Leaves out every contestant but the reference and those whose names begin like one of these; none of no names.
+    pub fn keep(&mut self, names: &[String]) {
+        let mut place = 0;
+        self.contestants.retain(|contestant| {
+            place += 1;
+            let name = contestant.name();
+            place == 1 || names.is_empty() || names.iter().any(|start| name.starts_with(start.as_str()))
+        });
+    }
+
     /// Measures every contestant that is there.
     pub fn run(&self, effort: Effort, progress: &mut dyn Progress) -> io::Result<Vec<Series>> {
         let mut series: Vec<Series> = self.contestants.iter().map(|contestant| self.series(&**contestant)).collect();

@@ -37,6 +37,9 @@ pub struct Local {
     /// Cases to measure; all when absent
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
+    /// Contestants to measure beside Staccato (the start of a name suffices); all when absent
+    #[arg(long = "contestant", value_name = "NAME")]
+    contestants: Vec<String>,
     /// Count system calls, in a further run of each contestant (needs strace)
     #[arg(long)]
     system_calls: bool,
@@ -76,7 +79,8 @@ impl Local {
             host,
         })))?;
         for memory in [MemoryState::Touched, MemoryState::AsFound] {
-            let case = cases::file::copy(program, &place, self.mib << 20, memory)?;
+            let mut case = cases::file::copy(program, &place, self.mib << 20, memory)?;
+            case.keep(&self.contestants);
             let effort = Effort {
                 pairs: self.pairs.max(PAIRS_MIN),
                 time_max: Duration::from_secs_f64(self.minutes * 60.0 / 2.0),

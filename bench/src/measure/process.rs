@@ -13,7 +13,7 @@ pub struct Ended {
     pub seconds: f64,
     /// User and system CPU seconds of it and its children that it waited for.
     pub cpu_seconds: f64,
-    /// Most memory of it, or of one of its children, at a time.
+    /// Most memory of it, or of one of its children, at a time. Not less than what this process, its parent, has: a few MiB.
     pub rss_bytes_max: u64,
     /// What it wrote to standard output.
     pub output: Vec<u8>,
@@ -100,6 +100,9 @@ mod tests {
         assert_eq!(ended.output, b"hello");
         assert!(ended.cpu_seconds > 0.0 && ended.seconds > 0.0, "{ended:?}");
         assert!(ended.rss_bytes_max > 200 << 20, "tail keeps all of it: {ended:?}");
+        crate::measure::first_touch_rate().unwrap();
+        let next = run(&mut Command::new("true")).unwrap();
+        assert!(next.rss_bytes_max < 128 << 20, "what its parent touched before is not its own: {next:?}");
     }
 
     #[test]

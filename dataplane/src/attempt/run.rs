@@ -207,6 +207,11 @@ impl<'a> Attempt<'a> {
                     coordinator.open_destination(lane, session.as_ref())?;
                 }
                 coordinator.use_lanes(lanes);
+                if let Some(length) = part.length.filter(|_| !resumed) {
+                    // A write with O_DIRECT that makes a file longer holds up all others until it is done (on ext4 and XFS);
+                    // one into a hole does not. What padding adds is cut at the end.
+                    session.set_length(length)?;
+                }
                 let anew = started_over.is_some();
                 let config = self.engine_config(&object, &part, resumed, anew, lanes, session.as_mut())?;
                 let mut engine = Engine::new(config);
