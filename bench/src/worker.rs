@@ -92,6 +92,9 @@ pub struct Attempt {
     /// Attempts that share the memory
     #[arg(long, default_value_t = 4)]
     slots: usize,
+    /// Connections to a source behind a network; as many as bring something when absent
+    #[arg(long)]
+    connections: Option<u32>,
     /// An option of the source
     #[arg(long = "source-option", value_name = "NAME=VALUE")]
     source_options: Vec<String>,
@@ -146,6 +149,7 @@ impl Attempt {
             checksum: None,
             rate_limit: None,
             chunk_size: None,
+            connections: self.connections,
             validator: None,
             checkpoint: Vec::new(),
             prepared: None,
