@@ -25,13 +25,14 @@ const CONNECTIONS_MAX: usize = 16;
 /// A service in which so many attempts run at once, each with memory for [`CONNECTIONS_MAX`] connections.
 fn service(slots: usize) -> Service {
     let memory = format!("{}M", slots * CONNECTIONS_MAX);
-    Service::start(&["--slots", &slots.to_string(), "--lanes", "2", "--memory", &memory])
+    let slots = slots.to_string();
+    Service::start(&["--slots", &slots, "--lanes", "2", "--memory", &memory, "--chunk-size", "1M"])
 }
 
 /// Moves the first `bytes` of an object to nowhere; seconds until it is complete.
 fn fetch(service: &Service, url: &str, connections: Option<usize>, bytes: usize) -> f64 {
     let begun = Instant::now();
-    let options = json!({"chunk_size": MIB, "connections": connections, "end_offset": bytes});
+    let options = json!({"connections": connections, "end_offset": bytes});
     let document = service.complete(&service.submit(url, "null:///nowhere", options));
     assert_eq!((&document["progress"], &document["attempts"]), (&json!(bytes), &json!(1)), "{document}");
     assert_eq!(document["connections"], connections.map_or(Value::Null, Value::from));
