@@ -16,5 +16,6 @@ pub mod measure;
 pub mod probe;
 pub mod record;
 pub mod report;
+pub mod server;
 pub mod statistics;
 pub mod worker;

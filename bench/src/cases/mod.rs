@@ -1,6 +1,7 @@
 //! What is measured: each function makes a [`Case`](crate::contest::Case) with its contestants.
 
 pub mod file;
+pub mod http;
 
 use std::{
     fs::File,
