@@ -61,6 +61,8 @@ pub trait Contestant {
 pub struct Told {
     /// Wall time; the bench's own clock counts without.
     pub seconds: Option<f64>,
+    /// CPU seconds of the work alone; those of the whole process count without.
+    pub cpu_seconds: Option<f64>,
     /// Seconds in each stage of its pipeline.
     pub stages: BTreeMap<String, f64>,
 }
@@ -75,6 +77,8 @@ pub struct Case {
     pub bytes: u64,
     /// Where the object is written to, or nothing for work that leaves no file.
     pub target: Option<PathBuf>,
+    /// Whether the target of a sample stays there for the next one, which writes over it.
+    pub keep_target: bool,
     /// Files that must not be in the page cache when a sample begins.
     pub cold: Vec<PathBuf>,
     /// Files that must be in it, whole.
@@ -190,7 +194,7 @@ impl Case {
         Ok(Sample {
             seconds,
             bytes: self.bytes,
-            cpu_seconds: Some(ended.cpu_seconds),
+            cpu_seconds: Some(told.cpu_seconds.unwrap_or(ended.cpu_seconds)),
             rss_bytes_max: Some(ended.rss_bytes_max),
             stages: told.stages,
             timelines,
@@ -201,7 +205,9 @@ impl Case {
 
     /// The same start for everybody: nothing to be written back, what must be cold is cold and what must be warm is warm.
     fn prepare(&self) -> io::Result<()> {
-        self.remove_target()?;
+        if !self.keep_target {
+            self.remove_target()?;
+        }
         rustix::fs::sync();
         for path in &self.cold {
             fadvise(fs::File::open(path)?, 0, None, Advice::DontNeed)?;
@@ -223,7 +229,7 @@ impl Case {
             let name = contestant.name();
             return Err(io::Error::other(format!("{name} made {len} bytes where {} were wanted", self.bytes)));
         }
-        self.remove_target()
+        if self.keep_target { Ok(()) } else { self.remove_target() }
     }
 
     fn remove_target(&self) -> io::Result<()> {
@@ -290,6 +296,7 @@ mod tests {
             settings: BTreeMap::new(),
             bytes: 1000,
             target: Some(folder.path().join("target")),
+            keep_target: false,
             cold: Vec::new(),
             warm: Vec::new(),
             memory: MemoryState::AsFound,

@@ -17,5 +17,6 @@ pub mod probe;
 pub mod record;
 pub mod report;
 pub mod server;
+pub mod service;
 pub mod statistics;
 pub mod worker;

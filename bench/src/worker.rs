@@ -1,16 +1,24 @@
 //! What the bench does in a process of its own, so that it can be measured like everybody else: one attempt of the
 //! dataplane, and the probes of the hardware. Each prints one line of JSON.
 
-use std::{io, path::PathBuf, process::Command, sync::mpsc, time::Duration};
+use std::{
+    io,
+    path::PathBuf,
+    process::Command,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use staccato_dataplane::{
     Dataplane, DataplaneConfig,
     attempt::{
         AttemptHandle, AttemptSpec, CheckpointReport, Completion, LaneChoice, Outcome, Part, Reply, Reporter,
         StageTimes,
     },
+    yardstick,
 };
 use staccato_protocols::{
     ObjectUrl, Options, Registry,
@@ -20,7 +28,10 @@ use staccato_protocols::{
     synthetic::{NullProtocol, ZeroProtocol},
 };
 
-use crate::probe;
+use crate::{
+    probe,
+    service::{self, Service},
+};
 
 /// The program that serves as its own worker, and the arguments that make it one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +61,14 @@ impl Program {
 pub enum Work {
     /// One attempt of the dataplane
     Attempt(Attempt),
+    /// The I/O of an attempt without the attempt
+    Bare(Bare),
+    /// One transfer by a service that is started for it
+    Transfer(Transfer),
     /// Reads one file and writes another beside it, with a bare io_uring
     Disk(probe::disk::Disk),
+    /// Copies or checks bytes in memory
+    Compute(probe::compute::Compute),
 }
 
 impl Work {
@@ -59,7 +76,10 @@ impl Work {
     pub fn run(self) -> io::Result<()> {
         match self {
             Self::Attempt(attempt) => print(&attempt.run()?),
+            Self::Bare(bare) => print(&bare.run()?),
+            Self::Transfer(transfer) => print(&transfer.run()?),
             Self::Disk(disk) => disk.run(),
+            Self::Compute(compute) => print(&compute.run()?),
         }
     }
 }
@@ -77,12 +97,25 @@ pub struct Attempt {
     source: String,
     /// Destination URL
     destination: String,
+    #[command(flatten)]
+    lanes: Lanes,
+    /// Connections to a source behind a network; as many as bring something when absent
+    #[arg(long)]
+    connections: Option<u32>,
+    /// An option of the source
+    #[arg(long = "source-option", value_name = "NAME=VALUE")]
+    source_options: Vec<String>,
+}
+
+/// How a dataplane is built; the defaults are those of the service.
+#[derive(Clone, Debug, Args)]
+pub struct Lanes {
     /// Kind of lane
     #[arg(long, default_value = "auto")]
     lane: LaneChoice,
-    /// Lanes
-    #[arg(long, default_value_t = 2)]
-    lanes: usize,
+    /// Lanes; one for each core, at most 4, when absent
+    #[arg(long)]
+    lanes: Option<usize>,
     /// MiB of memory for buffers
     #[arg(long, default_value_t = 256)]
     memory_mib: u64,
@@ -92,12 +125,18 @@ pub struct Attempt {
     /// Attempts that share the memory
     #[arg(long, default_value_t = 4)]
     slots: usize,
-    /// Connections to a source behind a network; as many as bring something when absent
-    #[arg(long)]
-    connections: Option<u32>,
-    /// An option of the source
-    #[arg(long = "source-option", value_name = "NAME=VALUE")]
-    source_options: Vec<String>,
+}
+
+impl Lanes {
+    fn config(&self) -> DataplaneConfig {
+        DataplaneConfig {
+            memory_bytes: self.memory_mib << 20,
+            lanes: self.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(4)),
+            lane_choice: self.lane,
+            chunk_bytes: self.chunk_mib << 20,
+            attempts_max: self.slots,
+        }
+    }
 }
 
 /// What an attempt tells.
@@ -109,30 +148,26 @@ pub struct AttemptTold {
     pub crc32: Option<u32>,
     /// Where its time went.
     pub stages: StageTimes,
+    /// CPU seconds while it ran, without the start and the end of the lanes.
+    pub cpu_seconds: f64,
 }
 
 impl Attempt {
     fn run(self) -> io::Result<AttemptTold> {
-        let config = DataplaneConfig {
-            memory_bytes: self.memory_mib << 20,
-            lanes: self.lanes,
-            lane_choice: self.lane,
-            chunk_bytes: self.chunk_mib << 20,
-            attempts_max: self.slots,
-        };
+        let config = self.lanes.config();
         let dataplane = Dataplane::start(config, registry()?).map_err(io::Error::other)?;
+        let before = cpu_seconds();
         let (ended, end) = mpsc::channel();
         dataplane.attempt(self.spec()?, |handle| Box::new(Keeper { handle, ended }));
         match end.recv().map_err(io::Error::other)? {
             Outcome::Committed(Completion { bytes_total, crc32, stages, .. }) => {
-                Ok(AttemptTold { bytes_total, crc32, stages })
+                Ok(AttemptTold { bytes_total, crc32, stages, cpu_seconds: cpu_seconds() - before })
             }
             other => Err(io::Error::other(format!("{other:?}"))),
         }
     }
 
     fn spec(&self) -> io::Result<AttemptSpec> {
-        let url = |text: &str| ObjectUrl::parse(text).map_err(io::Error::other);
         let pair = |text: &String| {
             let pair = text.split_once('=').ok_or_else(|| io::Error::other(format!("{text:?} is not NAME=VALUE")))?;
             Ok((pair.0.to_owned(), pair.1.to_owned()))
@@ -155,6 +190,79 @@ impl Attempt {
             prepared: None,
         })
     }
+}
+
+/// The I/O of an attempt without engine, sidecar and checkpoints.
+#[derive(Clone, Debug, Args)]
+pub struct Bare {
+    /// Source URL
+    source: String,
+    /// Destination URL
+    destination: String,
+    /// Bytes of the object
+    bytes: u64,
+    /// Compute the CRCs all the same
+    #[arg(long)]
+    checksums: bool,
+    #[command(flatten)]
+    lanes: Lanes,
+}
+
+/// What it cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CostTold {
+    /// Wall time.
+    pub seconds: f64,
+    /// CPU seconds.
+    pub cpu_seconds: f64,
+}
+
+impl Bare {
+    fn run(&self) -> io::Result<CostTold> {
+        let (config, registry) = (self.lanes.config(), registry()?);
+        let (source, destination) = (url(&self.source)?, url(&self.destination)?);
+        let (began, before) = (Instant::now(), cpu_seconds());
+        yardstick::copy(&config, &registry, &source, &destination, self.bytes, self.checksums)
+            .map_err(io::Error::other)?;
+        Ok(CostTold { seconds: began.elapsed().as_secs_f64(), cpu_seconds: cpu_seconds() - before })
+    }
+}
+
+/// One transfer by a service that is started for it, from the submission to the end.
+#[derive(Clone, Debug, Args)]
+pub struct Transfer {
+    /// Source URL
+    source: String,
+    /// Destination URL
+    destination: String,
+    /// Folder for the service's data; it must be new
+    #[arg(long)]
+    data: PathBuf,
+}
+
+impl Transfer {
+    fn run(&self) -> io::Result<CostTold> {
+        let service = Service::start(&service::binary()?, &self.data, &["--root".into(), "/:rw".into()])?;
+        // The executor has started its lanes when it has moved something.
+        let warm = json!({"source_url": "zero:///1M?seed=1", "destination_url": "null:///"});
+        service.complete(service.submit(&warm)?["id"].as_str().unwrap_or_default())?;
+        let (began, before) = (Instant::now(), service.cpu()?);
+        let submitted = service.submit(&json!({"source_url": self.source, "destination_url": self.destination}))?;
+        service.complete(submitted["id"].as_str().unwrap_or_default())?;
+        let (seconds, after) = (began.elapsed().as_secs_f64(), service.cpu()?);
+        let control = after.control_seconds - before.control_seconds;
+        Ok(CostTold { seconds, cpu_seconds: control + after.executor_seconds - before.executor_seconds })
+    }
+}
+
+fn url(text: &str) -> io::Result<ObjectUrl> {
+    ObjectUrl::parse(text).map_err(io::Error::other)
+}
+
+/// CPU seconds of this process so far.
+fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 fn registry() -> io::Result<Registry> {

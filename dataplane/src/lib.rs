@@ -6,6 +6,7 @@
 pub mod attempt;
 pub mod engine;
 pub mod lane;
+pub mod yardstick;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -30,6 +30,7 @@ pub fn copy(program: &Program, place: &Workplace, bytes: u64, memory: MemoryStat
         settings: BTreeMap::from([("size".into(), bytes.to_string())]),
         bytes,
         target: Some(place.path("target")),
+        keep_target: false,
         meters: Meter::of_disk(&source),
         cold: vec![source],
         warm: Vec::new(),

@@ -37,6 +37,7 @@ pub fn fetch(program: &Program, place: &Workplace, bytes: u64, secure: bool) -> 
         settings: BTreeMap::from([("size".into(), bytes.to_string())]),
         bytes,
         target: Some(place.path("target")),
+        keep_target: false,
         meters: Meter::of_disk(&source),
         cold: Vec::new(),
         warm: vec![source],

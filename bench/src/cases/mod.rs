@@ -1,7 +1,11 @@
 //! What is measured: each function makes a [`Case`](crate::contest::Case) with its contestants.
 
 pub mod file;
+pub mod footprint;
 pub mod http;
+pub mod machine;
+pub mod overhead;
+pub mod sparse;
 
 use std::{
     fs::File,

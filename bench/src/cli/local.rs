@@ -14,6 +14,7 @@ use crate::{
     contest::{Case, Effort, PAIRS_DEFAULT, PAIRS_MIN, Progress},
     host,
     measure::MemoryState,
+    probe::disk::Direction,
     record::{self, Record, Run, Sample},
     report::table,
     worker::Program,
@@ -34,7 +35,7 @@ pub struct Local {
     /// Minutes for all cases together: a case that would take longer ends with fewer pairs, at least three
     #[arg(long, default_value_t = 8.0)]
     minutes: f64,
-    /// Cases to measure; all when absent
+    /// Cases to measure (the start of a name suffices); all when absent
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
     /// Contestants to measure beside Staccato (the start of a name suffices); all when absent
@@ -60,10 +61,19 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("nginx", "-v"),
 ];
 
+/// A case that is made when its turn comes, and the share of the time that it may take.
+struct Planned {
+    name: &'static str,
+    share: f64,
+    make: Make,
+}
+
+type Make = Box<dyn Fn(&Program, &Workplace) -> io::Result<Case>>;
+
 impl Local {
     /// Measures, and prints a table for each case.
     pub fn run(self, program: &Program) -> io::Result<()> {
-        let place = Workplace::new(&self.folder)?;
+        let planned = self.planned()?;
         let host = host::describe(&self.folder);
         let cores = host.cores;
         let mut output =
@@ -78,12 +88,15 @@ impl Local {
             versions: host::versions(&PROGRAMS),
             host,
         })))?;
-        for memory in [MemoryState::Touched, MemoryState::AsFound] {
-            let mut case = cases::file::copy(program, &place, self.mib << 20, memory)?;
+        let shares: f64 = planned.iter().map(|planned| planned.share).sum();
+        for Planned { share, make, .. } in planned {
+            // Of its own for each case: nothing of one takes space from the next.
+            let place = Workplace::new(&self.folder)?;
+            let mut case = make(program, &place)?;
             case.keep(&self.contestants);
             let effort = Effort {
                 pairs: self.pairs.max(PAIRS_MIN),
-                time_max: Duration::from_secs_f64(self.minutes * 60.0 / 2.0),
+                time_max: Duration::from_secs_f64(self.minutes * 60.0 * share / shares),
                 count_system_calls: self.system_calls,
             };
             let series = case.run(effort, &mut Lines)?;
@@ -93,6 +106,61 @@ impl Local {
             }
         }
         Ok(())
+    }
+
+    /// The cases that are wanted, in their order.
+    fn planned(&self) -> io::Result<Vec<Planned>> {
+        let bytes = self.mib << 20;
+        let mut all = Vec::new();
+        let mut plan = |name, share, make: Make| {
+            all.push(Planned { name, share, make });
+        };
+        for (name, direction) in
+            [("disk-read", Direction::Read), ("disk-write", Direction::Write), ("disk-both", Direction::Both)]
+        {
+            plan(name, 0.5, Box::new(move |program, place| cases::machine::disk(program, place, bytes, direction)));
+        }
+        plan(
+            "disk-write-again",
+            0.5,
+            Box::new(move |program, place| cases::machine::disk_again(program, place, bytes)),
+        );
+        plan("processor", 0.3, Box::new(|program, _| Ok(cases::machine::processor(program))));
+        plan("lanes", 0.3, Box::new(move |program, _| Ok(cases::machine::lanes(program, 4 * bytes))));
+        for memory in [MemoryState::Touched, MemoryState::AsFound] {
+            plan(
+                cases::file::NAME,
+                3.0,
+                Box::new(move |program, place| cases::file::copy(program, place, bytes, memory)),
+            );
+        }
+        for (name, secure) in [(cases::http::NAME, false), (cases::http::NAME_SECURE, true)] {
+            plan(name, 2.0, Box::new(move |program, place| cases::http::fetch(program, place, bytes, secure)));
+        }
+        plan(
+            cases::sparse::NAME,
+            1.0,
+            Box::new(move |program, place| cases::sparse::copy(program, place, 4 * bytes, bytes / 4)),
+        );
+        plan(cases::overhead::NAME, 1.0, Box::new(move |program, place| cases::overhead::copy(program, place, bytes)));
+        for size in [4 << 30, 64 << 30] {
+            plan(
+                cases::footprint::NAME,
+                0.3,
+                Box::new(move |program, place| cases::footprint::of_size(program, place, size)),
+            );
+        }
+        let wanted =
+            |name: &str| self.cases.is_empty() || self.cases.iter().any(|start| name.starts_with(start.as_str()));
+        let names: Vec<&str> = all.iter().map(|planned| planned.name).collect();
+        if let Some(unknown) =
+            self.cases.iter().find(|start| !names.iter().any(|name| name.starts_with(start.as_str())))
+        {
+            let mut names = names;
+            names.dedup();
+            return Err(io::Error::other(format!("there is no case {unknown}; there are {}", names.join(", "))));
+        }
+        Ok(all.into_iter().filter(|planned| wanted(planned.name)).collect())
     }
 }
 

@@ -14,7 +14,10 @@ use super::installed;
 use crate::{
     contest::{Contestant, Told},
     measure::Ended,
-    probe::disk::Direction,
+    probe::{
+        compute::{ComputeTold, What},
+        disk::Direction,
+    },
     record::Kind,
     worker::Program,
 };
@@ -49,6 +52,38 @@ impl Contestant for RawDisk {
 
     fn is_durable(&self) -> bool {
         true
+    }
+}
+
+/// The processor, on bytes in memory.
+#[derive(Clone, Debug)]
+pub struct Processor {
+    /// Ourselves.
+    pub program: Program,
+    /// What it does.
+    pub what: What,
+    /// To how many bytes.
+    pub bytes: u64,
+}
+
+impl Contestant for Processor {
+    fn name(&self) -> String {
+        format!("limit: {}", self.what)
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Limit
+    }
+
+    fn command(&self, _target: &Path) -> Command {
+        let mut command = self.program.command("compute");
+        command.arg(self.what.to_string()).arg(self.bytes.to_string());
+        command
+    }
+
+    fn interpret(&self, ended: &Ended) -> io::Result<Told> {
+        let told: ComputeTold = serde_json::from_slice(&ended.output).map_err(io::Error::other)?;
+        Ok(Told { seconds: Some(told.seconds), ..Told::default() })
     }
 }
 

@@ -6,6 +6,6 @@ mod ours;
 mod rivals;
 
 pub use fetch::{Fetch, fetch_rivals};
-pub use limits::{Fio, RawDisk};
-pub use ours::Attempt;
+pub use limits::{Fio, Processor, RawDisk};
+pub use ours::{Attempt, Bare, Transfer};
 pub use rivals::{Rival, file_rivals, installed, sparse_rivals};

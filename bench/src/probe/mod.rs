@@ -1,3 +1,4 @@
 //! Asks the hardware itself.
 
+pub mod compute;
 pub mod disk;

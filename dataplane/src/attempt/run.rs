@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Chunks in flight on one lane: what keeps a disk at its speed (measured: 8 to 32 chunks of 4 MiB do not differ).
-const WINDOW_CHUNKS_PER_LANE: usize = 8;
+pub(crate) const WINDOW_CHUNKS_PER_LANE: usize = 8;
 /// The same for sources that are asked over a network, where many connections may be what makes them fast, and each needs
 /// a chunk. Mostly the attempt's share of memory allows fewer.
 const WINDOW_CONNECTIONS_PER_LANE_MAX: usize = 32;

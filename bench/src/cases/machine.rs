@@ -1,0 +1,80 @@
+//! The machine itself: disk, memory, processor, and lanes without storage.
+
+use std::{collections::BTreeMap, io};
+
+use super::Workplace;
+use crate::{
+    contest::{Case, Contestant},
+    contestants::{Attempt, Fio, Processor, RawDisk},
+    measure::{MemoryState, Meter},
+    probe::{compute::What, disk::Direction},
+    worker::Program,
+};
+
+/// What the processor is asked to do for a case, in bytes: enough to be measured, and less than a second's work.
+const COMPUTE_BYTES: u64 = 4 << 30;
+
+/// The disk, in one direction or both, by a bare io_uring and by fio. What is written is new to the file system.
+pub fn disk(program: &Program, place: &Workplace, bytes: u64, direction: Direction) -> io::Result<Case> {
+    let source = place.fill("source", bytes)?;
+    let contestants: Vec<Box<dyn Contestant>> = vec![
+        Box::new(RawDisk { program: program.clone(), source: source.clone(), direction, bytes }),
+        Box::new(Fio { source: source.clone(), direction, bytes }),
+    ];
+    Ok(Case {
+        name: format!("disk-{direction}"),
+        settings: BTreeMap::from([("size".into(), bytes.to_string())]),
+        bytes,
+        target: direction.writes().then(|| place.path("target")),
+        keep_target: false,
+        meters: Meter::of_disk(&source),
+        cold: vec![source],
+        warm: Vec::new(),
+        memory: MemoryState::AsFound,
+        contestants,
+    })
+}
+
+/// The disk, written where it was written before: virtual disks often give space only at the first write, which is slow.
+pub fn disk_again(program: &Program, place: &Workplace, bytes: u64) -> io::Result<Case> {
+    let case = disk(program, place, bytes, Direction::Write)?;
+    Ok(Case { name: "disk-write-again".into(), keep_target: true, ..case })
+}
+
+/// Memory and processor.
+pub fn processor(program: &Program) -> Case {
+    let ask =
+        |what| Box::new(Processor { program: program.clone(), what, bytes: COMPUTE_BYTES }) as Box<dyn Contestant>;
+    Case {
+        name: "processor".into(),
+        settings: BTreeMap::new(),
+        bytes: COMPUTE_BYTES,
+        target: None,
+        keep_target: false,
+        meters: Vec::new(),
+        cold: Vec::new(),
+        warm: Vec::new(),
+        memory: MemoryState::AsFound,
+        contestants: [What::CrcStreamed, What::CrcCached, What::CopyStreamed, What::CopyCached].map(ask).into(),
+    }
+}
+
+/// Lanes without storage: pseudo-random bytes are made, their CRC is computed, and nobody takes them.
+pub fn lanes(program: &Program, bytes: u64) -> Case {
+    let lane = |lane: &str| {
+        let attempt = Attempt::new(program, &format!("staccato {lane}"), format!("zero:///{bytes}?seed=1"));
+        Box::new(attempt.to("null:///").with(format!("--lane={lane}"))) as Box<dyn Contestant>
+    };
+    Case {
+        name: "lanes".into(),
+        settings: BTreeMap::from([("size".into(), bytes.to_string())]),
+        bytes,
+        target: None,
+        keep_target: false,
+        meters: Vec::new(),
+        cold: Vec::new(),
+        warm: Vec::new(),
+        memory: MemoryState::AsFound,
+        contestants: ["tokio-uring", "glommio"].map(lane).into(),
+    }
+}
