@@ -103,6 +103,9 @@ pub struct Attempt {
     destination: String,
     #[command(flatten)]
     lanes: Lanes,
+    /// Connections to a source behind a network; as many as bring something when absent
+    #[arg(long)]
+    connections: Option<u32>,
     /// An option of the source
     #[arg(long = "source-option", value_name = "NAME=VALUE")]
     source_options: Vec<String>,
@@ -185,6 +188,7 @@ impl Attempt {
             checksum: None,
             rate_limit: None,
             chunk_size: None,
+            connections: self.connections,
             validator: None,
             checkpoint: Vec::new(),
             prepared: None,

@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod footprint;
+pub mod http;
 pub mod machine;
 pub mod overhead;
 pub mod small;

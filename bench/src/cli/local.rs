@@ -137,6 +137,9 @@ impl Local {
                 Box::new(move |program, place| cases::file::copy(program, place, bytes, memory)),
             );
         }
+        for (name, secure) in [(cases::http::NAME, false), (cases::http::NAME_SECURE, true)] {
+            plan(name, 2.0, Box::new(move |program, place| cases::http::fetch(program, place, bytes, secure)));
+        }
         plan(
             cases::sparse::NAME,
             1.0,
