@@ -45,6 +45,11 @@ pub trait Contestant {
         false
     }
 
+    /// Whether it writes the target at all: a limit may leave that out.
+    fn writes_target(&self) -> bool {
+        true
+    }
+
     /// What its process said: the time it took where it knows better than a clock around it, and its stages.
     fn interpret(&self, _ended: &Ended) -> io::Result<Told> {
         Ok(Told::default())
@@ -68,8 +73,10 @@ pub struct Case {
     pub name: String,
     /// What tells it from others of that name.
     pub settings: BTreeMap<String, String>,
-    /// Length of the object.
+    /// Length of the object; 0 where the case is not about one.
     pub bytes: u64,
+    /// Operations of a sample; 0 where the case is not about operations.
+    pub operations: u64,
     /// Where the object is written to, or nothing for work that leaves no file.
     pub target: Option<PathBuf>,
     /// Whether the target of a sample stays there for the next one, which writes over it.
@@ -189,6 +196,7 @@ impl Case {
         Ok(Sample {
             seconds,
             bytes: self.bytes,
+            operations: self.operations,
             cpu_seconds: Some(told.cpu_seconds.unwrap_or(ended.cpu_seconds)),
             rss_bytes_max: Some(ended.rss_bytes_max),
             stages: told.stages,
@@ -218,7 +226,7 @@ impl Case {
     }
 
     fn check(&self, contestant: &dyn Contestant) -> io::Result<()> {
-        let Some(target) = &self.target else { return Ok(()) };
+        let Some(target) = self.target.as_ref().filter(|_| contestant.writes_target()) else { return Ok(()) };
         let len = fs::metadata(target)?.len();
         if len != self.bytes {
             let name = contestant.name();
@@ -290,6 +298,7 @@ mod tests {
             name: "zeros".into(),
             settings: BTreeMap::new(),
             bytes: 1000,
+            operations: 0,
             target: Some(folder.path().join("target")),
             keep_target: false,
             cold: Vec::new(),

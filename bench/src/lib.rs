@@ -16,6 +16,8 @@ pub mod measure;
 pub mod probe;
 pub mod record;
 pub mod report;
+pub mod server;
 pub mod service;
+pub mod small;
 pub mod statistics;
 pub mod worker;

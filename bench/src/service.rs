@@ -96,6 +96,12 @@ impl Service {
         answer.body_mut().with_config().limit(1 << 30).read_json().map_err(io::Error::other)
     }
 
+    /// What it answers to a GET, as it stands.
+    pub fn text(&self, path: &str) -> io::Result<String> {
+        let mut answer = self.agent.get(format!("{}{path}", self.url)).call().map_err(io::Error::other)?;
+        answer.body_mut().read_to_string().map_err(io::Error::other)
+    }
+
     /// Waits until a transfer is complete; its document.
     pub fn complete(&self, id: &str) -> io::Result<Value> {
         loop {

@@ -31,6 +31,7 @@ use staccato_protocols::{
 use crate::{
     probe,
     service::{self, Service},
+    small::Small,
 };
 
 /// The program that serves as its own worker, and the arguments that make it one.
@@ -67,6 +68,8 @@ pub enum Work {
     Transfer(Transfer),
     /// Reads one file and writes another beside it, with a bare io_uring
     Disk(probe::disk::Disk),
+    /// Many small transfers by a service that is started for them
+    Small(Small),
     /// Copies or checks bytes in memory
     Compute(probe::compute::Compute),
 }
@@ -79,6 +82,7 @@ impl Work {
             Self::Bare(bare) => print(&bare.run()?),
             Self::Transfer(transfer) => print(&transfer.run()?),
             Self::Disk(disk) => disk.run(),
+            Self::Small(small) => print(&small.run()?),
             Self::Compute(compute) => print(&compute.run()?),
         }
     }
@@ -99,6 +103,9 @@ pub struct Attempt {
     destination: String,
     #[command(flatten)]
     lanes: Lanes,
+    /// Connections to a source behind a network; as many as bring something when absent
+    #[arg(long)]
+    connections: Option<u32>,
     /// An option of the source
     #[arg(long = "source-option", value_name = "NAME=VALUE")]
     source_options: Vec<String>,
@@ -181,6 +188,7 @@ impl Attempt {
             checksum: None,
             rate_limit: None,
             chunk_size: None,
+            connections: self.connections,
             validator: None,
             checkpoint: Vec::new(),
             prepared: None,

@@ -42,6 +42,8 @@ pub struct CopyRequest {
     pub checksum: Option<Checksum>,
     /// Bytes per second.
     pub rate_limit: Option<u64>,
+    /// Connections to a source behind a network; as many as bring something when absent.
+    pub connections: Option<u32>,
 }
 
 /// What a finished copy has to say.
@@ -162,6 +164,7 @@ fn spec(request: &CopyRequest, notebook: &Notebook) -> AttemptSpec {
         checksum: request.checksum.clone(),
         rate_limit: request.rate_limit,
         chunk_size: None,
+        connections: request.connections,
         validator: notes.validator.clone(),
         checkpoint: notes.checkpoint.clone(),
         prepared: notes.prepared,

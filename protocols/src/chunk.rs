@@ -22,8 +22,10 @@ use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
 use crate::{ByteRange, CRC_BLOCK, Runtime};
 
 pub use aligned::AlignedBuf;
+pub use crcs::BlockCrcs;
 
 mod aligned;
+mod crcs;
 
 /// Alignment of buffers, offsets and lengths that satisfies O_DIRECT on every device met so far.
 pub const ALIGNMENT: usize = 4096;
@@ -32,6 +34,8 @@ pub const ALIGNMENT: usize = 4096;
 pub struct Chunk {
     body: Body,
     len: usize,
+    /// Where whoever filled it has computed them.
+    crcs: Option<Vec<u32>>,
     waited: Duration,
     /// Behind the body: memory is given back before the right to it.
     _grant: Option<OwnedSemaphorePermit>,
@@ -52,7 +56,7 @@ pub enum Body {
 impl Chunk {
     /// `len` zero bytes that take no memory.
     pub fn zero(len: usize) -> Self {
-        Self { body: Body::Zero, len, waited: Duration::ZERO, _grant: None }
+        Self { body: Body::Zero, len, crcs: None, waited: Duration::ZERO, _grant: None }
     }
 
     /// Number of bytes.
@@ -83,6 +87,7 @@ impl Chunk {
     /// The whole buffer, to be filled; none for a zero chunk. At least as long as was asked for, rounded up to
     /// [`ALIGNMENT`].
     pub fn buffer_mut(&mut self) -> Option<&mut [u8]> {
+        self.crcs = None;
         match &mut self.body {
             Body::Zero => None,
             Body::Fixed(buffer) => Some(&mut buffer[..]),
@@ -104,7 +109,15 @@ impl Chunk {
     pub fn set_len(&mut self, len: usize) {
         let capacity = self.buffer().map_or(self.len, <[u8]>::len);
         assert!(len <= capacity, "{len} bytes do not fit a buffer of {capacity}");
+        self.crcs = None;
         self.len = len;
+    }
+
+    /// Says what its CRCs are, so that they need not be computed again; they count until its bytes are touched.
+    pub fn set_crcs(&mut self, crcs: BlockCrcs) {
+        let (crcs, bytes) = crcs.finish();
+        assert_eq!(bytes, self.len, "CRCs are those of the whole chunk");
+        self.crcs = Some(crcs);
     }
 
     /// Fills the buffer with zeros from the chunk's length to the next multiple of [`ALIGNMENT`] and returns that
@@ -119,6 +132,9 @@ impl Chunk {
 
     /// CRC-32 of each block, the first of which begins at a multiple of [`CRC_BLOCK`].
     pub fn block_crcs(&self) -> Vec<u32> {
+        if let Some(crcs) = &self.crcs {
+            return crcs.clone();
+        }
         match self.bytes() {
             Some(bytes) => bytes.chunks(CRC_BLOCK as usize).map(crc32fast::hash).collect(),
             None => {
@@ -135,7 +151,7 @@ impl Chunk {
 
     /// Undoes [`Chunk::into_parts`].
     pub fn from_parts(body: Body, rest: ChunkRest) -> Self {
-        Self { body, len: rest.len, waited: rest.waited, _grant: rest.grant }
+        Self { body, len: rest.len, crcs: None, waited: rest.waited, _grant: rest.grant }
     }
 }
 
@@ -230,7 +246,7 @@ impl BufferPool {
     pub async fn take(&self, len: usize) -> Chunk {
         let asked = Instant::now();
         let (body, grant) = self.body(len.next_multiple_of(ALIGNMENT)).await;
-        Chunk { body, len, waited: asked.elapsed(), _grant: Some(grant) }
+        Chunk { body, len, crcs: None, waited: asked.elapsed(), _grant: Some(grant) }
     }
 
     async fn body(&self, capacity: usize) -> (Body, OwnedSemaphorePermit) {
@@ -312,6 +328,24 @@ mod tests {
             assert!(pool.take(len).now_or_never().is_some(), "registered ones are free");
             drop(large);
         });
+    }
+
+    #[test]
+    fn checksums_computed_while_filling_are_those_of_the_bytes_until_these_change() {
+        let pool = BufferPool::heap(4 << 20);
+        let mut chunk = pool.take(2 * CRC_BLOCK as usize + 17).now_or_never().unwrap();
+        for (at, byte) in chunk.buffer_mut().unwrap().iter_mut().enumerate() {
+            *byte = (at * 7 + at / 251) as u8;
+        }
+        let computed = chunk.block_crcs();
+        for pieces in [17, 4096, CRC_BLOCK as usize - 1, CRC_BLOCK as usize, chunk.len()] {
+            let mut crcs = BlockCrcs::default();
+            chunk.bytes().unwrap().chunks(pieces).for_each(|piece| crcs.update(piece));
+            chunk.set_crcs(crcs);
+            assert_eq!(chunk.crcs.as_ref(), Some(&computed), "in pieces of {pieces}");
+        }
+        chunk.buffer_mut().unwrap()[0] ^= 1;
+        assert_ne!(chunk.block_crcs(), computed);
     }
 
     #[test]

@@ -53,9 +53,9 @@ fn crates_are_named_only_in_the_folders_that_may_know_them() {
         ("quinn", &["dataplane", "protocols"]),
         ("quinn-proto", &["dataplane", "protocols"]),
         ("quinn-udp", &["dataplane", "protocols"]),
-        ("staccato-control", &["tests", "bench"]),
+        ("staccato-control", &["tests"]),
         ("staccato-dataplane", &["control", "bench", "tests"]),
-        ("staccato-bench", &["tests"]),
+        ("staccato-bench", &["control", "tests"]),
         ("staccato-tests", &[]),
     ];
     let crates = metadata(&["--no-deps"]);

@@ -34,6 +34,7 @@ fn wrong_types_and_unknown_or_missing_fields_are_named() {
         ("retries", json!(10_001)),
         ("rate_limit", json!(0)),
         ("chunk_size", json!(1000)),
+        ("connections", json!(0)),
         ("start_offset", json!(-1)),
         ("overwrite", json!("maybe")),
         ("checksum", json!("sha256:12")),

@@ -29,6 +29,7 @@ pub fn copy(program: &Program, place: &Workplace, bytes: u64, memory: MemoryStat
         name: NAME.into(),
         settings: BTreeMap::from([("size".into(), bytes.to_string())]),
         bytes,
+        operations: 0,
         target: Some(place.path("target")),
         keep_target: false,
         meters: Meter::of_disk(&source),

@@ -27,6 +27,7 @@ pub fn of_size(program: &Program, place: &Workplace, bytes: u64) -> io::Result<C
         name: NAME.into(),
         settings: BTreeMap::from([("size".into(), bytes.to_string())]),
         bytes,
+        operations: 0,
         target: Some(place.path("target")),
         keep_target: false,
         meters: Vec::new(),

@@ -2,8 +2,10 @@
 
 pub mod file;
 pub mod footprint;
+pub mod http;
 pub mod machine;
 pub mod overhead;
+pub mod small;
 pub mod sparse;
 
 use std::{

@@ -33,6 +33,7 @@ pub fn copy(program: &Program, place: &Workplace, bytes: u64, data: u64) -> io::
         name: NAME.into(),
         settings: BTreeMap::from([("size".into(), bytes.to_string()), ("data".into(), data.to_string())]),
         bytes,
+        operations: 0,
         target: Some(place.path("target")),
         keep_target: false,
         meters: Meter::of_disk(&source),

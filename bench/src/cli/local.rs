@@ -30,6 +30,9 @@ pub struct Local {
     /// MiB of the object
     #[arg(long, default_value_t = 512)]
     mib: u64,
+    /// Small objects, of 64 KiB each
+    #[arg(long, default_value_t = 2_000)]
+    objects: usize,
     /// Pairs of each contestant with Staccato
     #[arg(long, default_value_t = PAIRS_DEFAULT)]
     pairs: usize,
@@ -142,12 +145,21 @@ impl Local {
                 Box::new(move |program, place| cases::file::copy(program, place, bytes, memory)),
             );
         }
+        for (name, secure) in [(cases::http::NAME, false), (cases::http::NAME_SECURE, true)] {
+            plan(name, 2.0, Box::new(move |program, place| cases::http::fetch(program, place, bytes, secure)));
+        }
         plan(
             cases::sparse::NAME,
             1.0,
             Box::new(move |program, place| cases::sparse::copy(program, place, 4 * bytes, bytes / 4)),
         );
         plan(cases::overhead::NAME, 1.0, Box::new(move |program, place| cases::overhead::copy(program, place, bytes)));
+        let (objects, size, slots) = (self.objects, 64 << 10, 64);
+        plan(
+            cases::small::NAME,
+            1.0,
+            Box::new(move |program, place| Ok(cases::small::transfers(program, place, objects, size, slots))),
+        );
         for size in [4 << 30, 64 << 30] {
             plan(
                 cases::footprint::NAME,
@@ -176,6 +188,10 @@ impl Progress for Lines {
     fn sample(&mut self, _case: &Case, _contestant: &str, _done: usize, _all: usize) {}
 
     fn taken(&mut self, contestant: &str, sample: &Sample) {
-        eprintln!("{contestant:<22} {:>7.2} s {:>8.0} MB/s", sample.seconds, sample.rate() / 1e6);
+        let rate = match sample.bytes {
+            0 => format!("{:>8.0} /s", sample.rate()),
+            _ => format!("{:>8.0} MB/s", sample.rate() / 1e6),
+        };
+        eprintln!("{contestant:<22} {:>7.2} s {rate}", sample.seconds);
     }
 }

@@ -18,14 +18,16 @@ pub struct Cli {
     command: Command,
 }
 
+/// What the bench can do.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// How fast this machine is, how fast Staccato is on it, and what limits it
     Local(local::Local),
     /// One page of results, for a browser
     Report(report::Report),
     /// What changed between two files of results, and whether it is more than noise
     Compare(compare::Compare),
+    /// Work of the bench's own processes
     #[command(hide = true, subcommand)]
     Worker(Work),
 }
@@ -33,17 +35,19 @@ enum Command {
 impl Cli {
     /// Runs the command of this process's arguments.
     pub fn main() -> ExitCode {
-        exit(Self::parse().run(&[]))
+        exit(Self::parse().command.run(&[]))
     }
+}
 
-    /// Runs the command. `prefix`: the arguments that lead to the bench within the executable.
+impl Command {
+    /// Runs it. `prefix`: the arguments that lead to the bench within the executable.
     pub fn run(self, prefix: &[&str]) -> io::Result<()> {
         let program = Program::of_this_process(prefix)?;
-        match self.command {
-            Command::Local(command) => command.run(&program),
-            Command::Report(command) => command.run(),
-            Command::Compare(command) => command.run(),
-            Command::Worker(work) => work.run(),
+        match self {
+            Self::Local(command) => command.run(&program),
+            Self::Report(command) => command.run(),
+            Self::Compare(command) => command.run(),
+            Self::Worker(work) => work.run(),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{Common, Exit, Failure, config::load, location::to_url, log, on_clien
 use crate::{
     config::{Flags, parse_size, registry},
     copy::{self, CopyRequest, News},
+    model::request::CONNECTIONS_MAX,
 };
 
 /// Arguments of `copy`.
@@ -31,6 +32,9 @@ pub struct Copy {
     /// Most bytes per second, for instance 50M
     #[arg(long, value_name = "SIZE")]
     rate_limit: Option<String>,
+    /// Connections to a source behind a network, 1 to 1024; as many as bring something when absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))]
+    connections: Option<u32>,
     /// An option of the source's protocol
     #[arg(long = "source-option", value_name = "NAME=VALUE", value_parser = parse_pair)]
     source_options: Vec<(String, String)>,
@@ -134,6 +138,7 @@ impl Copy {
             overwrite: if self.overwrite { Overwrite::Always } else { Overwrite::Never },
             checksum: checksum.map_err(|error| usage("--checksum")(error.message))?,
             rate_limit,
+            connections: self.connections,
         })
     }
 }

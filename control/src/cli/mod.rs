@@ -83,6 +83,9 @@ enum Command {
     Copy(copy::Copy),
     /// Show the main job in one minute: a service, a transfer, a SIGKILL, and a copy that is whole all the same
     Demo(demo::Demo),
+    /// Measure this machine, Staccato on it, its rivals and its limits
+    #[command(subcommand)]
+    Bench(staccato_bench::cli::Command),
     /// Print the configuration in force and where each value came from
     Config(config::Config),
 }
@@ -110,6 +113,9 @@ impl Cli {
             Command::Config(command) => command.run(&common),
             Command::Copy(command) => command.run(&common),
             Command::Demo(command) => command.run(&common),
+            Command::Bench(command) => {
+                command.run(&["bench"]).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
+            }
             Command::Submit(command) => on_client(command.run(&common)),
             Command::List(command) => on_client(command.run(&common)),
             Command::Show(command) => on_client(command.run(&common)),

@@ -72,6 +72,7 @@ pub(super) fn facts(transfer: &TransferDocument) -> Vec<(&'static str, String)> 
     maybe("retries", Some(transfer.retries.to_string()));
     maybe("rate limit", transfer.rate_limit.map(|rate| format!("{}/s", display_size(rate))));
     maybe("chunk size", transfer.chunk_size.map(display_size));
+    maybe("connections", transfer.connections.map(|connections| connections.to_string()));
     for (side, options) in [("source", &transfer.source_options), ("destination", &transfer.destination_options)] {
         for (name, value) in options {
             maybe("option", Some(format!("{side} {name}={value}")));

@@ -35,7 +35,7 @@ pub struct Submit {
 #[derive(Clone, Debug, Default, Args)]
 pub struct TransferOptions {
     /// Any field of the request by its name: overwrite, checksum, priority, retries, rate_limit, chunk_size,
-    /// start_offset, end_offset; or source_options.NAME, destination_options.NAME
+    /// connections, start_offset, end_offset; or source_options.NAME, destination_options.NAME
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub options: Vec<(String, String)>,
     /// An option of the source's protocol
@@ -62,6 +62,9 @@ pub struct TransferOptions {
     /// Bytes per chunk, a multiple of 1M
     #[arg(long, value_name = "SIZE")]
     pub chunk_size: Option<String>,
+    /// Connections to a source behind a network; as many as bring something when absent
+    #[arg(long, value_name = "N")]
+    pub connections: Option<String>,
     /// First byte of the source that is wanted
     #[arg(long, value_name = "OFFSET")]
     pub start: Option<String>,
@@ -71,13 +74,14 @@ pub struct TransferOptions {
 }
 
 /// The fields that `--option` can set, and what their values are.
-const FIELDS: [(&str, Kind); 8] = [
+const FIELDS: [(&str, Kind); 9] = [
     ("overwrite", Kind::Text),
     ("checksum", Kind::Checksum),
     ("priority", Kind::Number),
     ("retries", Kind::Number),
     ("rate_limit", Kind::Size),
     ("chunk_size", Kind::Size),
+    ("connections", Kind::Number),
     ("start_offset", Kind::Size),
     ("end_offset", Kind::End),
 ];
@@ -137,6 +141,7 @@ impl TransferOptions {
             ("retries", self.retries.as_ref()),
             ("rate_limit", self.rate_limit.as_ref()),
             ("chunk_size", self.chunk_size.as_ref()),
+            ("connections", self.connections.as_ref()),
             ("start_offset", self.start.as_ref()),
             ("end_offset", self.end.as_ref()),
         ]

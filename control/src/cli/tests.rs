@@ -63,6 +63,7 @@ fn options_become_the_fields_of_a_request() {
         options: vec![
             pair("priority", "9"),
             pair("rate_limit", "5M"),
+            pair("connections", "3"),
             pair("end_offset", "-1"),
             pair("source_options.header.x", "a=b"),
         ],
@@ -72,7 +73,7 @@ fn options_become_the_fields_of_a_request() {
     };
     let expected = json!({
         "source_url": "zero:///10", "destination_url": "file:///b", "overwrite": "always", "priority": 9,
-        "rate_limit": 5 << 20, "end_offset": -1, "source_options": {"header.x": "a=b"},
+        "rate_limit": 5 << 20, "connections": 3, "end_offset": -1, "source_options": {"header.x": "a=b"},
         "destination_options": {"mode": "0600"},
     });
     assert_eq!(options.body("zero:///10", "/b").unwrap(), expected);

@@ -79,6 +79,7 @@ impl Ledger {
             checksum: record.checksum.clone(),
             rate_limit: record.rate_limit,
             chunk_size: record.chunk_size,
+            connections: record.connections,
             validator: record.validator.clone(),
             checkpoint,
             prepared: record.prepared.map(|prepared| prepared.completion),

@@ -179,6 +179,7 @@ impl Ledger {
             retries: request.retries,
             rate_limit: request.rate_limit,
             chunk_size: request.chunk_size,
+            connections: request.connections,
             destination_digest: destination_name(&request.destination_url)
                 .map(|name| self.inner.seal.digest("destination", &[&name])),
             idempotency_digest,

@@ -18,6 +18,8 @@ pub const OPTIONS_MAX: usize = 64;
 pub const RETRIES_MAX: u32 = 10_000;
 /// `retries` unless told.
 pub const RETRIES_DEFAULT: u32 = 5;
+/// Most `connections`.
+pub const CONNECTIONS_MAX: u32 = 1024;
 /// Largest `chunk_size`, in bytes.
 pub const CHUNK_BYTES_MAX: u64 = 64 << 20;
 
@@ -46,6 +48,8 @@ pub struct CreateRequest {
     pub rate_limit: Option<u64>,
     /// Bytes per chunk: a multiple of the CRC block, at most [`CHUNK_BYTES_MAX`].
     pub chunk_size: Option<u64>,
+    /// Connections to a source behind a network, 1 to [`CONNECTIONS_MAX`].
+    pub connections: Option<u32>,
 }
 
 /// A place in the queue: 9 goes first, 0 last.
@@ -137,10 +141,15 @@ pub struct TransferBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1048576, maximum = 67108864)]
     pub chunk_size: Option<u64>,
+    /// Connections to a source that is read over a network, 1 to 1,024; memory may allow fewer. Without, as many are used
+    /// as bring something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1024)]
+    pub connections: Option<u32>,
 }
 
 /// The fields of a body, in the order of [`TransferBody`].
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "source_url",
     "destination_url",
     "start_offset",
@@ -153,6 +162,7 @@ const FIELDS: [&str; 12] = [
     "retries",
     "rate_limit",
     "chunk_size",
+    "connections",
 ];
 
 impl CreateRequest {
@@ -191,6 +201,7 @@ impl CreateRequest {
             retries: fields.number("retries", 0, u64::from(RETRIES_MAX))?.map_or(RETRIES_DEFAULT, |value| value as u32),
             rate_limit: fields.number("rate_limit", 1, u64::MAX)?,
             chunk_size: fields.chunk_size()?,
+            connections: fields.number("connections", 1, u64::from(CONNECTIONS_MAX))?.map(|value| value as u32),
             source_url,
             destination_url,
             source_options,

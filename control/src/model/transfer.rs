@@ -57,6 +57,9 @@ pub struct TransferRecord {
     pub rate_limit: Option<u64>,
     /// Bytes per chunk.
     pub chunk_size: Option<u64>,
+    /// Connections to a source behind a network.
+    #[serde(default)]
+    pub connections: Option<u32>,
     /// Keyed digest of the destination, by which a second transfer to it is noticed; none where destinations are not
     /// exclusive.
     pub destination_digest: Option<String>,
@@ -270,6 +273,7 @@ impl TransferRecord {
             retries: self.retries,
             rate_limit: self.rate_limit,
             chunk_size: self.chunk_size,
+            connections: self.connections,
             validator: self
                 .validator
                 .as_ref()
@@ -374,6 +378,8 @@ pub struct TransferDocument {
     pub rate_limit: Option<u64>,
     /// Bytes per chunk.
     pub chunk_size: Option<u64>,
+    /// Connections to a source behind a network; as many as bring something without.
+    pub connections: Option<u32>,
     /// The source's version, pinned at first open.
     #[schema(value_type = Option<Object>)]
     pub validator: Option<serde_json::Value>,

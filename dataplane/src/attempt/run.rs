@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     DataplaneConfig,
-    engine::{Ending, Engine, EngineConfig, SYNC_BYTES_MAX, checkpoint},
+    engine::{Ending, Engine, EngineConfig, SYNC_BYTES_MAX, checkpoint, window::Connections},
     lane::{
         LaneHandle, Lanes,
         coordinator::{Coordinator, Moved, ReportBase},
@@ -27,8 +27,9 @@ use crate::{
 
 /// Chunks in flight on one lane: what keeps a disk at its speed (measured: 8 to 32 chunks of 4 MiB do not differ).
 pub(crate) const WINDOW_CHUNKS_PER_LANE: usize = 8;
-/// For sources that are asked over a network: each chunk on its way is a connection.
-const WINDOW_CONNECTIONS_PER_LANE: usize = 4;
+/// The same for sources that are asked over a network, where many connections may be what makes them fast, and each needs
+/// a chunk. Mostly the attempt's share of memory allows fewer.
+const WINDOW_CONNECTIONS_PER_LANE_MAX: usize = 32;
 /// So many chunks are worth one more lane.
 const CHUNKS_PER_LANE_MIN: u64 = 8;
 
@@ -263,6 +264,7 @@ impl<'a> Attempt<'a> {
             length: part.length,
             chunk_bytes: self.chunk_bytes,
             window_chunks_max: self.window_chunks(lanes),
+            connections: self.connections(lanes),
             sequential: object.access == Access::Sequential,
             fresh: !resumed,
             started_over,
@@ -275,10 +277,23 @@ impl<'a> Attempt<'a> {
 
     /// As many chunks as keep the lanes busy and the attempt's share of their memory allows.
     fn window_chunks(&self, lanes: usize) -> usize {
-        let local = self.source.schemes().contains(&"file") || self.source.schemes().contains(&"zero");
-        let wanted = if local { WINDOW_CHUNKS_PER_LANE } else { WINDOW_CONNECTIONS_PER_LANE };
+        let wanted = if self.source_is_local() { WINDOW_CHUNKS_PER_LANE } else { WINDOW_CONNECTIONS_PER_LANE_MAX };
         let fitting = (self.bench.config.share_bytes() / self.chunk_bytes).max(1) as usize;
         lanes * wanted.min(fitting)
+    }
+
+    /// Each read of a source that is asked over a network is a connection.
+    fn connections(&self, lanes: usize) -> Connections {
+        match self.spec.connections {
+            _ if self.source_is_local() => Connections::Unlimited,
+            Some(connections) => Connections::Fixed(connections as usize),
+            None => Connections::Adaptive { max: self.window_chunks(lanes) },
+        }
+    }
+
+    fn source_is_local(&self) -> bool {
+        let schemes = self.source.schemes();
+        schemes.contains(&"file") || schemes.contains(&"zero")
     }
 
     fn lanes_for(&self, length: Option<u64>, access: Access) -> usize {
@@ -286,7 +301,12 @@ impl<'a> Attempt<'a> {
             return 1;
         }
         let chunks = length.map_or(1, |length| length.div_ceil(self.chunk_bytes));
-        (chunks / CHUNKS_PER_LANE_MIN).clamp(1, self.lanes.len() as u64) as usize
+        let lanes = (chunks / CHUNKS_PER_LANE_MIN).clamp(1, self.lanes.len() as u64) as usize;
+        // Lanes share no connections.
+        match self.spec.connections {
+            Some(connections) if !self.source_is_local() => lanes.min(connections as usize).max(1),
+            _ => lanes,
+        }
     }
 
     fn check_checksum(&self, coordinator: &mut Coordinator<'_>, moved: &Moved) -> Result<(), Interrupted> {

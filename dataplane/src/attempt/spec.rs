@@ -36,6 +36,9 @@ pub struct AttemptSpec {
     pub rate_limit: Option<u64>,
     /// Bytes per chunk, a multiple of the CRC block; the executor's default when absent.
     pub chunk_size: Option<u64>,
+    /// Reads of the source under way at a time, where it is asked over a network: a number found by trying when absent.
+    /// Memory may allow fewer.
+    pub connections: Option<u32>,
     /// The source's version, pinned by an earlier attempt.
     pub validator: Option<Validator>,
     /// What the ledger knows to be durable.

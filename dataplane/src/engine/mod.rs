@@ -21,6 +21,7 @@ pub mod report;
 pub mod retry;
 pub mod unsynced;
 pub mod verify;
+pub mod window;
 
 #[cfg(test)]
 mod simulation;
@@ -37,6 +38,7 @@ use retry::{CHUNK_TRIES_MAX, chunk_wait};
 use staccato_protocols::{ByteRange, CRC_BLOCK, Code, Disposition, Error};
 use unsynced::Unsynced;
 use verify::Verification;
+use window::{Connections, Window};
 
 use crate::attempt::{StopReason, VerifiedRange};
 
@@ -59,6 +61,8 @@ pub struct EngineConfig {
     pub chunk_bytes: u64,
     /// Most chunks being fetched, written or read back at once.
     pub window_chunks_max: usize,
+    /// How many of them may be read from the source at once.
+    pub connections: Connections,
     /// Whether the source must be read from the front, one chunk after the other.
     pub sequential: bool,
     /// Whether nothing was ever written to the destination, so that zero blocks may be left out.
@@ -124,6 +128,7 @@ pub struct Engine {
     config: EngineConfig,
     plan: Plan,
     verification: Verification,
+    window: Window,
     rate: Option<RateLimit>,
     length: Option<u64>,
 
@@ -175,6 +180,7 @@ impl Engine {
         let mut engine = Self {
             plan: Plan::new(length, config.chunk_bytes, have),
             verification: Verification::new(&config.checkpoint, config.chunk_bytes),
+            window: Window::new(config.connections),
             rate: config.rate_limit.map(|rate| RateLimit::new(rate, Duration::ZERO)),
             length,
             durable: CrcRanges::default(),
@@ -196,11 +202,17 @@ impl Engine {
         engine
     }
 
+    /// A range is read from the source, and not written yet. Only told where [`Engine::counts_reads`].
+    pub fn handle_read(&mut self, range: ByteRange, now: Duration) {
+        self.window.handle_read(range.start(), range.len(), now);
+    }
+
     /// A fetched range is written: `len` bytes of it were there (fewer only at the end of an object of unknown length),
     /// `fetched` of them were really read, and its blocks have these CRCs.
     pub fn handle_chunk(&mut self, range: ByteRange, len: u64, fetched: u64, crcs: &[u32], now: Duration) {
         assert!(len <= range.len() && (len == range.len() || self.length.is_none()), "only an unknown end comes early");
         self.plan.done(range);
+        self.window.handle_read(range.start(), fetched, now);
         self.bytes_fetched += fetched;
         if let Some(rate) = &mut self.rate {
             rate.give_back(range.len() - fetched);
@@ -223,6 +235,7 @@ impl Engine {
 
     /// A fetched range could not be read or written.
     pub fn handle_chunk_failed(&mut self, range: ByteRange, error: Error, now: Duration) {
+        self.window.handle_failed(range.start(), is_refusal(&error), now);
         let Disposition::Retry { after } = error.disposition else {
             self.plan.failed(range);
             return self.fail(error);
@@ -355,8 +368,18 @@ impl Engine {
         self.length
     }
 
-    /// Most chunks that may be under way at a time.
+    /// Whether it is to be told when a range is read, besides when it is written.
+    pub fn counts_reads(&self) -> bool {
+        self.window.counts_reads()
+    }
+
+    /// Chunks that are under way at a time when nothing holds them up; where connections are few, more can be while they
+    /// are written.
     pub fn window_chunks(&self) -> usize {
+        self.fetches_max().min(self.window.limit())
+    }
+
+    fn fetches_max(&self) -> usize {
         if self.is_in_order() { 1 } else { self.config.window_chunks_max }
     }
 
@@ -381,7 +404,7 @@ impl Engine {
     }
 
     fn window_has_room(&self) -> bool {
-        self.in_flight() < self.config.window_chunks_max && self.plan.in_flight() < self.window_chunks()
+        self.in_flight() < self.config.window_chunks_max && self.plan.in_flight() < self.fetches_max()
     }
 
     fn unsynced_has_room(&self) -> bool {
@@ -397,7 +420,7 @@ impl Engine {
 
     /// When the next range is fetched, as far as only time has to pass.
     fn fetch_at(&mut self, now: Duration) -> Option<Duration> {
-        if !self.window_has_room() || !self.unsynced_has_room() {
+        if !self.window_has_room() || !self.window.has_room() || !self.unsynced_has_room() {
             return None;
         }
         let ready = self.plan.ready_at(self.is_in_order())?;
@@ -455,6 +478,7 @@ impl Engine {
         if let Some(rate) = &mut self.rate {
             rate.charge(handout.range.len());
         }
+        self.window.handle_handed_out(handout.range.start(), now);
         Some(Action::Fetch { range: handout.range, untouched: self.config.fresh && handout.first_time })
     }
 
@@ -500,6 +524,12 @@ impl Engine {
         self.over = true;
         Some(Action::End(ending))
     }
+}
+
+/// Whether a server seems to have more to do than it likes: fewer requests at a time may be answered.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.disposition, Disposition::Retry { .. })
+        && matches!(error.code, Code::HttpStatus | Code::ConnectFailed)
 }
 
 impl Ending {

@@ -10,6 +10,7 @@ fn config(blocks: u64) -> EngineConfig {
         length: Some(blocks * BLOCK),
         chunk_bytes: BLOCK,
         window_chunks_max: 2,
+        connections: Connections::Unlimited,
         sequential: false,
         fresh: true,
         started_over: false,
@@ -348,4 +349,34 @@ fn a_lost_lease_overrides_everything_and_a_cancel_all_else() {
         engine.handle_stop(reason);
         assert_eq!(all(&mut engine, T0), [Action::End(Ending::Stopped(reason))]);
     }
+}
+
+#[test]
+fn connections_are_those_that_read_whatever_is_being_written() {
+    let connections = Connections::Fixed(2);
+    let mut engine = Engine::new(EngineConfig { window_chunks_max: 4, connections, ..config(8) });
+    assert!(engine.counts_reads());
+    assert_eq!(all(&mut engine, T0), [fetch(0), fetch(1)]);
+    engine.handle_read(block(0), T0);
+    assert_eq!(all(&mut engine, T0), [fetch(2)]);
+    engine.handle_read(block(1), T0);
+    assert_eq!(all(&mut engine, T0), [fetch(3)], "four are under way");
+    engine.handle_read(block(2), T0);
+    assert_eq!(all(&mut engine, T0), [], "and more do not fit the window");
+    arrive(&mut engine, 0, T0);
+    assert_eq!(all(&mut engine, T0), [fetch(4)]);
+}
+
+#[test]
+fn a_server_that_refuses_is_asked_for_less_at_a_time() {
+    let connections = Connections::Adaptive { max: 4 };
+    let mut engine = Engine::new(EngineConfig { window_chunks_max: 4, connections, ..config(8) });
+    assert_eq!(all(&mut engine, T0).len(), 4);
+    for refused in [0, 1] {
+        engine.handle_chunk_failed(block(refused), Error::retry(Code::HttpStatus, "503"), T0);
+    }
+    let later = Duration::from_secs(1);
+    assert_eq!(all(&mut engine, later), [], "two are under way, and two are granted");
+    arrive(&mut engine, 2, later);
+    assert_eq!(all(&mut engine, later).iter().filter(|action| matches!(action, Action::Fetch { .. })).count(), 1);
 }

@@ -138,7 +138,9 @@ impl<'a> Coordinator<'a> {
                         self.load[lane] += 1;
                         let job = self.job(lane);
                         let sent = Instant::now();
-                        self.lanes[lane].send(Command::Fetch { job, range, source_shift, untouched, sent });
+                        let tell_read = engine.counts_reads();
+                        let fetch = Command::Fetch { job, range, source_shift, untouched, tell_read, sent };
+                        self.lanes[lane].send(fetch);
                     }
                     Action::ReadBack(range) => {
                         let lane = self.least_loaded();
@@ -200,6 +202,7 @@ impl<'a> Coordinator<'a> {
                 }
             }
             Input::Lane { lane, event, sent } => match event {
+                LaneEvent::Read { range } => engine.handle_read(range, now),
                 LaneEvent::Fetched { range, result } => {
                     self.load[lane] -= 1;
                     if let Ok(fetched) = &result {

@@ -18,8 +18,9 @@ pub(crate) enum Command {
     OpenSource { job: JobRef, module: SharedProtocol, request: Box<SourceRequest> },
     /// Open the attempt's destination.
     OpenDestination { job: JobRef, open: OpenDestination },
-    /// Read a range (in the destination's offsets; the source's are `source_shift` further on) and write it.
-    Fetch { job: JobRef, range: ByteRange, source_shift: u64, untouched: bool, sent: Instant },
+    /// Read a range (in the destination's offsets; the source's are `source_shift` further on) and write it. With
+    /// `tell_read` it is also said when it is read and not written yet.
+    Fetch { job: JobRef, range: ByteRange, source_shift: u64, untouched: bool, tell_read: bool, sent: Instant },
     /// Read a range back from the destination.
     ReadBack { job: JobRef, range: ByteRange },
     /// Make completed writes durable.
@@ -61,8 +62,19 @@ pub(crate) enum Input {
 pub(crate) enum LaneEvent {
     SourceOpened(Result<Object, Error>),
     DestinationOpened(Result<(), Error>),
-    Fetched { range: ByteRange, result: Result<Fetched, Error> },
-    ReadBack { range: ByteRange, crcs: Result<Vec<u32>, Error>, took: Duration },
+    /// Comes before [`LaneEvent::Fetched`], where it was asked for.
+    Read {
+        range: ByteRange,
+    },
+    Fetched {
+        range: ByteRange,
+        result: Result<Fetched, Error>,
+    },
+    ReadBack {
+        range: ByteRange,
+        crcs: Result<Vec<u32>, Error>,
+        took: Duration,
+    },
     Synced(Result<(), Error>),
     Hashed(Result<Vec<u8>, Error>),
     Revalidated(Result<(), Error>),

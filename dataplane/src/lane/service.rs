@@ -62,9 +62,9 @@ impl Service {
                     self.jobs.borrow_mut().entry(job.attempt).or_default().destination = Some(destination);
                 })));
             }
-            Command::Fetch { job, range, source_shift, untouched, sent } => {
+            Command::Fetch { job, range, source_shift, untouched, tell_read, sent } => {
                 let queue = sent.elapsed();
-                let mut result = self.fetch(&job, range, source_shift, untouched).await;
+                let mut result = self.fetch(&job, range, source_shift, untouched, tell_read).await;
                 if let Ok(fetched) = &mut result {
                     fetched.times.queue = queue;
                 }
@@ -110,7 +110,14 @@ impl Service {
         }
     }
 
-    async fn fetch(&self, job: &JobRef, range: ByteRange, shift: u64, untouched: bool) -> Result<Fetched, Error> {
+    async fn fetch(
+        &self,
+        job: &JobRef,
+        range: ByteRange,
+        shift: u64,
+        untouched: bool,
+        tell_read: bool,
+    ) -> Result<Fetched, Error> {
         let (source, destination) = (self.source(job)?, self.destination(job)?);
         let shifted = |range: ByteRange| {
             range
@@ -133,6 +140,9 @@ impl Service {
             let (len, waited) = (chunk.len() as u64, chunk.waited());
             whole.times.memory += waited;
             whole.times.read += lap().saturating_sub(waited);
+            if tell_read && piece.end() == range.end() {
+                job.reply(LaneEvent::Read { range });
+            }
             let crcs = chunk.block_crcs();
             whole.times.checksum += lap();
             if len > 0 {

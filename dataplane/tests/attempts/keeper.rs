@@ -95,6 +95,7 @@ impl World {
             checksum: None,
             rate_limit: None,
             chunk_size: None,
+            connections: None,
             validator: None,
             checkpoint: Vec::new(),
             prepared: None,

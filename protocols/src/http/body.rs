@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::{answer::Head, tls};
-use crate::{Code, Error};
+use crate::{Code, Error, chunk::BlockCrcs};
 
 /// A body that must keep moving.
 pub(super) struct Body {
@@ -24,6 +24,9 @@ pub(super) struct Body {
 /// for ever. (The idea is that of curl's `speed-limit` and `speed-time`.) With the default of 20 s it is 205 bytes per
 /// second and connection.
 pub(super) const STALL_BYTES_MIN: u64 = 4 << 10;
+
+/// So much is copied and then checksummed at a time: it stays in a core's own cache in between.
+const CACHED_BYTES: usize = 64 << 10;
 
 /// How long to wait for bytes.
 #[derive(Clone, Copy, Debug)]
@@ -44,14 +47,17 @@ impl Body {
         &self.head
     }
 
-    /// Fills `buffer` and returns how much of it; less than all only where the body ends, as its framing says.
-    pub async fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+    /// Fills `buffer` and returns how much of it; less than all only where the body ends, as its framing says. `crcs` is
+    /// told of the bytes as they come.
+    pub async fn fill(&mut self, buffer: &mut [u8], crcs: &mut BlockCrcs) -> Result<usize, Error> {
         let mut limit = Limit::new(self.pace, Instant::now());
         let mut filled = 0;
         while filled < buffer.len() && self.more(&mut limit).await? {
-            let count = self.rest.len().min(buffer.len() - filled);
+            let count = self.rest.len().min(buffer.len() - filled).min(CACHED_BYTES);
             // The one copy: from the connection's read buffer into the pool's.
-            self.rest.copy_to_slice(&mut buffer[filled..filled + count]);
+            let piece = &mut buffer[filled..filled + count];
+            self.rest.copy_to_slice(piece);
+            crcs.update(piece);
             filled += count;
         }
         Ok(filled)

@@ -11,7 +11,10 @@ use super::{
     body::Body,
     connection::{Ask, Connections},
 };
-use crate::{Access, BufferPool, ByteRange, Chunk, Code, Error, Interrupt, Object, Source, contract::SourceRequest};
+use crate::{
+    Access, BufferPool, ByteRange, Chunk, Code, Error, Interrupt, Object, Source, chunk::BlockCrcs,
+    contract::SourceRequest,
+};
 
 /// An opened object.
 pub(super) struct HttpSource {
@@ -64,13 +67,15 @@ impl HttpSource {
         let ask = Ask { range: Some(range), if_range: self.facts.strong_etag() };
         let mut body = self.connections.get(&ask).await?;
         body.head().check_part(range, &self.facts)?;
-        let got = body.fill(buffer(&mut chunk, range)).await? as u64;
+        let mut crcs = BlockCrcs::default();
+        let got = body.fill(buffer(&mut chunk, range), &mut crcs).await? as u64;
         if got < range.len() {
             return Err(body.ended_early(got, range.len()));
         }
         if !body.is_at_end().await? {
             return Err(body.head().violation(format_args!("sent more than {range}")));
         }
+        chunk.set_crcs(crcs);
         Ok(chunk)
     }
 
@@ -84,9 +89,9 @@ impl HttpSource {
         };
         let gap = range.start() - stream.position;
         stream.position += stream.body.skip(gap).await?;
-        let mut got = 0;
+        let (mut got, mut crcs) = (0, BlockCrcs::default());
         if stream.position == range.start() {
-            got = stream.body.fill(buffer(&mut chunk, range)).await? as u64;
+            got = stream.body.fill(buffer(&mut chunk, range), &mut crcs).await? as u64;
             stream.position += got;
         }
         stream.ended |= got < range.len();
@@ -98,6 +103,7 @@ impl HttpSource {
             _ => (),
         }
         chunk.set_len(got as usize);
+        chunk.set_crcs(crcs);
         *slot = Some(stream);
         Ok(chunk)
     }

@@ -3,6 +3,7 @@
 
 mod bad_servers;
 mod changes;
+mod connections;
 mod failures;
 mod kills;
 pub mod nginx;

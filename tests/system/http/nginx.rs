@@ -24,6 +24,7 @@ const STARTS_MAX: usize = 5;
 /// | `/whole/` | without ranges |
 /// | `/chunked/` | without ranges and length: in chunks |
 /// | `/guarded/` | only with the header `Authorization: Bearer hush` |
+/// | `/slow/` | 512 KiB of each answer at once and as much each second |
 /// | `/moved/` | redirects to the same under `/` |
 /// | `/weaker/` | redirects to the same under `/` without TLS |
 /// | `/file/` | redirects to `file:///` |
@@ -91,6 +92,12 @@ impl Nginx {
         fs::write(self.path(name), bytes).expect("the folder can be written");
     }
 
+    /// Makes a file of zeros for it to serve, which takes no space.
+    pub fn put_zeros(&self, name: &str, len: u64) {
+        let file = fs::File::create(self.path(name)).expect("the folder can be written");
+        file.set_len(len).expect("a file can have holes");
+    }
+
     /// URL of a path (percent-encoded, without its first slash).
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}/{path}", self.ports.plain)
@@ -138,6 +145,7 @@ http {{
         root {files};
         location /whole/ {{ alias {files}/; max_ranges 0; }}
         location /chunked/ {{ alias {files}/; ssi on; ssi_types *; }}
+        location /slow/ {{ alias {files}/; limit_rate 512k; }}
         location /guarded/ {{
             alias {files}/;
             if ($http_authorization != 'Bearer hush') {{ return 403; }}

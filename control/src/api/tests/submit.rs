@@ -29,6 +29,7 @@ async fn every_option_is_taken_and_shown() {
     let options = json!({
         "start_offset": 1, "end_offset": 4, "source_options": {"seed": "7"}, "overwrite": "always",
         "checksum": "crc32:00000000", "priority": 9, "retries": 10_000, "rate_limit": 1, "chunk_size": 1 << 20,
+        "connections": 1024,
     });
     body.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
     let answer = driver.post("/v1/transfers", &body).await;
@@ -42,7 +43,9 @@ async fn every_option_is_taken_and_shown() {
 async fn null_counts_as_absent() {
     let driver = Driver::new().await;
     let mut body = transfer("a");
-    for field in ["priority", "retries", "rate_limit", "chunk_size", "checksum", "end_offset", "source_options"] {
+    for field in
+        ["priority", "retries", "rate_limit", "chunk_size", "connections", "checksum", "end_offset", "source_options"]
+    {
         body[field] = Value::Null;
     }
     assert_eq!(driver.post("/v1/transfers", &body).await.status, 201);
@@ -87,6 +90,8 @@ async fn wrong_types_and_values_are_refused_at_their_field() {
         ("chunk_size", json!(1000)),
         ("chunk_size", json!((1 << 20) + 1)),
         ("chunk_size", json!(128 << 20)),
+        ("connections", json!(0)),
+        ("connections", json!(1025)),
         ("start_offset", json!(-1)),
         ("start_offset", json!(u64::MAX)),
         ("end_offset", json!(-2)),

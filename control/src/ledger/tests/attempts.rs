@@ -284,7 +284,7 @@ async fn an_attempt_is_told_all_that_was_asked() {
     let fixture = Fixture::new().await;
     let more = serde_json::json!({
         "start_offset": 5, "end_offset": 15, "overwrite": "always", "checksum": "crc32:0a0b0c0d",
-        "rate_limit": 1000, "chunk_size": 1 << 20,
+        "rate_limit": 1000, "chunk_size": 1 << 20, "connections": 3,
         "source_options": {"token": "secret", "plain.a": "1"}, "destination_options": {"plain.b": "2"},
     });
     let id = fixture.create_with("d?sig=1", more).await;
@@ -296,7 +296,7 @@ async fn an_attempt_is_told_all_that_was_asked() {
     assert_eq!(spec.part, Part { start: 5, end: Some(15) });
     assert_eq!(spec.overwrite, staccato_protocols::contract::Overwrite::Always);
     assert_eq!(spec.checksum.map(|checksum| checksum.to_string()), Some("crc32:0a0b0c0d".to_owned()));
-    assert_eq!((spec.rate_limit, spec.chunk_size), (Some(1000), Some(1 << 20)));
+    assert_eq!((spec.rate_limit, spec.chunk_size, spec.connections), (Some(1000), Some(1 << 20), Some(3)));
     assert_eq!((spec.validator, spec.checkpoint, spec.prepared), (None, Vec::new(), None));
 }
 

@@ -334,6 +334,9 @@ impl<'a> Attempt<'a> {
         let crcs = self.opened.crcs(there);
         let holes: u64 = blocks(there).filter(|block| self.opened.is_hole(*block)).map(ByteRange::len).sum();
         self.checker.fetched(there, &crcs, there.len() - holes, self.now);
+        if self.engine.counts_reads() && self.numbered.is_multiple_of(2) {
+            self.engine.handle_read(range, self.now);
+        }
         self.engine.handle_chunk(range, there.len(), there.len() - holes, &crcs, self.now);
     }
 

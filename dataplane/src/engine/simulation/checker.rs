@@ -8,6 +8,8 @@ use std::{
 
 use staccato_protocols::{ByteRange, CRC_BLOCK, Disposition, Error};
 
+use crate::engine::window::Connections;
+
 use super::{
     disk::Disk,
     ledger::Ledger,
@@ -154,6 +156,9 @@ impl Checker {
         ensure!(range.start().is_multiple_of(CRC_BLOCK), "{range} does not begin with a block");
         ensure!(engine.length().is_none_or(|length| range.end() <= length), "{range} lies behind the end");
         ensure!(self.in_flight() < self.config.window_chunks_max, "the window is full");
+        if let Connections::Fixed(max) | Connections::Adaptive { max } = self.config.connections {
+            ensure!(self.fetching.len() < max, "more than {max} connections");
+        }
         ensure!(!self.fetching.values().any(|other| other.overlaps(range)), "{range} is on its way already");
         if self.config.sequential || engine.length().is_none() {
             ensure!(self.fetching.is_empty(), "a stream has one reader");

@@ -5,6 +5,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use staccato_protocols::CRC_BLOCK;
 
+use crate::engine::window::Connections;
+
 /// Blocks of the largest object.
 const BLOCKS_MAX: u64 = 20;
 
@@ -63,6 +65,16 @@ impl Scenario {
             sync_bytes_max: rng.u64(1..=16) * CRC_BLOCK,
             bad_attempts: rng.usize(..6),
             trouble: Trouble::draw(rng),
+        }
+    }
+
+    /// A number of connections of its own, one that is fixed, or none.
+    pub fn connections(&self) -> Connections {
+        let max = self.window_chunks_max.div_ceil(2);
+        match (self.window_chunks_max + self.bad_attempts) % 3 {
+            0 => Connections::Unlimited,
+            1 => Connections::Fixed(max),
+            _ => Connections::Adaptive { max },
         }
     }
 

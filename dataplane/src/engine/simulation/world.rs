@@ -151,6 +151,7 @@ impl World {
             length: self.scenario.tells_length.then_some(self.source.length),
             chunk_bytes: self.scenario.chunk_bytes,
             window_chunks_max: self.scenario.window_chunks_max,
+            connections: self.scenario.connections(),
             sequential: self.scenario.sequential,
             fresh: !resumed,
             started_over: !resumed && !recorded.ranges.is_empty(),

@@ -1,0 +1,80 @@
+//! Many small objects.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::Workplace;
+use crate::{
+    contest::{Case, Contestant, Told},
+    measure::{Ended, MemoryState},
+    record::Kind,
+    service,
+    small::SmallTold,
+    worker::Program,
+};
+
+/// The name of this case in results.
+pub const NAME: &str = "small";
+
+/// So many objects of so many bytes as so many transfers, from the first submission to the last commit. Each sample has a
+/// service, and files, of its own; making them is not counted.
+pub fn transfers(program: &Program, place: &Workplace, objects: usize, bytes: usize, slots: usize) -> Case {
+    let small = Small { program: program.clone(), folder: place.path("small"), objects, bytes, slots };
+    Case {
+        name: NAME.into(),
+        settings: BTreeMap::from([
+            ("objects".into(), objects.to_string()),
+            ("size".into(), bytes.to_string()),
+            ("slots".into(), slots.to_string()),
+        ]),
+        bytes: 0,
+        operations: objects as u64,
+        target: None,
+        keep_target: false,
+        meters: Vec::new(),
+        cold: Vec::new(),
+        warm: Vec::new(),
+        memory: MemoryState::AsFound,
+        contestants: vec![Box::new(small)],
+    }
+}
+
+struct Small {
+    program: Program,
+    folder: PathBuf,
+    objects: usize,
+    bytes: usize,
+    slots: usize,
+}
+
+impl Contestant for Small {
+    fn name(&self) -> String {
+        "staccato service".into()
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Ours
+    }
+
+    fn absent(&self) -> Option<String> {
+        service::binary().err().map(|error| error.to_string())
+    }
+
+    fn command(&self, _target: &Path) -> Command {
+        let _ = std::fs::remove_dir_all(&self.folder);
+        let _ = std::fs::create_dir(&self.folder);
+        let mut command = self.program.command("small");
+        command.arg(&self.folder).arg(format!("--objects={}", self.objects));
+        command.arg(format!("--bytes={}", self.bytes)).arg(format!("--slots={}", self.slots));
+        command
+    }
+
+    fn interpret(&self, ended: &Ended) -> io::Result<Told> {
+        let told: SmallTold = serde_json::from_slice(&ended.output).map_err(io::Error::other)?;
+        Ok(Told { seconds: Some(told.seconds), cpu_seconds: Some(told.cpu_seconds), stages: told.stages })
+    }
+}

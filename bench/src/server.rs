@@ -1,0 +1,133 @@
+//! A real nginx of the bench's own, on loopback, with and without TLS.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+/// How long a server may take to listen, and to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server that serves one folder, with as many processes as there are cores, until it is dropped.
+#[derive(Debug)]
+pub struct Nginx {
+    folder: tempfile::TempDir,
+    plain: u16,
+    tls: u16,
+    process: Child,
+}
+
+impl Nginx {
+    /// Starts one.
+    pub fn start(files: &Path) -> io::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()));
+        let [plain, tls] = ports.map(|address| address.map(|address| address.port()));
+        let (plain, tls) = (plain?, tls?);
+        write_certificate(folder.path()).map_err(io::Error::other)?;
+        fs::write(folder.path().join("nginx.conf"), configuration(files, plain, tls))?;
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let nginx = Self { folder, plain, tls, process };
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", plain)).is_err() {
+            if begun.elapsed() > PATIENCE {
+                let said = fs::read_to_string(nginx.folder.path().join("error.log")).unwrap_or_default();
+                return Err(io::Error::other(format!("nginx does not listen: {said}")));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(nginx)
+    }
+
+    /// `http://` or `https://` and its authority.
+    pub fn origin(&self, secure: bool) -> String {
+        if secure { format!("https://localhost:{}", self.tls) } else { format!("http://localhost:{}", self.plain) }
+    }
+
+    /// The file with the root of its certificate, in PEM.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("root.pem")
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // A killed master would leave its workers behind.
+        let pid = Pid::from_child(&self.process);
+        let _ = kill_process(pid, Signal::TERM);
+        let _ = self.process.wait();
+    }
+}
+
+fn configuration(files: &Path, plain: u16, tls: u16) -> String {
+    // Workers of a master that root has started would be nobody, who may not look into the folder.
+    let user = if geteuid().is_root() { "user root;" } else { "" };
+    let temporary: String =
+        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {kind};")).concat();
+    format!(
+        "daemon off; pid pid; worker_processes auto; {user}
+events {{}}
+http {{
+    {temporary}
+    access_log off; sendfile on; types {{}} default_type application/octet-stream;
+    server {{
+        listen 127.0.0.1:{plain}; listen 127.0.0.1:{tls} ssl;
+        ssl_certificate certificate.pem; ssl_certificate_key key.pem;
+        root {};
+    }}
+}}
+",
+        files.display()
+    )
+}
+
+/// A certificate for `localhost` of an authority of its own.
+fn write_certificate(folder: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let (key, authority_key) = (KeyPair::generate()?, KeyPair::generate()?);
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Two names: OpenSSL takes a certificate whose issuer has its own name for self-signed.
+    authority.distinguished_name.push(DnType::CommonName, "staccato-bench");
+    let root = authority.self_signed(&authority_key)?.pem();
+    let leaf = CertificateParams::new(vec!["localhost".to_owned()])?;
+    let leaf = leaf.signed_by(&key, &Issuer::new(authority, authority_key))?;
+    fs::write(folder.join("root.pem"), root)?;
+    fs::write(folder.join("certificate.pem"), leaf.pem())?;
+    let mut file = fs::File::create(folder.join("key.pem"))?;
+    file.write_all(key.serialize_pem().as_bytes())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    #[test]
+    fn it_serves_the_folder_until_it_is_dropped() {
+        if !crate::contestants::installed("nginx") {
+            panic!("nginx is not installed; tests/run does it");
+        }
+        let files = tempfile::tempdir().unwrap();
+        fs::write(files.path().join("a"), b"the object").unwrap();
+        let nginx = Nginx::start(files.path()).unwrap();
+        let port = nginx.plain;
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(b"GET /a HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("the object"), "{answer}");
+        drop(nginx);
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! Many small objects: as many transfers of a service of the bench's own, from the first submission to the last commit.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::service::{self, Service};
+
+/// Threads that submit.
+const CLIENTS: usize = 8;
+/// How often it is asked how many are complete.
+const LOOK: Duration = Duration::from_millis(20);
+/// All of them are given so long.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Transfers on a page of the list.
+const PAGE: usize = 10_000;
+
+/// What is moved.
+#[derive(Clone, Debug, Args)]
+pub struct Small {
+    /// An empty folder on the disk to measure
+    folder: PathBuf,
+    /// Number of objects
+    #[arg(long, default_value_t = 10_000)]
+    objects: usize,
+    /// Bytes of each
+    #[arg(long, default_value_t = 64 << 10)]
+    bytes: usize,
+    /// Transfers that may run at a time
+    #[arg(long, default_value_t = 64)]
+    slots: usize,
+}
+
+/// How it went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SmallTold {
+    /// From the first submission until the last one was complete.
+    pub seconds: f64,
+    /// Of which the submissions took.
+    pub submitting_seconds: f64,
+    /// CPU seconds of the service and its executor.
+    pub cpu_seconds: f64,
+    /// Seconds of one transfer in each stage, on average; `scheduled` is the time until an executor had it.
+    pub stages: BTreeMap<String, f64>,
+}
+
+impl Small {
+    /// Moves them.
+    pub fn run(&self) -> io::Result<SmallTold> {
+        let (sources, targets) = (self.folder.join("sources"), self.folder.join("targets"));
+        fs::create_dir(&targets)?;
+        make(&sources, self.objects, self.bytes)?;
+        let arguments =
+            ["--root".into(), format!("{}:rw", self.folder.display()), "--slots".into(), self.slots.to_string()];
+        let service = Service::start(&service::binary()?, &self.folder.join("data"), &arguments)?;
+        let warm = json!({"source_url": "zero:///1M?seed=1", "destination_url": "null:///"});
+        service.complete(service.submit(&warm)?["id"].as_str().unwrap_or_default())?;
+
+        let (began, before) = (Instant::now(), service.cpu()?);
+        self.submit(&service, &sources, &targets)?;
+        let submitting_seconds = began.elapsed().as_secs_f64();
+        while completed(&service)? < self.objects + 1 {
+            if began.elapsed() > PATIENCE {
+                return Err(io::Error::other(format!("{} of {} are complete", completed(&service)?, self.objects)));
+            }
+            std::thread::sleep(LOOK);
+        }
+        let (seconds, after) = (began.elapsed().as_secs_f64(), service.cpu()?);
+        let control = after.control_seconds - before.control_seconds;
+        Ok(SmallTold {
+            seconds,
+            submitting_seconds,
+            cpu_seconds: control + after.executor_seconds - before.executor_seconds,
+            stages: stages(&service)?,
+        })
+    }
+
+    fn submit(&self, service: &Service, sources: &Path, targets: &Path) -> io::Result<()> {
+        let next = AtomicUsize::new(0);
+        let submit = || {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= self.objects {
+                    return Ok(());
+                }
+                let url = |folder: &Path| format!("file://{}/{index}", folder.display());
+                service.submit(&json!({"source_url": url(sources), "destination_url": url(targets)}))?;
+            }
+        };
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(submit)).collect();
+            clients.into_iter().try_for_each(|client| client.join().expect("a client does not panic"))
+        })
+    }
+}
+
+/// Durable files of bytes that do not compress.
+fn make(folder: &Path, objects: usize, bytes: usize) -> io::Result<()> {
+    fs::create_dir(folder)?;
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut content = vec![0; bytes];
+    for index in 0..objects {
+        random.fill(&mut content);
+        fs::write(folder.join(index.to_string()), &content)?;
+    }
+    rustix::fs::sync();
+    Ok(())
+}
+
+fn completed(service: &Service) -> io::Result<usize> {
+    let metrics = service.text("/metrics")?;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("staccato_transfers_completed_total "));
+    line.and_then(|count| count.trim().parse().ok())
+        .ok_or_else(|| io::Error::other("/metrics does not tell what is complete"))
+}
+
+/// Averages over all documents.
+fn stages(service: &Service) -> io::Result<BTreeMap<String, f64>> {
+    let (mut sums, mut count, mut marker) = (BTreeMap::<String, f64>::new(), 0.0, String::new());
+    loop {
+        let page = service.get(&format!("/v1/transfers?limit={PAGE}{marker}"))?;
+        let page = page.as_array().cloned().unwrap_or_default();
+        let Some(last) = page.last() else { break };
+        marker = format!("&marker={}", last["id"].as_str().unwrap_or_default());
+        for document in &page {
+            count += 1.0;
+            let times = document["stage_times"].as_object().into_iter().flatten();
+            for (stage, micros) in times {
+                *sums.entry(stage.clone()).or_default() += micros.as_f64().unwrap_or(0.0) / 1e6;
+            }
+            for (stage, from, to) in [("scheduled", "created_at", "started_at"), ("run", "started_at", "finished_at")] {
+                *sums.entry(stage.to_owned()).or_default() += between(&document[from], &document[to]);
+            }
+        }
+    }
+    Ok(sums.into_iter().map(|(stage, sum)| (stage, sum / f64::max(count, 1.0))).collect())
+}
+
+/// Seconds between two times of a document.
+fn between(from: &Value, to: &Value) -> f64 {
+    let parse = |time: &Value| humantime::parse_rfc3339(time.as_str()?).ok();
+    match (parse(from), parse(to)) {
+        (Some(from), Some(to)) => to.duration_since(from).map_or(0.0, |passed| passed.as_secs_f64()),
+        _ => 0.0,
+    }
+}
