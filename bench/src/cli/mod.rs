@@ -2,6 +2,7 @@
 
 mod compare;
 mod local;
+mod matrix;
 mod report;
 
 use std::{io, process::ExitCode};
@@ -23,6 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// How fast this machine is, how fast Staccato is on it, and what limits it
     Local(local::Local),
+    /// Every combination of lists of settings, as a file names them
+    Matrix(matrix::Sweep),
     /// One page of results, for a browser
     Report(report::Report),
     /// What changed between two files of results, and whether it is more than noise
@@ -45,6 +48,7 @@ impl Command {
         let program = Program::of_this_process(prefix)?;
         match self {
             Self::Local(command) => command.run(&program),
+            Self::Matrix(command) => command.run(&program),
             Self::Report(command) => command.run(),
             Self::Compare(command) => command.run(),
             Self::Worker(work) => work.run(),

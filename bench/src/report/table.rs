@@ -6,14 +6,14 @@ use super::{
     figures::{
         cpu_seconds_per_gib, cpu_seconds_per_operation, largest_stages, latency, memory_max, rate, system_calls_per_gib,
     },
-    gathered::{Group, describe},
+    gathered::{CaseResults, Group, describe},
 };
 use crate::{record::Series, statistics::ratio};
 
 /// The widest line.
 pub const WIDTH_MAX: usize = 140;
 /// Most columns of a contestant's name.
-const NAME_WIDTH_MAX: usize = 26;
+const NAME_WIDTH_MAX: usize = 40;
 
 /// A column: its header, its width, and its text for a contestant.
 type Column = (&'static str, usize, Box<dyn Fn(&Group, &Series) -> String>);
@@ -59,6 +59,22 @@ pub fn of_group(group: &Group) -> String {
         writeln!(text, "  NOISY: {why}; these figures are worth little").expect(WRITES);
     }
     text
+}
+
+/// A sweep: a line for each combination of settings, named by those in which they differ.
+pub fn of_sweep(case: &CaseResults) -> String {
+    let Some(first) = case.groups.first() else { return String::new() };
+    let varying = case.varying();
+    let (mut settings, mut series) = (first.settings.clone(), Vec::new());
+    settings.retain(|name, _| !varying.contains_key(name));
+    for group in &case.groups {
+        let differing = describe(group.settings.iter().filter(|(name, _)| varying.contains_key(*name)));
+        series.extend(group.series.iter().map(|one| Series {
+            contestant: if differing.is_empty() { one.contestant.clone() } else { differing.clone() },
+            ..one.clone()
+        }));
+    }
+    of_group(&Group { settings, cores: first.cores, series })
 }
 
 const WRITES: &str = "writing to a string";

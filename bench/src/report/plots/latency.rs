@@ -9,7 +9,7 @@ use plotters::{
 use super::{FAINT_INK, GRID, LINES, Mark, Plot, text};
 use crate::{record::Series, report::figures};
 
-const SIZE: (u32, u32) = (640, 340);
+const SIZE: (u32, u32) = (480, 300);
 /// The most lines that can be told apart.
 pub(super) const LINES_MAX: usize = LINES.len();
 /// The vertical axis ends at 1 of 10 to this power.

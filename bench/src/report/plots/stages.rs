@@ -11,7 +11,7 @@ use crate::{
     report::figures::{CHUNK_STAGES, stage_shares},
 };
 
-const WIDTH: u32 = 640;
+const WIDTH: u32 = 480;
 const ROW: u32 = 34;
 const NAME_CHARACTERS_MAX: usize = 26;
 

@@ -11,7 +11,7 @@ use crate::{
     report::{figures::rate, gathered::Group},
 };
 
-const WIDTH: u32 = 640;
+const WIDTH: u32 = 480;
 const ROW: u32 = 30;
 const NAME_CHARACTERS_MAX: usize = 26;
 
@@ -20,7 +20,7 @@ pub fn strip(group: &Group) -> Option<Plot> {
     let rows: Vec<_> = group.series.iter().filter_map(|series| Some((series, rate(series)?))).collect();
     let most = rows.iter().map(|(_, rate)| rate.max).max_by(f64::total_cmp)?;
     let (unit, per) = if group.counts_operations() { ("operations per second", 1.0) } else { ("MB/s", 1e6) };
-    let range = axis(most / per, 6);
+    let range = axis(most / per, 5);
     let names: Vec<String> = rows.iter().map(|(one, _)| shortened(&one.contestant, NAME_CHARACTERS_MAX)).collect();
     let mut legend = Vec::new();
     for (kind, name) in
