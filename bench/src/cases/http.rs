@@ -36,6 +36,7 @@ pub fn fetch(program: &Program, place: &Workplace, bytes: u64, secure: bool) -> 
         name: if secure { NAME_SECURE } else { NAME }.into(),
         settings: BTreeMap::from([("size".into(), bytes.to_string())]),
         bytes,
+        operations: 0,
         target: Some(place.path("target")),
         keep_target: false,
         meters: Meter::of_disk(&source),
