@@ -4,7 +4,7 @@ use super::gathered::Group;
 use crate::{
     measure::noise,
     record::{Kind, Sample, Series},
-    statistics::{Spread, median, ratio},
+    statistics::{Spread, median, pairs, ratio},
 };
 
 /// Somebody whom the reference was measured against.
@@ -109,6 +109,12 @@ pub fn system_calls_per_gib(series: &Series) -> Option<f64> {
 fn per_gib(series: &Series, of: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
     let each = series.samples.iter().filter(|sample| sample.bytes > 0);
     median(each.filter_map(|sample| Some(of(sample)? / (sample.bytes as f64 / f64::from(1 << 30)))))
+}
+
+/// How many times the CPU seconds of `theirs` ours took: the median over pairs of neighbours.
+pub fn cpu_ratio(ours: &Series, theirs: &Series) -> Option<f64> {
+    let each = pairs(ours, theirs).filter_map(|(ours, theirs)| Some(ours.cpu_seconds? / theirs.cpu_seconds?));
+    median(each.filter(|ratio| ratio.is_finite()))
 }
 
 /// CPU seconds for each operation.

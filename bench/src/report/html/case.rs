@@ -10,8 +10,8 @@ use crate::{
     record::{Kind, Series},
     report::{
         figures::{
-            counts_operations, cpu_seconds_per_gib, cpu_seconds_per_operation, largest_stages, latency, memory_max,
-            rate, stages, system_calls_per_gib,
+            counts_operations, cpu_ratio, cpu_seconds_per_gib, cpu_seconds_per_operation, largest_stages, latency,
+            memory_max, rate, stages, system_calls_per_gib,
         },
         gathered::{CaseResults, Group},
         plots::{self, Plot, grouped},
@@ -155,9 +155,11 @@ fn class(series: &Series) -> &'static str {
 }
 
 fn of_bytes() -> Vec<Column> {
-    let against = |group: &Group, one: &Series| {
-        let other = group.ours().filter(|ours| ours.contestant != one.contestant);
-        other.and_then(|ours| ratio(ours, one)).map_or_else(String::new, |ratio| format!("{:.2}", ratio.median))
+    let against = |of: fn(&Series, &Series) -> Option<f64>| {
+        move |group: &Group, one: &Series| {
+            let other = group.ours().filter(|ours| ours.contestant != one.contestant);
+            figure_of(other.and_then(|ours| of(ours, one)), 2)
+        }
     };
     vec![
         ("MB/s", Box::new(|_, one| rate(one).map_or_else(String::new, |rate| megabytes(rate.median)))),
@@ -165,8 +167,9 @@ fn of_bytes() -> Vec<Column> {
         ("Max", Box::new(|_, one| rate(one).map_or_else(String::new, |rate| megabytes(rate.max)))),
         ("N", Box::new(|_, one| count(one))),
         ("Of limit", Box::new(|group, one| figure_of(group.of_limit(one), 2))),
-        ("Staccato ÷ it", Box::new(against)),
+        ("Staccato ÷ it", Box::new(against(|ours, other| Some(ratio(ours, other)?.median)))),
         ("CPU s/GiB", Box::new(|_, one| figure_of(cpu_seconds_per_gib(one), 2))),
+        ("CPU ÷ its", Box::new(against(cpu_ratio))),
         ("System calls/GiB", Box::new(|_, one| figure_of(system_calls_per_gib(one), 0))),
         ("Peak MiB", Box::new(|_, one| figure_of(memory_max(one).map(|bytes| bytes / 1_048_576.0), 0))),
     ]

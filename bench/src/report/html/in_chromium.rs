@@ -144,8 +144,8 @@ fn a_browser_shows_everything_and_nothing_sticks_out() {
             assert!(names.contains(&format!("case-{case}").as_str()), "{case}: {names:?}");
         }
         // Strips: two of the machine, two states of memory, four numbers of clients. Stages: two. Timelines: six
-        // contestants in two states, two twice of the machine. The sweep: chunk size and depth by lane. Clients. Latency.
-        assert_eq!(count("svg"), 8 + 2 + 12 + 4 + 4 + 1 + 1, "{names:?}");
+        // contestants in two states, two of the machine. The sweep: chunk size and depth by lane. Clients. Latency.
+        assert_eq!(count("svg"), 8 + 2 + 12 + 2 + 4 + 1 + 1, "{names:?}");
         // The machine; the summary of three cases; the groups of four; the sweep; seconds in stages twice.
         assert_eq!(count("table"), 1 + 3 + 8 + 1 + 2, "{names:?}");
     }

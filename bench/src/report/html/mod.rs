@@ -79,7 +79,7 @@ fn machine(run: &Run) -> Markup {
             div { dt { "Storage" } dd { (host.storage.as_deref().unwrap_or("unknown")) } }
             div { dt { "Kernel" } dd { (host.kernel) } }
             div { dt { "Begun" } dd { time datetime=(run.started_at) { (run.started_at) } } }
-            div { dt { "Command" } dd { code { "staccato-bench " (run.command.join(" ")) } } }
+            div { dt { "Command" } dd { code { (command(&run.command)) } } }
         }
         details {
             summary { "Versions of what took part" }
@@ -88,6 +88,12 @@ fn machine(run: &Run) -> Markup {
             }
         }
     }
+}
+
+/// As it was typed: the bench is a program of its own, and a command of `staccato`.
+fn command(arguments: &[String]) -> String {
+    let program = if arguments.first().is_some_and(|first| first == "bench") { "staccato" } else { "staccato-bench" };
+    [program].into_iter().chain(arguments.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
 }
 
 fn contents(gathered: &Gathered) -> Markup {

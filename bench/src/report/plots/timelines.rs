@@ -16,7 +16,7 @@ pub fn timelines(group: &Group) -> Vec<Plot> {
         .series
         .iter()
         .filter_map(|series| Some((series, middle(series)?)))
-        .filter(|(_, sample)| sample.timelines.iter().any(|line| line.bytes.iter().any(|bytes| *bytes > 0)))
+        .filter(|(_, sample)| sample.timelines.iter().any(is_telling))
         .collect();
     let mut meters: Vec<&str> = Vec::new();
     for timeline in all.iter().flat_map(|(_, sample)| &sample.timelines) {
@@ -25,7 +25,9 @@ pub fn timelines(group: &Group) -> Vec<Plot> {
         }
     }
     let points = |sample: &Sample| sample.timelines.iter().map(points).collect::<Vec<_>>();
-    let longest = all.iter().map(|(_, sample)| sample.seconds).fold(0.0, f64::max);
+    // What is metered goes on a little longer than what is timed.
+    let metered = all.iter().flat_map(|(_, sample)| points(sample)).flatten().map(|point| point.0);
+    let longest = all.iter().map(|(_, sample)| sample.seconds).chain(metered).fold(0.0, f64::max);
     let highest = all.iter().flat_map(|(_, sample)| points(sample)).flatten().map(|point| point.1).fold(0.0, f64::max);
     let (across, up) = (axis(longest, 4), axis(highest, 3));
     let draw = |(series, sample): &(&Series, &Sample)| {
@@ -49,6 +51,11 @@ pub fn timelines(group: &Group) -> Vec<Plot> {
         })
     };
     all.iter().map(draw).collect()
+}
+
+/// Whether there is a line to draw.
+fn is_telling(timeline: &Timeline) -> bool {
+    points(timeline).len() > 1 && timeline.bytes.iter().any(|bytes| *bytes > 0)
 }
 
 fn line_colour(index: usize) -> super::Colour {
