@@ -46,6 +46,8 @@ impl Contestant for RawDisk {
 
     fn command(&self, target: &Path) -> Command {
         let mut command = self.program.command("disk");
+        // A reader has no target, and its command line no empty word.
+        let target = if self.direction.writes() { target } else { &self.source };
         command.arg(self.direction.to_string()).arg(self.bytes.to_string()).arg(&self.source).arg(target);
         command
     }
@@ -148,6 +150,23 @@ fn runtime(report: &[u8]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reader_without_a_target_has_a_command_line_that_is_understood() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(subcommand)]
+            _work: crate::worker::Work,
+        }
+        let program = Program { path: "bench".into(), prefix: Vec::new() };
+        let probe = RawDisk { program, source: "source".into(), direction: Direction::Read, bytes: 4096 };
+        let command = probe.command(Path::new(""));
+        // Behind `worker`, which the commands of the bench lead to.
+        let words = std::iter::once("bench".as_ref()).chain(command.get_args().skip(1));
+        if let Err(error) = <Line as clap::Parser>::try_parse_from(words) {
+            panic!("{error}");
+        }
+    }
 
     #[test]
     fn the_longer_job_of_fio_counts() {
