@@ -14,7 +14,10 @@ pub fn of_case(series: &[Series], cores: usize) -> String {
     let Some(reference) = series.first() else { return text };
     let settings: Vec<String> = reference.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
     writeln!(text, "{} ({})", reference.case, settings.join(", ")).expect(WRITES);
-    let header = ["contestant", "MB/s", "min", "max", "N", "ours to it", "CPU s/GiB", "RSS MiB"];
+    // A case about operations is told in those.
+    let is_about_bytes = series.iter().flat_map(|one| &one.samples).any(|sample| sample.bytes > 0);
+    let (unit, per_unit) = if is_about_bytes { ("MB/s", 1e6) } else { ("1/s", 1.0) };
+    let header = ["contestant", unit, "min", "max", "N", "ours to it", "CPU s/GiB", "RSS MiB"];
     writeln!(
         text,
         "  {:<22} {:>8} {:>8} {:>8} {:>4} {:>11} {:>10} {:>9}  where its chunks spent their time",
@@ -30,9 +33,9 @@ pub fn of_case(series: &[Series], cores: usize) -> String {
                     text,
                     "  {:<22} {:>8.0} {:>8.0} {:>8.0} {:>4} {:>11} {:>10} {:>9}  {}",
                     one.contestant,
-                    rate.median / 1e6,
-                    rate.min / 1e6,
-                    rate.max / 1e6,
+                    rate.median / per_unit,
+                    rate.min / per_unit,
+                    rate.max / per_unit,
                     rate.count,
                     ratio.map_or(String::new(), |ratio| format!("{:.2}", ratio.median)),
                     optional(cpu_seconds_per_gib(one), 2),
@@ -101,5 +104,10 @@ mod tests {
         assert!(text.contains("c (size 1)") && text.contains("absent: cp is not installed"), "{text}");
         assert!(text.contains("read 75 %, write 25 %"), "{text}");
         assert!(text.lines().any(|line| line.contains("dd") && line.contains("2.00")), "{text}");
+
+        let mut small = series("ours", &[0.5]);
+        small.samples[0] = Sample { bytes: 0, operations: 100, ..small.samples[0].clone() };
+        let text = of_case(&[small], 2);
+        assert!(text.contains("1/s") && text.contains(" 200 "), "{text}");
     }
 }
