@@ -1,12 +1,13 @@
 //! Runs a case: contestants in interleaved pairs, each from the same cold start, each until its bytes are durable.
 //!
-//! One contestant of a case, the first, is the *reference* (ours). Everybody else is measured in pairs with it: right
+//! One contestant of a case, the first, is the *reference* (ours, where we take part). Everybody else is measured in pairs with it: right
 //! before it in one round, right after it in the next. Disks and shared machines drift; between neighbours they drift
 //! least, and so ratios are taken within pairs ([`crate::statistics::ratio`]).
 
 use std::{
     collections::BTreeMap,
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -16,7 +17,7 @@ use rustix::fs::{Advice, fadvise};
 
 use crate::{
     measure::{self, Ended, Load, MemoryState, Meter, Recorder},
-    record::{Kind, Sample, Series},
+    record::{Kind, MachineLoad, Sample, Series},
 };
 
 /// Pairs that a ratio is the median of, unless told otherwise.
@@ -81,6 +82,8 @@ pub struct Case {
     pub target: Option<PathBuf>,
     /// Whether the target of a sample stays there for the next one, which writes over it.
     pub keep_target: bool,
+    /// A file whose holes the target of ours must have again: it may not take more space.
+    pub sparse_like: Option<PathBuf>,
     /// Files that must not be in the page cache when a sample begins.
     pub cold: Vec<PathBuf>,
     /// Files that must be in it, whole.
@@ -89,7 +92,7 @@ pub struct Case {
     pub memory: MemoryState,
     /// What is recorded meanwhile.
     pub meters: Vec<Meter>,
-    /// The reference first. One of another case would not be comparable.
+    /// The reference first: ours, or in a case about the machine alone our own probe of it.
     pub contestants: Vec<Box<dyn Contestant>>,
 }
 
@@ -106,13 +109,30 @@ pub struct Effort {
 
 /// What is told while a case runs.
 pub trait Progress {
-    /// A sample is about to be taken: `done` of about `all` are.
-    fn sample(&mut self, case: &Case, contestant: &str, done: usize, all: usize);
-    /// One was taken.
+    /// A sample was taken.
     fn taken(&mut self, contestant: &str, sample: &Sample);
 }
 
 impl Case {
+    /// A case about an object of `bytes` with these contestants: a reference, and nothing else that matters.
+    pub fn new(name: impl Into<String>, bytes: u64, contestants: Vec<Box<dyn Contestant>>) -> Self {
+        let settings = if bytes > 0 { BTreeMap::from([("size".into(), bytes.to_string())]) } else { BTreeMap::new() };
+        Self {
+            name: name.into(),
+            settings,
+            bytes,
+            operations: 0,
+            target: None,
+            keep_target: false,
+            sparse_like: None,
+            cold: Vec::new(),
+            warm: Vec::new(),
+            memory: MemoryState::AsFound,
+            meters: Vec::new(),
+            contestants,
+        }
+    }
+
     /// Leaves out every contestant but the reference and those whose names begin like one of these; none of no names.
     pub fn keep(&mut self, names: &[String]) {
         let mut place = 0;
@@ -130,8 +150,7 @@ impl Case {
             return Ok(series);
         }
         let opponents: Vec<usize> = (1..series.len()).filter(|index| series[*index].absent.is_none()).collect();
-        let all = effort.pairs * (2 * opponents.len()).max(1);
-        let (began, mut done) = (Instant::now(), 0);
+        let began = Instant::now();
         'rounds: for round in 0..effort.pairs {
             let pairs: Vec<Vec<usize>> = if opponents.is_empty() {
                 vec![vec![0]]
@@ -144,13 +163,11 @@ impl Case {
                 }
                 for (place, index) in pair.iter().enumerate() {
                     let contestant = &self.contestants[*index];
-                    progress.sample(self, &contestant.name(), done, all);
                     let mut sample = self.sample(&**contestant)?;
                     sample.round = round;
                     sample.beside = pair.get(1 - place).map(|other| self.contestants[*other].name());
                     progress.taken(&contestant.name(), &sample);
                     series[*index].samples.push(sample);
-                    done += 1;
                 }
             }
         }
@@ -189,8 +206,7 @@ impl Case {
             Some(own) => own + syncing.elapsed().as_secs_f64(),
             None => began.elapsed().as_secs_f64(),
         };
-        let mut machine = load.since();
-        machine.first_touch_rate = first_touch_rate;
+        let machine = MachineLoad { own_seconds: ended.cpu_seconds, first_touch_rate, ..load.since() };
         let timelines = recorder.stop();
         self.check(contestant)?;
         Ok(Sample {
@@ -232,6 +248,13 @@ impl Case {
             let name = contestant.name();
             return Err(io::Error::other(format!("{name} made {len} bytes where {} were wanted", self.bytes)));
         }
+        if let (Some(like), Kind::Ours) = (&self.sparse_like, contestant.kind()) {
+            let (takes, may) = (allocated_bytes(target)?, allocated_bytes(like)?);
+            if takes > may {
+                let name = contestant.name();
+                return Err(io::Error::other(format!("{name} filled holes: {takes} bytes of disk, not {may}")));
+            }
+        }
         if self.keep_target { Ok(()) } else { self.remove_target() }
     }
 
@@ -256,6 +279,12 @@ impl Case {
         }
         Ok(())
     }
+}
+
+/// Bytes that a file takes on its disk.
+pub fn allocated_bytes(path: &Path) -> io::Result<u64> {
+    // In units of 512 bytes, whatever the disk's own are (stat(2)).
+    Ok(fs::metadata(path)?.blocks() * 512)
 }
 
 #[cfg(test)]
@@ -288,25 +317,13 @@ mod tests {
     struct Silent;
 
     impl Progress for Silent {
-        fn sample(&mut self, _: &Case, _: &str, _: usize, _: usize) {}
         fn taken(&mut self, _: &str, _: &Sample) {}
     }
 
     fn run(contestants: Vec<Box<dyn Contestant>>) -> io::Result<Vec<Series>> {
         let folder = tempfile::tempdir().unwrap();
-        let case = Case {
-            name: "zeros".into(),
-            settings: BTreeMap::new(),
-            bytes: 1000,
-            operations: 0,
-            target: Some(folder.path().join("target")),
-            keep_target: false,
-            cold: Vec::new(),
-            warm: Vec::new(),
-            memory: MemoryState::AsFound,
-            meters: Vec::new(),
-            contestants,
-        };
+        let target = Some(folder.path().join("target"));
+        let case = Case { target, ..Case::new("zeros", 1000, contestants) };
         case.run(Effort { pairs: 2, time_max: Duration::MAX, count_system_calls: false }, &mut Silent)
     }
 
@@ -321,6 +338,21 @@ mod tests {
         assert_eq!(crate::statistics::ratio(&series[0], &series[1]).map(|ratio| ratio.count), Some(2));
         let sample = &series[1].samples[0];
         assert!(sample.seconds > 0.0 && sample.rss_bytes_max.is_some_and(|bytes| bytes > 0), "{sample:?}");
+    }
+
+    #[test]
+    fn filled_holes_are_found_out() {
+        let folder = tempfile::tempdir_in(std::env::current_exe().unwrap().parent().unwrap()).unwrap();
+        let like = folder.path().join("like");
+        fs::File::create(&like).unwrap().set_len(1 << 20).unwrap();
+        let case = Case {
+            target: Some(folder.path().join("target")),
+            sparse_like: Some(like),
+            ..Case::new("sparse", 1 << 20, vec![Box::new(Zeros("ours", 1 << 20))])
+        };
+        let effort = Effort { pairs: 1, time_max: Duration::MAX, count_system_calls: false };
+        let error = case.run(effort, &mut Silent).unwrap_err();
+        assert!(error.to_string().contains("filled holes"), "{error}");
     }
 
     #[test]

@@ -134,11 +134,15 @@ pub struct Timeline {
     pub bytes: Vec<u64>,
 }
 
-/// What the machine did during a sample.
+/// What the machine did while the processes of a sample ran, what they prepare and put away included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MachineLoad {
+    /// How long that was.
+    pub seconds: f64,
     /// CPU seconds of everybody, the kernel's own threads included.
     pub busy_seconds: f64,
+    /// CPU seconds of these processes.
+    pub own_seconds: f64,
     /// CPU seconds that the hypervisor gave to others.
     pub steal_seconds: f64,
     /// How fast new memory could be had just before: memory that the host has taken back comes slowly.

@@ -13,8 +13,10 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-/// How long a server may take to listen, and to end.
+/// How long a server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a start is tried.
+const STARTS_MAX: usize = 5;
 
 /// A server that serves one folder, with as many processes as there are cores, until it is dropped.
 #[derive(Debug)]
@@ -29,24 +31,14 @@ impl Nginx {
     /// Starts one.
     pub fn start(files: &Path) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()));
-        let [plain, tls] = ports.map(|address| address.map(|address| address.port()));
-        let (plain, tls) = (plain?, tls?);
         write_certificate(folder.path()).map_err(io::Error::other)?;
-        fs::write(folder.path().join("nginx.conf"), configuration(files, plain, tls))?;
-        let mut command = Command::new("nginx");
-        command.arg("-p").arg(folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let nginx = Self { folder, plain, tls, process };
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", plain)).is_err() {
-            if begun.elapsed() > PATIENCE {
-                let said = fs::read_to_string(nginx.folder.path().join("error.log")).unwrap_or_default();
-                return Err(io::Error::other(format!("nginx does not listen: {said}")));
+        for _ in 0..STARTS_MAX {
+            if let Some((plain, tls, process)) = launch(folder.path(), files)? {
+                return Ok(Self { folder, plain, tls, process });
             }
-            thread::sleep(Duration::from_millis(10));
         }
-        Ok(nginx)
+        let said = fs::read_to_string(folder.path().join("error.log")).unwrap_or_default();
+        Err(io::Error::other(format!("nginx does not start: {said}")))
     }
 
     /// `http://` or `https://` and its authority.
@@ -67,6 +59,29 @@ impl Drop for Nginx {
         let _ = kill_process(pid, Signal::TERM);
         let _ = self.process.wait();
     }
+}
+
+/// Starts it on free ports; nothing when it ended at once, because somebody else took one in between.
+fn launch(folder: &Path, files: &Path) -> io::Result<Option<(u16, u16, Child)>> {
+    // Both at once, so that they are two.
+    let ports = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+    let (plain, tls) = (ports.0.local_addr()?.port(), ports.1.local_addr()?.port());
+    drop(ports);
+    fs::write(folder.join("nginx.conf"), configuration(files, plain, tls))?;
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(folder).args(["-c", "nginx.conf", "-e", "error.log"]);
+    let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let begun = Instant::now();
+    while process.try_wait()?.is_none() {
+        if TcpStream::connect(("127.0.0.1", plain)).is_ok() {
+            return Ok(Some((plain, tls, process)));
+        }
+        if begun.elapsed() > PATIENCE {
+            process.kill()?;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(None)
 }
 
 fn configuration(files: &Path, plain: u16, tls: u16) -> String {

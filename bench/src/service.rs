@@ -4,13 +4,13 @@ use std::{
     fs,
     io::{self, BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-/// Longest wait for a service to start, or for a transfer to move at all.
+/// Longest wait for an answer, for an executor, and for a transfer to change at all.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a service is asked.
 const LOOK: Duration = Duration::from_millis(5);
@@ -18,50 +18,40 @@ const LOOK: Duration = Duration::from_millis(5);
 /// A service that ends with this.
 pub struct Service {
     process: Child,
+    /// Held open: a service may say more than once that it is ready.
+    _said: BufReader<ChildStdout>,
     url: String,
     agent: ureq::Agent,
 }
 
-/// CPU seconds of a service so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ServiceCpu {
-    /// Of the control plane.
-    pub control_seconds: f64,
-    /// Of its executor.
-    pub executor_seconds: f64,
-}
-
 impl Service {
-    /// Starts `binary` on a free port, with its data in `data` and these arguments besides.
-    pub fn start(binary: &Path, data: &Path, arguments: &[String]) -> io::Result<Self> {
+    /// Starts `binary` on a free port, with its data in `data` and these arguments besides, and lets its executor move
+    /// something: from then on its lanes are there. Returns the id of that transfer, too.
+    pub fn start(binary: &Path, data: &Path, arguments: &[String]) -> io::Result<(Self, String)> {
         let mut command = Command::new(binary);
         command.args(["--json", "serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"]).arg(data);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = command.spawn().map_err(|error| explain(error, &binary.display()))?;
+        let said = BufReader::new(process.stdout.take().expect("it was asked for"));
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE));
+        // Whatever goes wrong from here on, it ends with this.
+        let mut service = Self { process, _said: said, url: String::new(), agent: config.build().new_agent() };
         let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("it was asked for")).read_line(&mut line)?;
+        service._said.read_line(&mut line)?;
         let ready: Value = serde_json::from_str(&line)
             .map_err(|_| io::Error::other(format!("{} serve did not start; it says why above", binary.display())))?;
-        let url = ready["url"].as_str().unwrap_or_default().to_owned();
-        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE));
-        Ok(Self { process, url, agent: config.build().new_agent() })
-    }
-
-    /// The URL of its REST API.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.process.id()
+        service.url = ready["url"].as_str().unwrap_or_default().to_owned();
+        let warm = service.submit(&json!({"source_url": "zero:///1M?seed=1", "destination_url": "null:///"}))?;
+        service.complete(&warm)?;
+        let warm = id(&warm).to_owned();
+        Ok((service, warm))
     }
 
     /// The process of its executor, once it has one.
-    pub fn executor_pid(&self) -> io::Result<u32> {
+    fn executor_pid(&self) -> io::Result<u32> {
         let began = Instant::now();
         loop {
-            if let Some(pid) = child_of(self.pid()) {
+            if let Some(pid) = child_of(self.process.id()) {
                 return Ok(pid);
             }
             if began.elapsed() > PATIENCE {
@@ -71,12 +61,9 @@ impl Service {
         }
     }
 
-    /// CPU seconds so far.
-    pub fn cpu(&self) -> io::Result<ServiceCpu> {
-        Ok(ServiceCpu {
-            control_seconds: cpu_seconds(self.pid())?,
-            executor_seconds: cpu_seconds(self.executor_pid()?)?,
-        })
+    /// CPU seconds of the control plane and its executor so far.
+    pub fn cpu_seconds(&self) -> io::Result<f64> {
+        Ok(cpu_seconds(self.process.id())? + cpu_seconds(self.executor_pid()?)?)
     }
 
     /// Submits something; what is not taken is an error.
@@ -102,17 +89,24 @@ impl Service {
         answer.body_mut().read_to_string().map_err(io::Error::other)
     }
 
-    /// Waits until a transfer is complete; its document.
-    pub fn complete(&self, id: &str) -> io::Result<Value> {
+    /// Waits until a transfer that was submitted is complete; one that does not change for a minute is an error.
+    pub fn complete(&self, submitted: &Value) -> io::Result<()> {
+        let path = format!("/v1/transfers/{}", id(submitted));
+        let (mut changed, mut before) = (Instant::now(), Value::Null);
         loop {
-            let document = self.get(&format!("/v1/transfers/{id}"))?;
+            let document = self.get(&path)?;
             match document["state"].as_str() {
-                Some("STATE_COMPLETE") => return Ok(document),
+                Some("STATE_COMPLETE") => return Ok(()),
                 Some("STATE_ERROR" | "STATE_CANCELED") => {
                     return Err(io::Error::other(format!("the transfer failed: {}", document["error"])));
                 }
-                _ => std::thread::sleep(LOOK),
+                _ if document != before => (changed, before) = (Instant::now(), document),
+                _ if changed.elapsed() > PATIENCE => {
+                    return Err(io::Error::other(format!("the transfer does not move: {document}")));
+                }
+                _ => (),
             }
+            std::thread::sleep(LOOK);
         }
     }
 }
@@ -136,6 +130,11 @@ pub fn binary() -> io::Result<PathBuf> {
     }
     let why = format!("{} is not there; build it: cargo build --release", found.display());
     Err(io::Error::new(io::ErrorKind::NotFound, why))
+}
+
+/// The id in a document.
+pub fn id(document: &Value) -> &str {
+    document["id"].as_str().unwrap_or_default()
 }
 
 /// A child of a process, whichever of its threads started it.

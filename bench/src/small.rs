@@ -44,8 +44,6 @@ pub struct Small {
 pub struct SmallTold {
     /// From the first submission until the last one was complete.
     pub seconds: f64,
-    /// Of which the submissions took.
-    pub submitting_seconds: f64,
     /// CPU seconds of the service and its executor.
     pub cpu_seconds: f64,
     /// Seconds of one transfer in each stage, on average; `scheduled` is the time until an executor had it.
@@ -60,27 +58,21 @@ impl Small {
         make(&sources, self.objects, self.bytes)?;
         let arguments =
             ["--root".into(), format!("{}:rw", self.folder.display()), "--slots".into(), self.slots.to_string()];
-        let service = Service::start(&service::binary()?, &self.folder.join("data"), &arguments)?;
-        let warm = json!({"source_url": "zero:///1M?seed=1", "destination_url": "null:///"});
-        service.complete(service.submit(&warm)?["id"].as_str().unwrap_or_default())?;
-
-        let (began, before) = (Instant::now(), service.cpu()?);
+        let (service, warm) = Service::start(&service::binary()?, &self.folder.join("data"), &arguments)?;
+        let (began, before) = (Instant::now(), service.cpu_seconds()?);
         self.submit(&service, &sources, &targets)?;
-        let submitting_seconds = began.elapsed().as_secs_f64();
-        while completed(&service)? < self.objects + 1 {
-            if began.elapsed() > PATIENCE {
-                return Err(io::Error::other(format!("{} of {} are complete", completed(&service)?, self.objects)));
+        // One more is complete: the one before.
+        while counted(&service, "completed")? < self.objects + 1 {
+            let failed = counted(&service, "failed")?;
+            if failed > 0 || began.elapsed() > PATIENCE {
+                let completed = counted(&service, "completed")? - 1;
+                let why = format!("{completed} of {} are complete, {failed} failed", self.objects);
+                return Err(io::Error::other(why));
             }
             std::thread::sleep(LOOK);
         }
-        let (seconds, after) = (began.elapsed().as_secs_f64(), service.cpu()?);
-        let control = after.control_seconds - before.control_seconds;
-        Ok(SmallTold {
-            seconds,
-            submitting_seconds,
-            cpu_seconds: control + after.executor_seconds - before.executor_seconds,
-            stages: stages(&service)?,
-        })
+        let (seconds, cpu_seconds) = (began.elapsed().as_secs_f64(), service.cpu_seconds()? - before);
+        Ok(SmallTold { seconds, cpu_seconds, stages: stages(&service, &warm)? })
     }
 
     fn submit(&self, service: &Service, sources: &Path, targets: &Path) -> io::Result<()> {
@@ -115,21 +107,23 @@ fn make(folder: &Path, objects: usize, bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn completed(service: &Service) -> io::Result<usize> {
+/// Transfers that are completed, or failed, so far.
+fn counted(service: &Service, what: &str) -> io::Result<usize> {
     let metrics = service.text("/metrics")?;
-    let line = metrics.lines().find_map(|line| line.strip_prefix("staccato_transfers_completed_total "));
+    let name = format!("staccato_transfers_{what}_total ");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name.as_str()));
     line.and_then(|count| count.trim().parse().ok())
-        .ok_or_else(|| io::Error::other("/metrics does not tell what is complete"))
+        .ok_or_else(|| io::Error::other(format!("/metrics does not tell {}", name.trim())))
 }
 
-/// Averages over all documents.
-fn stages(service: &Service) -> io::Result<BTreeMap<String, f64>> {
-    let (mut sums, mut count, mut marker) = (BTreeMap::<String, f64>::new(), 0.0, String::new());
+/// Averages over all documents behind this one.
+fn stages(service: &Service, after: &str) -> io::Result<BTreeMap<String, f64>> {
+    let (mut sums, mut count, mut marker) = (BTreeMap::<String, f64>::new(), 0.0, after.to_owned());
     loop {
-        let page = service.get(&format!("/v1/transfers?limit={PAGE}{marker}"))?;
+        let page = service.get(&format!("/v1/transfers?limit={PAGE}&marker={marker}"))?;
         let page = page.as_array().cloned().unwrap_or_default();
         let Some(last) = page.last() else { break };
-        marker = format!("&marker={}", last["id"].as_str().unwrap_or_default());
+        service::id(last).clone_into(&mut marker);
         for document in &page {
             count += 1.0;
             let times = document["stage_times"].as_object().into_iter().flatten();

@@ -225,9 +225,11 @@ impl Bare {
     fn run(&self) -> io::Result<CostTold> {
         let (config, registry) = (self.lanes.config(), registry()?);
         let (source, destination) = (url(&self.source)?, url(&self.destination)?);
-        let (began, before) = (Instant::now(), cpu_seconds());
-        yardstick::copy(&config, &registry, &source, &destination, self.bytes, self.checksums)
+        let mut begun = None;
+        let begin = || begun = Some((Instant::now(), cpu_seconds()));
+        yardstick::copy(&config, &registry, &source, &destination, self.bytes, self.checksums, begin)
             .map_err(io::Error::other)?;
+        let (began, before) = begun.ok_or_else(|| io::Error::other("the yardstick did not begin"))?;
         Ok(CostTold { seconds: began.elapsed().as_secs_f64(), cpu_seconds: cpu_seconds() - before })
     }
 }
@@ -246,16 +248,11 @@ pub struct Transfer {
 
 impl Transfer {
     fn run(&self) -> io::Result<CostTold> {
-        let service = Service::start(&service::binary()?, &self.data, &["--root".into(), "/:rw".into()])?;
-        // The executor has started its lanes when it has moved something.
-        let warm = json!({"source_url": "zero:///1M?seed=1", "destination_url": "null:///"});
-        service.complete(service.submit(&warm)?["id"].as_str().unwrap_or_default())?;
-        let (began, before) = (Instant::now(), service.cpu()?);
+        let (service, _) = Service::start(&service::binary()?, &self.data, &["--root".into(), "/:rw".into()])?;
+        let (began, before) = (Instant::now(), service.cpu_seconds()?);
         let submitted = service.submit(&json!({"source_url": self.source, "destination_url": self.destination}))?;
-        service.complete(submitted["id"].as_str().unwrap_or_default())?;
-        let (seconds, after) = (began.elapsed().as_secs_f64(), service.cpu()?);
-        let control = after.control_seconds - before.control_seconds;
-        Ok(CostTold { seconds, cpu_seconds: control + after.executor_seconds - before.executor_seconds })
+        service.complete(&submitted)?;
+        Ok(CostTold { seconds: began.elapsed().as_secs_f64(), cpu_seconds: service.cpu_seconds()? - before })
     }
 }
 

@@ -14,9 +14,14 @@ use staccato_protocols::{
     contract::{CommitError, DestinationRequest, Overwrite, SharedProtocol, SourceRequest, WriteShape},
 };
 
-use crate::{DataplaneConfig, attempt::run::WINDOW_CHUNKS_PER_LANE, lane::placement};
+use crate::{
+    DataplaneConfig,
+    attempt::run::WINDOW_CHUNKS_PER_LANE,
+    lane::{placement, preflight},
+};
 
-/// Copies the first `length` bytes of an object on tokio-uring lanes, and commits them.
+/// Copies the first `length` bytes of an object on tokio-uring lanes, and commits them. `begin` is called when the lanes
+/// are there, with their memory, and nothing has moved.
 pub fn copy(
     config: &DataplaneConfig,
     registry: &Registry,
@@ -24,7 +29,9 @@ pub fn copy(
     destination_url: &ObjectUrl,
     length: u64,
     checksums: bool,
+    begin: impl FnOnce(),
 ) -> Result<(), Error> {
+    preflight::check_io_uring(config)?;
     let source = registry.source(source_url, &Options::new())?;
     let mut session = registry.destination(destination_url, &Options::new())?.begin(&DestinationRequest {
         url: destination_url.clone(),
@@ -44,7 +51,9 @@ pub fn copy(
     };
     let lanes = config.lanes.max(1);
     let chunk_bytes = config.chunk_bytes_of(None);
-    let work = Work { length, chunk_bytes, next: AtomicU64::new(0), written: Barrier::new(lanes), checksums };
+    // The lanes, and whoever calls `begin`: twice, before it and behind it.
+    let begins = Barrier::new(lanes + 1);
+    let work = Work { length, chunk_bytes, next: AtomicU64::new(0), checksums };
     let cores = placement::cores();
     let opens =
         (0..lanes).map(|_| session.open_on_lane(WriteShape { aligned: true })).collect::<Result<Vec<_>, _>>()?;
@@ -54,24 +63,24 @@ pub fn copy(
             .into_iter()
             .enumerate()
             .map(|(index, open)| {
-                let (work, request, core) = (&work, &request, cores.get(index).copied());
+                let (work, request, begins, core) = (&work, &request, &begins, cores.get(index).copied());
                 scope.spawn(move || {
                     placement::pin(core);
-                    let builder = tokio_uring::builder();
-                    let runtime = tokio_uring::Runtime::new(&builder).expect("preflight has found rings enough");
-                    runtime.block_on(async move {
-                        let lane = lane(config, index);
-                        match open(&lane).await {
-                            Ok(destination) => move_bytes(work, &lane, source, request, destination).await,
-                            Err(error) => {
-                                work.written.wait();
-                                Err(error)
-                            }
-                        }
+                    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder());
+                    let lane = runtime.as_ref().map(|runtime| runtime.block_on(async { lane(config, index) }));
+                    begins.wait();
+                    begins.wait();
+                    let (runtime, lane) = (runtime.as_ref().map_err(|e| internal(e))?, lane.map_err(|e| internal(e))?);
+                    runtime.block_on(async {
+                        let destination = open(&lane).await?;
+                        move_bytes(work, &lane, source, request, destination).await
                     })
                 })
             })
             .collect();
+        begins.wait();
+        begin();
+        begins.wait();
         let ended = running.into_iter().map(|lane| lane.join().unwrap_or_else(|_| Err(internal(&"a lane panicked"))));
         ended.collect::<Result<(), Error>>()
     })?;
@@ -87,8 +96,6 @@ struct Work {
     chunk_bytes: u64,
     /// Index of the next chunk.
     next: AtomicU64,
-    /// Everything is, on every lane.
-    written: Barrier,
     checksums: bool,
 }
 
@@ -122,8 +129,8 @@ async fn move_bytes(
         }
         Err(error) => Err(error.clone()),
     };
-    work.written.wait();
-    let synced = if lane.index == 0 { destination.sync().await } else { Ok(()) };
+    // What this lane has written is complete, whatever others are at.
+    let synced = destination.sync().await;
     if let Ok(source) = source {
         source.close().await;
     }
@@ -178,10 +185,12 @@ mod tests {
         let url = |name: &str| ObjectUrl::parse(&format!("file://{}/{name}", folder.path().display())).unwrap();
         for checksums in [false, true] {
             let target = format!("d{checksums}");
-            copy(&config, &registry, &url("s"), &url(&target), bytes.len() as u64, checksums).unwrap();
+            let mut begun = 0;
+            copy(&config, &registry, &url("s"), &url(&target), bytes.len() as u64, checksums, || begun += 1).unwrap();
+            assert_eq!(begun, 1);
             assert!(std::fs::read(folder.path().join(target)).unwrap() == bytes);
         }
-        let missing = copy(&config, &registry, &url("gone"), &url("d"), 1, false).unwrap_err();
+        let missing = copy(&config, &registry, &url("gone"), &url("d"), 1, false, || ()).unwrap_err();
         assert_eq!(missing.code, Code::SourceMissing);
     }
 }

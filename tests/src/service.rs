@@ -296,7 +296,7 @@ pub fn names(folder: &Path) -> Vec<String> {
 }
 
 /// A folder on a disk (not tmpfs) for a test's files.
-fn scratch() -> PathBuf {
+pub fn scratch() -> PathBuf {
     let folder = staccato().with_file_name("test-scratch");
     fs::create_dir_all(&folder).expect("the target folder can be written");
     folder

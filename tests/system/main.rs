@@ -4,6 +4,7 @@ mod actions;
 mod architecture;
 mod bad_files;
 mod bad_requests;
+mod bench;
 mod command_line;
 mod curl;
 mod demo;

@@ -1,6 +1,6 @@
 //! File to file on one disk.
 
-use std::{collections::BTreeMap, io};
+use std::io;
 
 use super::Workplace;
 use crate::{
@@ -26,16 +26,10 @@ pub fn copy(program: &Program, place: &Workplace, bytes: u64, memory: MemoryStat
     contestants.push(Box::new(RawDisk { program: program.clone(), source: source.clone(), direction: both, bytes }));
     contestants.extend(file_rivals(&source).into_iter().map(|rival| Box::new(rival) as Box<dyn Contestant>));
     Ok(Case {
-        name: NAME.into(),
-        settings: BTreeMap::from([("size".into(), bytes.to_string())]),
-        bytes,
-        operations: 0,
         target: Some(place.path("target")),
-        keep_target: false,
         meters: Meter::of_disk(&source),
         cold: vec![source],
-        warm: Vec::new(),
         memory,
-        contestants,
+        ..Case::new(NAME, bytes, contestants)
     })
 }

@@ -1,9 +1,9 @@
 //! How much memory a transfer takes.
 
-use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt as _};
+use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use super::Workplace;
-use crate::{contest::Case, contestants::Attempt, measure::MemoryState, worker::Program};
+use crate::{contest::Case, contestants::Attempt, worker::Program};
 
 /// The name of this case in results.
 pub const NAME: &str = "footprint";
@@ -11,7 +11,7 @@ pub const NAME: &str = "footprint";
 /// Data in each GiB of the object.
 const DATA_PER_GIB: usize = 4 << 20;
 
-/// A file of `bytes`, nearly all of it holes, to nowhere: what its attempt holds in memory must not grow with its size.
+/// A file of `bytes`, nearly all of it holes: what its attempt holds in memory must not grow with its size.
 pub fn of_size(program: &Program, place: &Workplace, bytes: u64) -> io::Result<Case> {
     let path = place.path(&format!("holes-{bytes}"));
     let file = File::create(&path)?;
@@ -23,17 +23,5 @@ pub fn of_size(program: &Program, place: &Workplace, bytes: u64) -> io::Result<C
     }
     file.sync_all()?;
     let attempt = Attempt::new(program, "staccato", format!("file://{}", path.display()));
-    Ok(Case {
-        name: NAME.into(),
-        settings: BTreeMap::from([("size".into(), bytes.to_string())]),
-        bytes,
-        operations: 0,
-        target: Some(place.path("target")),
-        keep_target: false,
-        meters: Vec::new(),
-        cold: vec![path],
-        warm: Vec::new(),
-        memory: MemoryState::AsFound,
-        contestants: vec![Box::new(attempt)],
-    })
+    Ok(Case { target: Some(place.path("target")), cold: vec![path], ..Case::new(NAME, bytes, vec![Box::new(attempt)]) })
 }

@@ -1,12 +1,12 @@
 //! From a server to a file.
 
-use std::{collections::BTreeMap, io, rc::Rc};
+use std::{io, rc::Rc};
 
 use super::Workplace;
 use crate::{
     contest::{Case, Contestant},
     contestants::{Fetch, Fio, RawDisk, fetch_rivals, installed},
-    measure::{MemoryState, Meter},
+    measure::Meter,
     probe::disk::Direction,
     server::Nginx,
     worker::Program,
@@ -33,16 +33,9 @@ pub fn fetch(program: &Program, place: &Workplace, bytes: u64, secure: bool) -> 
         contestants.extend(rivals.into_iter().map(|rival| Box::new(rival) as Box<dyn Contestant>));
     }
     Ok(Case {
-        name: if secure { NAME_SECURE } else { NAME }.into(),
-        settings: BTreeMap::from([("size".into(), bytes.to_string())]),
-        bytes,
-        operations: 0,
         target: Some(place.path("target")),
-        keep_target: false,
         meters: Meter::of_disk(&source),
-        cold: Vec::new(),
         warm: vec![source],
-        memory: MemoryState::AsFound,
-        contestants,
+        ..Case::new(if secure { NAME_SECURE } else { NAME }, bytes, contestants)
     })
 }

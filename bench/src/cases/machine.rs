@@ -1,12 +1,12 @@
 //! The machine itself: disk, memory, processor, and lanes without storage.
 
-use std::{collections::BTreeMap, io};
+use std::io;
 
 use super::Workplace;
 use crate::{
     contest::{Case, Contestant},
     contestants::{Attempt, Fio, Processor, RawDisk},
-    measure::{MemoryState, Meter},
+    measure::Meter,
     probe::{compute::What, disk::Direction},
     worker::Program,
 };
@@ -22,17 +22,10 @@ pub fn disk(program: &Program, place: &Workplace, bytes: u64, direction: Directi
         Box::new(Fio { source: source.clone(), direction, bytes }),
     ];
     Ok(Case {
-        name: format!("disk-{direction}"),
-        settings: BTreeMap::from([("size".into(), bytes.to_string())]),
-        bytes,
-        operations: 0,
         target: direction.writes().then(|| place.path("target")),
-        keep_target: false,
         meters: Meter::of_disk(&source),
         cold: vec![source],
-        warm: Vec::new(),
-        memory: MemoryState::AsFound,
-        contestants,
+        ..Case::new(format!("disk-{direction}"), bytes, contestants)
     })
 }
 
@@ -46,19 +39,8 @@ pub fn disk_again(program: &Program, place: &Workplace, bytes: u64) -> io::Resul
 pub fn processor(program: &Program) -> Case {
     let ask =
         |what| Box::new(Processor { program: program.clone(), what, bytes: COMPUTE_BYTES }) as Box<dyn Contestant>;
-    Case {
-        name: "processor".into(),
-        settings: BTreeMap::new(),
-        bytes: COMPUTE_BYTES,
-        operations: 0,
-        target: None,
-        keep_target: false,
-        meters: Vec::new(),
-        cold: Vec::new(),
-        warm: Vec::new(),
-        memory: MemoryState::AsFound,
-        contestants: [What::CrcStreamed, What::CrcCached, What::CopyStreamed, What::CopyCached].map(ask).into(),
-    }
+    let contestants = [What::CrcStreamed, What::CrcCached, What::CopyStreamed, What::CopyCached].map(ask).into();
+    Case::new("processor", COMPUTE_BYTES, contestants)
 }
 
 /// Lanes without storage: pseudo-random bytes are made, their CRC is computed, and nobody takes them.
@@ -67,17 +49,5 @@ pub fn lanes(program: &Program, bytes: u64) -> Case {
         let attempt = Attempt::new(program, &format!("staccato {lane}"), format!("zero:///{bytes}?seed=1"));
         Box::new(attempt.to("null:///").with(format!("--lane={lane}"))) as Box<dyn Contestant>
     };
-    Case {
-        name: "lanes".into(),
-        settings: BTreeMap::from([("size".into(), bytes.to_string())]),
-        bytes,
-        operations: 0,
-        target: None,
-        keep_target: false,
-        meters: Vec::new(),
-        cold: Vec::new(),
-        warm: Vec::new(),
-        memory: MemoryState::AsFound,
-        contestants: ["tokio-uring", "glommio"].map(lane).into(),
-    }
+    Case::new("lanes", bytes, ["tokio-uring", "glommio"].map(lane).into())
 }

@@ -1,12 +1,12 @@
 //! What everything but the I/O costs.
 
-use std::{collections::BTreeMap, io};
+use std::io;
 
 use super::Workplace;
 use crate::{
     contest::{Case, Contestant},
     contestants::{Attempt, Bare, Transfer},
-    measure::{MemoryState, Meter},
+    measure::Meter,
     worker::Program,
 };
 
@@ -26,16 +26,9 @@ pub fn copy(program: &Program, place: &Workplace, bytes: u64) -> io::Result<Case
         Box::new(bare(false)),
     ];
     Ok(Case {
-        name: NAME.into(),
-        settings: BTreeMap::from([("size".into(), bytes.to_string())]),
-        bytes,
-        operations: 0,
         target: Some(place.path("target")),
-        keep_target: false,
         meters: Meter::of_disk(&path),
         cold: vec![path],
-        warm: Vec::new(),
-        memory: MemoryState::AsFound,
-        contestants,
+        ..Case::new(NAME, bytes, contestants)
     })
 }

@@ -10,7 +10,7 @@ use std::{
 use super::Workplace;
 use crate::{
     contest::{Case, Contestant, Told},
-    measure::{Ended, MemoryState},
+    measure::Ended,
     record::Kind,
     service,
     small::SmallTold,
@@ -25,21 +25,13 @@ pub const NAME: &str = "small";
 pub fn transfers(program: &Program, place: &Workplace, objects: usize, bytes: usize, slots: usize) -> Case {
     let small = Small { program: program.clone(), folder: place.path("small"), objects, bytes, slots };
     Case {
-        name: NAME.into(),
         settings: BTreeMap::from([
             ("objects".into(), objects.to_string()),
             ("size".into(), bytes.to_string()),
             ("slots".into(), slots.to_string()),
         ]),
-        bytes: 0,
         operations: objects as u64,
-        target: None,
-        keep_target: false,
-        meters: Vec::new(),
-        cold: Vec::new(),
-        warm: Vec::new(),
-        memory: MemoryState::AsFound,
-        contestants: vec![Box::new(small)],
+        ..Case::new(NAME, 0, vec![Box::new(small)])
     }
 }
 

@@ -1,18 +1,12 @@
 //! A file that is mostly holes.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io,
-    os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt as _, path::PathBuf};
 
 use super::Workplace;
 use crate::{
     contest::{Case, Contestant},
     contestants::{Attempt, sparse_rivals},
-    measure::{MemoryState, Meter},
+    measure::Meter,
     worker::Program,
 };
 
@@ -22,25 +16,20 @@ pub const NAME: &str = "sparse";
 /// So much of an extent is data, one after the other.
 const EXTENT_BYTES: u64 = 4 << 20;
 
-/// A file of `bytes` with `data` bytes of data in extents that lie apart, copied until the copy is durable; its holes must
-/// be there again, block by block.
+/// A file of `bytes` with `data` bytes of data in extents that lie apart, copied until the copy is durable; ours
+/// must not take more space than it does.
 pub fn copy(program: &Program, place: &Workplace, bytes: u64, data: u64) -> io::Result<Case> {
     let source = make(place, bytes, data)?;
     let url = format!("file://{}", source.display());
     let mut contestants: Vec<Box<dyn Contestant>> = vec![Box::new(Attempt::new(program, "staccato", url))];
     contestants.extend(sparse_rivals(&source).into_iter().map(|rival| Box::new(rival) as Box<dyn Contestant>));
     Ok(Case {
-        name: NAME.into(),
         settings: BTreeMap::from([("size".into(), bytes.to_string()), ("data".into(), data.to_string())]),
-        bytes,
-        operations: 0,
         target: Some(place.path("target")),
-        keep_target: false,
+        sparse_like: Some(source.clone()),
         meters: Meter::of_disk(&source),
         cold: vec![source],
-        warm: Vec::new(),
-        memory: MemoryState::AsFound,
-        contestants,
+        ..Case::new(NAME, bytes, contestants)
     })
 }
 
@@ -60,15 +49,10 @@ fn make(place: &Workplace, bytes: u64, data: u64) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Bytes that a file takes on its disk.
-pub fn allocated_bytes(path: &Path) -> io::Result<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    Ok(std::fs::metadata(path)?.blocks() * 512)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contest::allocated_bytes;
 
     #[test]
     fn a_sparse_file_has_as_much_data_as_was_asked_for() {

@@ -185,8 +185,6 @@ impl Local {
 struct Lines;
 
 impl Progress for Lines {
-    fn sample(&mut self, _case: &Case, _contestant: &str, _done: usize, _all: usize) {}
-
     fn taken(&mut self, contestant: &str, sample: &Sample) {
         let rate = match sample.bytes {
             0 => format!("{:>8.0} /s", sample.rate()),

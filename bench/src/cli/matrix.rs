@@ -205,17 +205,12 @@ fn case(
     let mut settings = one.settings.clone();
     settings.entry("size".to_owned()).or_insert_with(|| bytes.to_string());
     Ok(Case {
-        name: one.case(),
         settings,
-        bytes,
-        operations: 0,
         target,
-        keep_target: false,
         cold,
-        warm: Vec::new(),
         memory: one.memory,
         meters,
-        contestants: vec![Box::new(attempt)],
+        ..Case::new(one.case(), bytes, vec![Box::new(attempt)])
     })
 }
 
@@ -267,7 +262,6 @@ fn left(time: Option<Duration>, case: &Case) -> String {
 struct Silent;
 
 impl Progress for Silent {
-    fn sample(&mut self, _: &Case, _: &str, _: usize, _: usize) {}
     fn taken(&mut self, _: &str, _: &Sample) {}
 }
 

@@ -9,7 +9,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 /// A page of the smallest size.
 const PAGE: usize = 4096;
 /// What [`first_touch_rate`] touches.
-const PROBE_BYTES: usize = 256 << 20;
+const PROBE_BYTES: usize = 64 << 20;
 
 /// In which state memory is before a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

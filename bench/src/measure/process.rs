@@ -110,8 +110,8 @@ mod tests {
             run(&mut Command::new("true")).unwrap().rss_bytes_max
         });
         let seen: Vec<u64> =
-            peaks.scan(false, |over, peak| (!std::mem::replace(over, peak < 128 << 20)).then_some(peak)).collect();
-        assert!(seen.last().is_some_and(|peak| *peak < 128 << 20), "{seen:?}");
+            peaks.scan(false, |over, peak| (!std::mem::replace(over, peak < 48 << 20)).then_some(peak)).collect();
+        assert!(seen.last().is_some_and(|peak| *peak < 48 << 20), "{seen:?}");
     }
 
     #[test]

@@ -21,7 +21,12 @@ pub fn series(contestant: &str, kind: Kind, rate: f64) -> Series {
             cpu_seconds: Some(seconds * 0.2),
             rss_bytes_max: Some(96 << 20),
             system_calls: (kind != Kind::Limit).then_some(4321),
-            machine: MachineLoad { busy_seconds: seconds * 0.2, ..MachineLoad::default() },
+            machine: MachineLoad {
+                seconds,
+                busy_seconds: seconds * 0.25,
+                own_seconds: seconds * 0.2,
+                ..MachineLoad::default()
+            },
             timelines: timelines(bytes, seconds),
             ..Sample::default()
         }

@@ -107,7 +107,7 @@ pub struct TransferRecord {
     /// Bytes read from the source by the last attempt, as far as it told.
     pub fetched_now: u64,
     /// Where the time of the last attempt went, as far as it told.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "StageTimes::is_zero")]
     pub stages: StageTimes,
     /// A commit that was allowed and whose result is not known yet.
     pub prepared: Option<PreparedCommit>,

@@ -40,6 +40,11 @@ pub struct StageTimes {
 }
 
 impl StageTimes {
+    /// Whether no stage has any time.
+    pub fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Every stage by its name, in the order of the pipeline.
     pub fn named(&self) -> [(&'static str, u64); 12] {
         [

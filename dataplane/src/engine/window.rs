@@ -9,7 +9,7 @@
 //! 2. *Trials*: one step down or up, between two measurements of what is. It must keep its promise against both of them,
 //!    because machines and networks are noisy: connections that bring nothing are given back, more are taken only for a
 //!    gain. Trials follow one another while they succeed; else they become rare.
-//! 3. A *refusal* (429, 503, no connection) costs one connection each, and for a while the number stays below what was
+//! 3. A *refusal* (429, 5xx, no connection) costs one connection each, and for a while the number stays below what was
 //!    refused: twice as long each time.
 //!
 //! A measurement, or *round*, is made of the reads handed out within it. By Little's law (L = λ W; Little, 1961) the rate

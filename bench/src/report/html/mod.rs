@@ -14,7 +14,10 @@ use super::{
     gathered::{Gathered, gather},
     plots::{self, Mark, Plot},
 };
-use crate::record::{Record, Run};
+use crate::{
+    measure::NOISY_SHARE,
+    record::{Record, Run},
+};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -166,7 +169,7 @@ fn reading() -> Markup {
             dt { "Stages" }
             dd { "Time that the chunks of an object spent in each stage, summed over chunks; several are under way at a time. " b { "read" } " and " b { "write" } ": storage or network had it. " b { "checksum" } ": the processor. " b { "queue" } ": waited for a lane’s turn. " b { "memory" } ": waited for a buffer. " b { "idle" } ": a place in the window that no chunk took. " b { "read back" } ": compared with what an earlier attempt wrote." }
             dt { "Noisy" }
-            dd { "The hypervisor, or other work on the machine, took more than 5 % of the processor while Staccato was measured." }
+            dd { "The hypervisor, or other work on the machine, took more than " (format!("{:.0}", NOISY_SHARE * 100.0)) " % of all cores while Staccato was measured. Whatever its own processes did, preparing and putting away included, is no noise; what the kernel’s threads did for them counts as other work." }
         }
         p { "Schema of the results: " (crate::record::SCHEMA) ". Memory is in MiB of 1,048,576 bytes." }
     }
