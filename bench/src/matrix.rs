@@ -228,6 +228,11 @@ fn known<'a>(given: impl IntoIterator<Item = &'a String>, words: &[&str], what: 
     Ok(())
 }
 
+/// The indices of `count` combinations in the order of a round: forwards in one, backwards in the next.
+pub fn in_turns(round: usize, count: usize) -> Vec<usize> {
+    if round.is_multiple_of(2) { (0..count).collect() } else { (0..count).rev().collect() }
+}
+
 /// How long what is left will take: each combination as long as it took on average, and one that was not measured yet as
 /// long as the others. Nothing before the first sample.
 pub fn time_left(taken: &[(usize, Duration)], left: impl IntoIterator<Item = usize>) -> Option<Duration> {

@@ -14,10 +14,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::report::{read, write_page};
 use crate::{
     cases::Workplace,
-    contest::{Case, Effort, PAIRS_MIN, Progress},
+    contest::{Case, PAIRS_MIN, Progress},
     contestants::Attempt,
     host,
-    matrix::{Combination, Destination, Matrix, Source, time_left},
+    matrix::{Combination, Destination, Matrix, Source, in_turns, time_left},
     measure::Meter,
     record::{self, Record, Run, Sample, Series},
     report::{gathered::gather, table},
@@ -72,7 +72,7 @@ impl Sweep {
             Record::Run(Box::new(Run {
                 started_at: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
                 command: std::env::args().skip(1).collect(),
-                versions: host::versions(&[]),
+                versions: host::versions([]),
                 host: host::describe(&folder),
             })),
         )?;
@@ -152,11 +152,7 @@ fn plan(
     measured: &BTreeMap<(String, BTreeMap<String, String>), usize>,
 ) -> Vec<(usize, usize)> {
     let there: Vec<usize> = cases.iter().map(|case| measured.get(&key(case)).copied().unwrap_or(0)).collect();
-    let round = |round: usize| {
-        let forwards = (0..cases.len()).map(move |index| (round, index));
-        let round: Vec<_> = if round.is_multiple_of(2) { forwards.collect() } else { forwards.rev().collect() };
-        round
-    };
+    let round = |round: usize| in_turns(round, cases.len()).into_iter().map(move |index| (round, index));
     (0..pairs).flat_map(round).filter(|(round, index)| *round >= there[*index]).collect()
 }
 
@@ -226,20 +222,13 @@ fn length(url: &str) -> Result<u64, String> {
 
 /// One sample. A combination that does not work is noted as absent with its reason, and the sweep goes on.
 fn sample(case: &Case, round: usize) -> Series {
-    let effort = Effort { pairs: 1, time_max: Duration::MAX, count_system_calls: false };
-    match case.run(effort, &mut Silent) {
-        Ok(mut series) => {
-            let mut series = series.swap_remove(0);
-            series.samples.iter_mut().for_each(|sample| sample.round = round);
-            series
-        }
-        Err(error) => {
-            let (name, settings) = key(case);
-            let absent = Some(error.to_string());
-            let kind = record::Kind::Ours;
-            Series { case: name, settings, contestant: NAME.into(), kind, absent, samples: Vec::new() }
-        }
+    let mut series = case.nobody_yet();
+    let result = case.round(round, &mut series, &mut Silent);
+    let mut ours = series.swap_remove(0);
+    if let Err(error) = result {
+        ours.absent = Some(error.to_string());
     }
+    ours
 }
 
 fn bar(samples: usize) -> ProgressBar {

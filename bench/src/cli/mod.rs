@@ -1,6 +1,7 @@
 //! The commands of the bench, one file each.
 
 mod compare;
+mod install;
 mod local;
 mod matrix;
 mod report;

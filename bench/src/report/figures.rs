@@ -152,7 +152,7 @@ pub const CHUNK_STAGES: [&str; 7] = ["idle", "queue", "memory", "read", "checksu
 
 /// Median seconds in each stage, in the order of the pipeline; stages that this list does not know come last.
 pub fn stages(series: &Series) -> Vec<(String, f64)> {
-    const REST: [&str; 5] = ["open", "sync", "verify", "ledger", "commit"];
+    const REST: [&str; 6] = ["start", "open", "sync", "verify", "ledger", "commit"];
     let mut names: Vec<&String> = series.samples.iter().flat_map(|sample| sample.stages.keys()).collect();
     let order = |name: &str| {
         let place = CHUNK_STAGES.iter().chain(&REST).position(|known| *known == name);

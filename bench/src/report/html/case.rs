@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// More groups than these get one table together, and no plots of single samples: that is a sweep.
-const GROUPS_MAX: usize = 4;
+const GROUPS_MAX: usize = 2;
 
 /// Everything about a case.
 pub fn section(case: &CaseResults) -> Markup {

@@ -166,6 +166,8 @@ fn reading() -> Markup {
             dd { "What the hardware gives to whoever only moves bytes, without checksums, checkpoints or names, taken again in every round. Where several tools ask the same of the hardware, the best answer counts; where different things were asked, the slowest of them is the limit." }
             dt { "Memory touched before, as found" }
             dd { "Virtual machines often give back memory that they do not use, and get it again slowly. “Touched before”: it was made sure that memory is there. “As found”: nothing was done." }
+            dt { "Start" }
+            dd { "Programs are timed from their start to their end, ours with the start of its lanes (in “Seconds in every stage”), limits without. In sweeps (chunk size, depth) ours are timed without it too." }
             dt { "Stages" }
             dd { "Time that the chunks of an object spent in each stage, summed over chunks; several are under way at a time. " b { "read" } " and " b { "write" } ": storage or network had it. " b { "checksum" } ": the processor. " b { "queue" } ": waited for a lane’s turn. " b { "memory" } ": waited for a buffer. " b { "idle" } ": a place in the window that no chunk took. " b { "read back" } ": compared with what an earlier attempt wrote." }
             dt { "Noisy" }
