@@ -1,5 +1,7 @@
 //! Medians, quantiles and ratios: pure.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::record::{Sample, Series};
@@ -45,16 +47,36 @@ pub fn ratio(ours: &Series, theirs: &Series) -> Option<Spread> {
     Spread::of(pairs(ours, theirs).map(|(ours, theirs)| ours.rate() / theirs.rate()))
 }
 
-/// The samples of two series that were neighbours.
+/// The samples of two series that were neighbours. Each must name the other: the reference has a sample in a round for each
+/// of its opponents, and every opponent names the reference.
 pub fn pairs<'a>(ours: &'a Series, theirs: &'a Series) -> impl Iterator<Item = (&'a Sample, &'a Sample)> {
     theirs.samples.iter().filter_map(move |their| {
         let neighbour = |our: &&Sample| {
             our.round == their.round
-                && (our.beside.as_deref() == Some(theirs.contestant.as_str())
-                    || their.beside.as_deref() == Some(ours.contestant.as_str()))
+                && our.beside.as_deref() == Some(theirs.contestant.as_str())
+                && their.beside.as_deref() == Some(ours.contestant.as_str())
         };
         ours.samples.iter().find(neighbour).map(|our| (our, their))
     })
+}
+
+/// The median rate of each round. A contestant that is paired with several has several samples in a round, and these are
+/// neighbours: they tell less than as many from different rounds.
+pub fn rates_by_round(series: &Series) -> Vec<f64> {
+    let mut rounds: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for sample in &series.samples {
+        rounds.entry(sample.round).or_default().push(sample.rate());
+    }
+    rounds.into_values().filter_map(median).collect()
+}
+
+/// How many times as fast `ours` was as its neighbours `theirs`, round by round: the geometric mean over them.
+pub fn ratios_by_round(ours: &Series, theirs: &[&Series]) -> Vec<f64> {
+    let mut rounds: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for (our, their) in theirs.iter().flat_map(|theirs| pairs(ours, theirs)) {
+        rounds.entry(our.round).or_default().push((our.rate() / their.rate()).ln());
+    }
+    rounds.into_values().map(|logs| (logs.iter().sum::<f64>() / logs.len() as f64).exp()).collect()
 }
 
 /// More samples than these on a side are thinned out evenly: the exact distribution of many takes long to count.
@@ -149,6 +171,15 @@ mod tests {
         let cp = series("cp", &[(0, "ours", 2.0), (1, "ours", 8.0), (2, "ours", 1.0)]);
         assert_eq!(ratio(&ours, &cp), Some(Spread { median: 3.0, min: 2.0, max: 4.0, count: 2 }));
         assert_eq!(ratio(&ours, &series("rsync", &[])), None);
+        let dd = series("dd", &[(0, "ours", 20.0), (1, "ours", 9.0)]);
+        let close = |found: &[f64], wanted: &[f64]| {
+            let all = found.iter().zip(wanted).all(|(found, wanted)| (found / wanted - 1.0).abs() < 1e-9);
+            assert!(found.len() == wanted.len() && all, "{found:?}, not {wanted:?}");
+        };
+        close(&rates_by_round(&ours), &[(100.0 + 20.0) / 2.0, (50.0 + 100.0 / 9.0) / 2.0]);
+        // 2 times cp and 4 times dd in the first round, 4 times and once in the second.
+        close(&ratios_by_round(&ours, &[&cp, &dd]), &[8.0_f64.sqrt(), 2.0]);
+        assert!(ratios_by_round(&ours, &[]).is_empty());
     }
 
     #[test]

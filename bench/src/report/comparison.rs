@@ -1,9 +1,16 @@
 //! What changed between two files of results, and whether it is more than noise. Pure.
 //!
-//! Rates of a contestant before and after are compared by an exact Mann-Whitney U test ([`mann_whitney`]), which asks
-//! nothing of their distribution: they differ when such a difference would come about by chance in less than 1 of 100
-//! comparisons ([`LEVEL`]). That takes at least [`SAMPLES_MIN`] samples on each side. The test knows the noise within
-//! runs only. A machine that is slower as a whole is found by its limits: where these changed too, that is said.
+//! Two questions are asked about a contestant, each of them round by round (samples of one round are neighbours, and are no
+//! independent witnesses), by an exact Mann-Whitney U test ([`mann_whitney`]), which asks nothing of distributions:
+//!
+//! 1. Do its rates differ?
+//! 2. Do its ratios to its neighbours differ, rivals and limits that were measured right beside it in both files?
+//!
+//! It changed when both are less likely than 1 of 100 to be chance ([`LEVEL`]), and in the same direction. The first alone
+//! would call it a change whenever a disk or a hypervisor was slower during the second run: the samples of a run share
+//! its minute, so that their spread knows nothing of the next one. The second alone would call it a change of ours when a
+//! rival got slower. A test takes at least [`ROUNDS_MIN`] rounds on each side. Ours alone has the second question: rivals
+//! and limits stand for the machine.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -14,14 +21,14 @@ use super::{
     gathered::{Gathered, Group, describe},
 };
 use crate::{
-    record::{Kind, Run, Sample, Series},
-    statistics::{Spread, mann_whitney},
+    record::{Kind, Run, Series},
+    statistics::{Spread, mann_whitney, median, rates_by_round, ratios_by_round},
 };
 
 /// Differences less likely than this to be chance are changes.
 pub const LEVEL: f64 = 0.01;
-/// With fewer samples on a side no difference is unlikely enough: of 5 and 5, the most extreme has a probability of 0.008.
-pub const SAMPLES_MIN: usize = 5;
+/// With fewer rounds on a side no difference is unlikely enough: of 5 and 5, the most extreme has a probability of 0.008.
+pub const ROUNDS_MIN: usize = 5;
 
 /// Two files of results, one against the other.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -61,10 +68,14 @@ pub struct Line {
     pub before: Spread,
     /// Its rate in the second.
     pub after: Spread,
-    /// By how much the median rate rose, as a share of the first; negative when it fell.
+    /// By how much the median rate of rounds rose, as a share of the first; negative when it fell.
     pub change: f64,
-    /// How likely a difference as large as this is by chance; nothing where there are too few samples.
+    /// How likely a difference as large as this is by chance; nothing where there are too few rounds.
     pub p: Option<f64>,
+    /// By how much the median ratio to its neighbours rose, as a share of the first; nothing where it has none.
+    pub change_beside: Option<f64>,
+    /// How likely that is by chance.
+    pub p_beside: Option<f64>,
     /// What that means.
     pub verdict: Verdict,
 }
@@ -77,23 +88,22 @@ pub enum Verdict {
     Faster,
     /// Slower, and more than by noise.
     Slower,
+    /// Its rate differs, but not against its neighbours: the machine did.
+    Machine,
     /// Noise can have made the difference.
     Noise,
-    /// Too few samples to tell.
-    TooFewSamples,
+    /// Too few rounds to tell.
+    TooFewRounds,
 }
 
 /// Compares two files of results.
 pub fn compare(before: &Gathered, after: &Gathered) -> Comparison {
     let (old, new) = (keyed(before), keyed(after));
-    let missing = |from: &[(Key, &Series)], other: &[(Key, &Series)]| {
-        let only = from.iter().filter(|(key, _)| !other.iter().any(|(known, _)| known == key));
-        only.map(|(key, _)| key.clone()).collect()
+    let missing = |from: &[Found<'_>], other: &[Found<'_>]| {
+        let only = from.iter().filter(|one| !other.iter().any(|known| known.key == one.key));
+        only.map(|one| one.key.clone()).collect()
     };
-    let both = old.iter().filter_map(|(key, one)| {
-        let (_, other) = new.iter().find(|(known, _)| known == key)?;
-        line(key, one, other)
-    });
+    let both = old.iter().filter_map(|one| line(one, new.iter().find(|known| known.key == one.key)?));
     Comparison {
         surroundings: surroundings(before.runs.first(), after.runs.first()),
         lines: both.collect(),
@@ -102,32 +112,66 @@ pub fn compare(before: &Gathered, after: &Gathered) -> Comparison {
     }
 }
 
-/// Every series with samples. The setting `run`, which keeps machines apart within a file, is none here.
-fn keyed(gathered: &Gathered) -> Vec<(Key, &Series)> {
+/// A series with samples, and those it was measured with.
+struct Found<'a> {
+    key: Key,
+    series: &'a Series,
+    group: &'a Group,
+}
+
+impl Found<'_> {
+    /// Its ratios to those neighbours that stand for the machine and are in `other`, too.
+    fn ratios(&self, other: &Found<'_>) -> Vec<f64> {
+        let in_both = |one: &&Series| {
+            let known = other.group.series.iter().find(|known| known.contestant == one.contestant);
+            one.kind != Kind::Ours && !one.samples.is_empty() && known.is_some_and(|known| !known.samples.is_empty())
+        };
+        ratios_by_round(self.series, &self.group.series.iter().filter(in_both).collect::<Vec<_>>())
+    }
+}
+
+fn keyed(gathered: &Gathered) -> Vec<Found<'_>> {
     let groups = gathered.cases.iter().flat_map(|case| &case.groups);
-    let keyed = groups.flat_map(|Group { settings, series, .. }| {
-        series.iter().filter(|one| !one.samples.is_empty()).map(move |one| {
-            let key = Key { case: one.case.clone(), settings: settings.clone(), contestant: one.contestant.clone() };
-            (key, one)
+    let keyed = groups.flat_map(|group| {
+        group.series.iter().filter(|one| !one.samples.is_empty()).map(move |series| {
+            let (case, contestant) = (series.case.clone(), series.contestant.clone());
+            Found { key: Key { case, settings: group.settings.clone(), contestant }, series, group }
         })
     });
     keyed.collect()
 }
 
-fn line(key: &Key, before: &Series, after: &Series) -> Option<Line> {
-    let rates = |series: &Series| series.samples.iter().map(Sample::rate).collect::<Vec<_>>();
-    let (old, new) = (rate(before)?, rate(after)?);
-    let enough = old.count.min(new.count) >= SAMPLES_MIN;
-    let p = if enough { mann_whitney(&rates(before), &rates(after)) } else { None };
-    let change = new.median / old.median - 1.0;
-    let verdict = match p {
-        None => Verdict::TooFewSamples,
-        Some(p) if p >= LEVEL => Verdict::Noise,
-        Some(_) if change < 0.0 => Verdict::Slower,
-        Some(_) => Verdict::Faster,
+fn line(before: &Found<'_>, after: &Found<'_>) -> Option<Line> {
+    let (old, new) = (rate(before.series)?, rate(after.series)?);
+    let (change, p) = test(&rates_by_round(before.series), &rates_by_round(after.series))?;
+    let beside = (before.series.kind == Kind::Ours).then(|| test(&before.ratios(after), &after.ratios(before)));
+    let beside = beside.flatten();
+    let verdict = match (p, beside) {
+        (None, _) => Verdict::TooFewRounds,
+        (Some(p), _) if p >= LEVEL => Verdict::Noise,
+        (_, Some((relative, p))) if p.is_none_or(|p| p >= LEVEL) || relative * change < 0.0 => Verdict::Machine,
+        _ if change < 0.0 => Verdict::Slower,
+        _ => Verdict::Faster,
     };
-    let unit = if counts_operations(before) { "operations per second" } else { "bytes per second" };
-    Some(Line { key: key.clone(), kind: before.kind, unit, before: old, after: new, change, p, verdict })
+    Some(Line {
+        key: before.key.clone(),
+        kind: before.series.kind,
+        unit: if counts_operations(before.series) { "operations per second" } else { "bytes per second" },
+        before: old,
+        after: new,
+        change,
+        p,
+        change_beside: beside.map(|(change, _)| change),
+        p_beside: beside.and_then(|(_, p)| p),
+        verdict,
+    })
+}
+
+/// By how much the median differs, and how likely that is by chance.
+fn test(before: &[f64], after: &[f64]) -> Option<(f64, Option<f64>)> {
+    let change = median(after.iter().copied())? / median(before.iter().copied())? - 1.0;
+    let enough = before.len().min(after.len()) >= ROUNDS_MIN;
+    Some((change, if enough { mann_whitney(before, after) } else { None }))
 }
 
 fn surroundings(before: Option<&Run>, after: Option<&Run>) -> Vec<String> {
@@ -183,23 +227,25 @@ impl Comparison {
                 writeln!(text, "\n{}{settings}, {}", line.key.case, unit(line)).expect(WRITES);
                 writeln!(
                     text,
-                    "  {:<28} {:>9} {:>19} {:>9} {:>19} {:>8} {:>7}  verdict",
-                    "contestant", "before", "min to max, N", "after", "min to max, N", "change", "p"
+                    "  {:<24} {:>7} {:>19} {:>7} {:>19} {:>8} {:>7} {:>8} {:>7}  verdict",
+                    "contestant", "before", "min to max, N", "after", "min to max, N", "change", "p", "beside", "p"
                 )
                 .expect(WRITES);
                 last = Some(group);
             }
             writeln!(
                 text,
-                "  {:<28} {:>9} {:>19} {:>9} {:>19} {:>+7.1}% {:>7}  {}",
+                "  {:<24} {:>7} {:>19} {:>7} {:>19} {:>+7.1}% {:>7} {:>8} {:>7}  {}",
                 line.key.contestant,
                 figure(line, line.before.median),
                 range(line, line.before),
                 figure(line, line.after.median),
                 range(line, line.after),
                 line.change * 100.0,
-                line.p.map_or_else(|| "-".to_owned(), |p| format!("{p:.4}")),
-                words(line.verdict),
+                probability(line.p),
+                line.change_beside.map_or_else(String::new, |change| format!("{:+.1}%", change * 100.0)),
+                line.change_beside.map_or_else(String::new, |_| probability(line.p_beside)),
+                words(line),
             )
             .expect(WRITES);
         }
@@ -216,7 +262,8 @@ impl Comparison {
         }
         writeln!(
             text,
-            "\nA change is more than noise where an exact Mann-Whitney U test gives p < {LEVEL}, with at least {SAMPLES_MIN} samples on each side."
+            "\nA change is more than noise where rates by round differ with p < {LEVEL} (exact Mann-Whitney U test), and of ours also \
+             \nthe ratios to who ran beside it (beside). It takes at least {ROUNDS_MIN} rounds on each side."
         )
         .expect(WRITES);
         text
@@ -239,12 +286,20 @@ fn range(line: &Line, spread: Spread) -> String {
     format!("{} to {}, {}", figure(line, spread.min), figure(line, spread.max), spread.count)
 }
 
-fn words(verdict: Verdict) -> &'static str {
-    match verdict {
+fn probability(p: Option<f64>) -> String {
+    p.map_or_else(|| "-".to_owned(), |p| format!("{p:.4}"))
+}
+
+fn words(line: &Line) -> &'static str {
+    match line.verdict {
+        // A limit is the machine.
+        Verdict::Faster if line.kind == Kind::Limit => "machine faster",
+        Verdict::Slower if line.kind == Kind::Limit => "machine slower",
         Verdict::Faster => "FASTER",
         Verdict::Slower => "SLOWER",
+        Verdict::Machine => "the machine",
         Verdict::Noise => "noise",
-        Verdict::TooFewSamples => "too few samples",
+        Verdict::TooFewRounds => "too few rounds",
     }
 }
 
@@ -291,19 +346,53 @@ mod tests {
         );
         let comparison = compare(&before, &after);
         let verdicts: Vec<Verdict> = comparison.lines.iter().map(|line| line.verdict).collect();
-        assert_eq!(verdicts, [Verdict::Slower, Verdict::Noise, Verdict::TooFewSamples, Verdict::Faster]);
+        assert_eq!(verdicts, [Verdict::Slower, Verdict::Noise, Verdict::TooFewRounds, Verdict::Faster]);
         assert!((comparison.lines[0].change + 0.2).abs() < 1e-9);
         assert_eq!(comparison.only_before[0].contestant, "gone");
         assert_eq!(comparison.only_after[0].contestant, "new");
         assert_eq!(comparison.surroundings, ["kernel: 6.1 before, 6.2 after"]);
         assert_eq!((comparison.slower_than(0.1).count(), comparison.slower_than(0.25).count()), (1, 0));
         let text = comparison.to_table();
-        for part in
-            ["SLOWER", "-20.0%", "only in the first file", "the machine changed: file-to-file, limit: fio both, +36.4%"]
-        {
+        for part in [
+            "SLOWER",
+            "machine faster",
+            "-20.0%",
+            "only in the first file",
+            "the machine changed: file-to-file, limit: fio both, +36.4%",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 140), "{text}");
+    }
+
+    /// Two runs of one build on a disk that was slower during the second, as was measured: 21 samples of ours in 7 rounds,
+    /// and whoever ran beside them slower too.
+    #[test]
+    fn a_slower_minute_of_the_machine_is_no_change_of_ours() {
+        let run = |ours: f64, limit: f64| {
+            let mut file = file("6.1", &[("ours", Kind::Ours, ours, 7), ("limit: fio both", Kind::Limit, limit, 7)]);
+            let group = &mut file.cases[0].groups[0];
+            group.series[0].samples.iter_mut().for_each(|sample| sample.beside = Some("limit: fio both".to_owned()));
+            group.series[1].samples.iter_mut().for_each(|sample| sample.beside = Some("ours".to_owned()));
+            file
+        };
+        let verdict = |after: &Gathered| compare(&run(259.0, 282.0), after).lines[0].verdict;
+        assert_eq!(verdict(&run(211.0, 229.0)), Verdict::Machine);
+        assert_eq!(verdict(&run(211.0, 282.0)), Verdict::Slower);
+        assert_eq!(verdict(&run(320.0, 282.0)), Verdict::Faster);
+        // The machine became slower by more than ours did: not "slower", whatever the rate says.
+        assert_eq!(verdict(&run(211.0, 150.0)), Verdict::Machine);
+    }
+
+    #[test]
+    fn samples_of_one_round_are_one_witness() {
+        let run = |rate: f64| {
+            let mut file = file("6.1", &[("ours", Kind::Ours, rate, 4)]);
+            let samples = &mut file.cases[0].groups[0].series[0].samples;
+            *samples = samples.iter().flat_map(|sample| vec![sample.clone(); 3]).collect();
+            file
+        };
+        assert_eq!(compare(&run(100.0), &run(50.0)).lines[0].verdict, Verdict::TooFewRounds);
     }
 
     #[test]

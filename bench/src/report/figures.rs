@@ -191,21 +191,22 @@ mod tests {
 
     #[test]
     fn the_best_answer_to_one_question_counts_and_the_slowest_of_several_questions() {
-        let mut group = specimen::group(&[
+        let mut contestants = vec![
             ("ours", Kind::Ours, 100.0),
             ("limit: fio both", Kind::Limit, 125.0),
             ("limit: io_uring both", Kind::Limit, 110.0),
             ("cp", Kind::Rival, 50.0),
             ("dd", Kind::Rival, 80.0),
-        ]);
+        ];
+        let group = specimen::group(&contestants);
         let limit = group.limit().unwrap();
         assert_eq!(limit.series.contestant, "limit: fio both");
         assert!((limit.ratio.median - 0.8).abs() < 1e-9);
         assert_eq!(group.rival().unwrap().series.contestant, "dd");
         assert!((group.of_limit(&group.series[3]).unwrap() - 0.4).abs() < 1e-9);
         assert_eq!(group.of_limit(&group.series[1]), None);
-        group.series.push(specimen::series("limit: fetch", Kind::Limit, 105.0));
-        assert_eq!(group.limit().unwrap().series.contestant, "limit: fetch");
+        contestants.push(("limit: fetch", Kind::Limit, 105.0));
+        assert_eq!(specimen::group(&contestants).limit().unwrap().series.contestant, "limit: fetch");
         let machine =
             specimen::group(&[("limit: fio read", Kind::Limit, 1.0), ("limit: io_uring read", Kind::Limit, 2.0)]);
         assert!(machine.limit().is_none() && machine.ours().is_none());

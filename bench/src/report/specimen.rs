@@ -15,7 +15,6 @@ pub fn series(contestant: &str, kind: Kind, rate: f64) -> Series {
         let seconds = bytes as f64 / 1e6 / rate * (1.0 + 0.02 * (round as f64 - 3.0));
         Sample {
             round,
-            beside: Some("ours".to_owned()),
             seconds,
             bytes,
             cpu_seconds: Some(seconds * 0.2),
@@ -53,8 +52,25 @@ fn timelines(bytes: u64, seconds: f64) -> Vec<Timeline> {
 
 /// Several of them, the first being the reference.
 pub fn group(contestants: &[(&str, Kind, f64)]) -> Group {
-    let series = contestants.iter().map(|(contestant, kind, rate)| series(contestant, *kind, *rate)).collect();
+    let mut series: Vec<Series> =
+        contestants.iter().map(|(contestant, kind, rate)| series(contestant, *kind, *rate)).collect();
+    pair(&mut series);
     Group { settings: BTreeMap::new(), cores: 2, series }
+}
+
+/// Everybody in pairs with the first: that has a sample in each round for each of the others.
+fn pair(all: &mut [Series]) {
+    let Some((reference, others)) = all.split_first_mut() else { return };
+    let others: Vec<&mut Series> = others.iter_mut().filter(|one| !one.samples.is_empty()).collect();
+    let names: Vec<String> = others.iter().map(|one| one.contestant.clone()).collect();
+    for sample in others.into_iter().flat_map(|one| &mut one.samples) {
+        sample.beside = Some(reference.contestant.clone());
+    }
+    let besides = |sample: &Sample| {
+        let sample = sample.clone();
+        names.clone().into_iter().map(move |name| Sample { beside: Some(name), ..sample.clone() })
+    };
+    reference.samples = reference.samples.iter().flat_map(besides).collect();
 }
 
 /// A run with every kind of case.
@@ -118,7 +134,6 @@ fn copies(memory: &str, slower: f64) -> Vec<Record> {
             one.absent = Some("rclone is not installed".to_owned());
         }
         for sample in &mut one.samples {
-            sample.beside = Some("staccato tokio-uring".to_owned());
             if kind == Kind::Ours {
                 let stages = [("open", 0.01), ("idle", 0.3), ("queue", 0.2), ("read", 5.1), ("checksum", 0.1)];
                 sample.stages = stages
@@ -131,9 +146,11 @@ fn copies(memory: &str, slower: f64) -> Vec<Record> {
                 sample.machine.steal_seconds = 0.3 * sample.seconds;
             }
         }
-        Record::Series(one)
+        one
     });
-    each.collect()
+    let mut all: Vec<Series> = each.collect();
+    pair(&mut all);
+    all.into_iter().map(Record::Series).collect()
 }
 
 /// Chunk size × depth × lane, with one contestant.
