@@ -151,6 +151,9 @@ impl Local {
         for memory in [MemoryState::Touched, MemoryState::AsFound] {
             plan(cases::file::NAME, 3.0, one(move |program, place| cases::file::copy(program, place, bytes, memory)));
         }
+        for (name, secure) in [(cases::http::NAME, false), (cases::http::NAME_SECURE, true)] {
+            plan(name, 2.0, one(move |program, place| cases::http::fetch(program, place, bytes, secure)));
+        }
         plan(
             cases::sweep::NAME_CHUNKS,
             1.5,
@@ -161,9 +164,6 @@ impl Local {
             1.0,
             Box::new(move |program, place| cases::sweep::depths(program, place, bytes)),
         );
-        for (name, secure) in [(cases::http::NAME, false), (cases::http::NAME_SECURE, true)] {
-            plan(name, 2.0, one(move |program, place| cases::http::fetch(program, place, bytes, secure)));
-        }
         plan(
             cases::sparse::NAME,
             1.0,

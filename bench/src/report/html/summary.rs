@@ -18,6 +18,9 @@ use crate::{
 /// More groups than these do not stand side by side: only the fastest and the slowest are told.
 const COLUMNS_MAX: usize = 3;
 
+/// Who reaches this share of a limit is limited by the host.
+const REACHED: f64 = 0.9;
+
 /// All answers.
 pub fn summary(gathered: &Gathered) -> Markup {
     let (ours, machine): (Vec<&CaseResults>, Vec<&CaseResults>) =
@@ -131,7 +134,7 @@ fn of_case(case: &CaseResults) -> Markup {
                         (row("Staccato is", &groups, |group| group.rival().map(|rival| html! { (times(rival.ratio)) })))
                     }
                     @if groups.iter().filter_map(|(_, group)| group.ours()).any(|ours| !largest_stages(ours).is_empty()) {
-                        (row("What limits it?", &groups, |group| limits(group.ours()?)))
+                        (row("What limits it?", &groups, limits))
                     }
                     (row("What does it cost?", &groups, |group| cost(group.ours()?, group.cores)))
                 }
@@ -174,11 +177,31 @@ fn fastest(series: &Series) -> Markup {
     html! { @if let Some(rate) = rate(series) { strong { (amount(series, rate.median)) } " by " } (name) @if series.kind == Kind::Limit { ", bytes only" } }
 }
 
-fn limits(ours: &Series) -> Option<Markup> {
-    let stages = largest_stages(ours);
+/// The host, where nearly all of what it can do is reached; and what chunks spent their time on in any case.
+fn limits(group: &Group) -> Option<Markup> {
+    let stages = largest_stages(group.ours()?);
     let first = stages.first()?;
     let rest = &stages[1..stages.len().min(4)];
-    Some(html! { strong { (first) } " of the time" @if !rest.is_empty() { ", then " (rest.join(", ")) } })
+    let reached = group.limit().map(|limit| limit.ratio.median).filter(|reached| *reached >= REACHED);
+    Some(html! {
+        @if let Some(reached) = reached { strong { "The host" } ": " (percent(reached)) " of what it can do is reached." br; }
+        strong { (first) } " of the time" @if let Some(meaning) = meaning(first) { " (" (meaning) ")" }
+        @if !rest.is_empty() { ", then " (rest.join(", ")) }
+    })
+}
+
+/// What somebody does who spends time in a stage.
+fn meaning(stage: &str) -> Option<&'static str> {
+    let meanings = [
+        ("read back", "compares what is there"),
+        ("read", "waits for the source"),
+        ("write", "waits for the destination"),
+        ("checksum", "the processor"),
+        ("queue", "waits for a lane"),
+        ("memory", "waits for a buffer"),
+        ("idle", "places for chunks that none took: at the end of the object, and while it is synced"),
+    ];
+    meanings.into_iter().find(|(name, _)| stage.starts_with(name)).map(|(_, meaning)| meaning)
 }
 
 fn cost(ours: &Series, cores: usize) -> Option<Markup> {
