@@ -129,7 +129,7 @@ fn table(case: &CaseResults, groups: &[&Group], title: &str) -> Markup {
                 tbody {
                     @for (group, one) in lines {
                         tr class=(class(one)) {
-                            @if settings { td { (differing(case, group)) } }
+                            @if settings { td.what { (differing(case, group)) } }
                             th scope="row" { (one.contestant) }
                             @if one.samples.is_empty() {
                                 td colspan=(columns.len() + usize::from(limited)) { "absent: " (one.absent.as_deref().unwrap_or("no sample")) }

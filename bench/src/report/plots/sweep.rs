@@ -56,6 +56,11 @@ fn measured(case: &CaseResults) -> impl Iterator<Item = Point<'_>> {
     })
 }
 
+/// A line's name: whose it is, or the setting with its value.
+fn name_of(line: &str, value: &str) -> String {
+    if line == "contestant" { value.to_owned() } else { describe([(&line.to_owned(), &value.to_owned())]) }
+}
+
 fn plots<'a>(
     case: &CaseResults,
     (along, values): (&str, &[String]),
@@ -90,7 +95,7 @@ fn plots<'a>(
             .iter()
             .zip(LINES)
             .filter(|(value, _)| !value.is_empty())
-            .map(|(value, colour)| (colour, Mark::Line, describe([(&line.to_owned(), value)])));
+            .map(|(value, colour)| (colour, Mark::Line, name_of(line, value)));
         Plot::draw(caption, SIZE, legend.collect(), |area| {
             let mut chart = ChartBuilder::on(area)
                 .margin_top(10)
