@@ -10,12 +10,14 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
+    slice,
     time::{Duration, Instant},
 };
 
 use rustix::fs::{Advice, fadvise};
 
 use crate::{
+    matrix::in_turns,
     measure::{self, Ended, Load, MemoryState, Meter, Recorder},
     record::{Kind, MachineLoad, Sample, Series},
 };
@@ -101,10 +103,33 @@ pub struct Case {
 pub struct Effort {
     /// Pairs of each contestant with the reference.
     pub pairs: usize,
-    /// A case that takes longer than this ends after [`PAIRS_MIN`] pairs.
+    /// A round that would end later than this is not begun, but for the first [`PAIRS_MIN`].
     pub time_max: Duration,
     /// Whether system calls are counted, in a further run of each contestant.
     pub count_system_calls: bool,
+}
+
+/// Measures cases that are to be held against each other: a round of each in turns, forwards in one round and backwards in
+/// the next, so that a machine that drifts favours none of them. The series of each case.
+pub fn run_all(cases: &[Case], effort: Effort, progress: &mut dyn Progress) -> io::Result<Vec<Vec<Series>>> {
+    let mut all: Vec<Vec<Series>> = cases.iter().map(Case::nobody_yet).collect();
+    let began = Instant::now();
+    for round in 0..effort.pairs {
+        let (elapsed, rounds) = (began.elapsed(), u32::try_from(round).unwrap_or(u32::MAX));
+        let with_this_one = elapsed + elapsed.checked_div(rounds).unwrap_or_default();
+        if round >= PAIRS_MIN && with_this_one > effort.time_max {
+            break;
+        }
+        for index in in_turns(round, cases.len()) {
+            cases[index].round(round, &mut all[index], progress)?;
+        }
+    }
+    if effort.count_system_calls {
+        for (case, series) in cases.iter().zip(&mut all) {
+            case.count_system_calls(series)?;
+        }
+    }
+    Ok(all)
 }
 
 /// What is told while a case runs.
@@ -145,36 +170,59 @@ impl Case {
 
     /// Measures every contestant that is there.
     pub fn run(&self, effort: Effort, progress: &mut dyn Progress) -> io::Result<Vec<Series>> {
-        let mut series: Vec<Series> = self.contestants.iter().map(|contestant| self.series(&**contestant)).collect();
+        Ok(run_all(slice::from_ref(self), effort, progress)?.swap_remove(0))
+    }
+
+    /// One series for each contestant, without samples.
+    pub fn nobody_yet(&self) -> Vec<Series> {
+        self.contestants.iter().map(|contestant| self.series(&**contestant)).collect()
+    }
+
+    /// One more sample of everybody who is there, in pairs with the reference; one more of the reference for each pair.
+    /// A rival or limit that fails is absent from then on, with its reason: ours are what this is about.
+    pub fn round(&self, round: usize, series: &mut [Series], progress: &mut dyn Progress) -> io::Result<()> {
         if series.first().is_none_or(|reference| reference.absent.is_some()) {
-            return Ok(series);
+            return Ok(());
         }
-        let opponents: Vec<usize> = (1..series.len()).filter(|index| series[*index].absent.is_none()).collect();
-        let began = Instant::now();
-        'rounds: for round in 0..effort.pairs {
-            let pairs: Vec<Vec<usize>> = if opponents.is_empty() {
-                vec![vec![0]]
-            } else {
-                opponents.iter().map(|index| if round % 2 == 0 { vec![0, *index] } else { vec![*index, 0] }).collect()
-            };
-            for pair in pairs {
-                if round >= PAIRS_MIN && began.elapsed() > effort.time_max {
-                    break 'rounds;
-                }
-                for (place, index) in pair.iter().enumerate() {
-                    let contestant = &self.contestants[*index];
-                    let mut sample = self.sample(&**contestant)?;
-                    sample.round = round;
-                    sample.beside = pair.get(1 - place).map(|other| self.contestants[*other].name());
-                    progress.taken(&contestant.name(), &sample);
-                    series[*index].samples.push(sample);
+        if series.len() == 1 {
+            let sample = self.sample_of(0, round, None, progress)?;
+            series[0].samples.push(sample);
+        }
+        for opponent in 1..series.len() {
+            if series[opponent].absent.is_some() {
+                continue;
+            }
+            let pair = if round.is_multiple_of(2) { [0, opponent] } else { [opponent, 0] };
+            let mut taken = Vec::new();
+            for (place, index) in pair.into_iter().enumerate() {
+                match self.sample_of(index, round, Some(pair[1 - place]), progress) {
+                    Ok(sample) => taken.push((index, sample)),
+                    Err(error) if series[index].kind == Kind::Ours || index == 0 => return Err(error),
+                    Err(error) => {
+                        series[index].absent = Some(format!("it failed: {error}"));
+                        series[index].samples.clear();
+                    }
                 }
             }
+            for (index, sample) in taken {
+                series[index].samples.push(sample);
+            }
         }
-        if effort.count_system_calls {
-            self.count_system_calls(&mut series)?;
-        }
-        Ok(series)
+        Ok(())
+    }
+
+    fn sample_of(
+        &self,
+        index: usize,
+        round: usize,
+        beside: Option<usize>,
+        progress: &mut dyn Progress,
+    ) -> io::Result<Sample> {
+        let contestant = &*self.contestants[index];
+        let beside = beside.map(|other| self.contestants[other].name());
+        let sample = Sample { round, beside, ..self.sample(contestant)? };
+        progress.taken(&contestant.name(), &sample);
+        Ok(sample)
     }
 
     fn series(&self, contestant: &dyn Contestant) -> Series {
@@ -353,6 +401,76 @@ mod tests {
         let effort = Effort { pairs: 1, time_max: Duration::MAX, count_system_calls: false };
         let error = case.run(effort, &mut Silent).unwrap_err();
         assert!(error.to_string().contains("filled holes"), "{error}");
+    }
+
+    /// A rival that does a half of it.
+    struct Lazy;
+
+    impl Contestant for Lazy {
+        fn name(&self) -> String {
+            "lazy".into()
+        }
+
+        fn kind(&self) -> Kind {
+            Kind::Rival
+        }
+
+        fn command(&self, target: &Path) -> Command {
+            Zeros("", 500).command(target)
+        }
+    }
+
+    #[test]
+    fn a_rival_that_fails_is_absent_with_its_reason_and_the_others_go_on() {
+        let series = run(vec![Box::new(Zeros("ours", 1000)), Box::new(Lazy), Box::new(Zeros("other", 1000))]).unwrap();
+        assert!(series[1].samples.is_empty());
+        assert!(series[1].absent.as_ref().is_some_and(|why| why.contains("made 500 bytes")), "{:?}", series[1]);
+        assert_eq!(series[2].samples.len(), 2);
+    }
+
+    #[test]
+    fn cases_of_a_sweep_take_turns_forwards_and_backwards() {
+        struct Order(Vec<String>);
+        impl Progress for Order {
+            fn taken(&mut self, contestant: &str, _: &Sample) {
+                self.0.push(contestant.to_owned());
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let case = |name| {
+            let target = Some(folder.path().join("target"));
+            Case { target, ..Case::new("zeros", 10, vec![Box::new(Zeros(name, 10)) as Box<dyn Contestant>]) }
+        };
+        let effort = Effort { pairs: 2, time_max: Duration::MAX, count_system_calls: false };
+        let mut order = Order(Vec::new());
+        let series = run_all(&[case("a"), case("b")], effort, &mut order).unwrap();
+        assert_eq!(order.0, ["a", "b", "b", "a"]);
+        let rounds: Vec<usize> = series[1][0].samples.iter().map(|sample| sample.round).collect();
+        assert_eq!(rounds, [0, 1]);
+    }
+
+    #[test]
+    fn a_round_that_would_end_too_late_is_not_begun() {
+        let case = Case::new("nothing", 0, vec![Box::new(Sleeper)]);
+        let effort = |millis| Effort { pairs: 9, time_max: Duration::from_millis(millis), count_system_calls: false };
+        let rounds = |millis| case.run(effort(millis), &mut Silent).unwrap()[0].samples.len();
+        assert_eq!((rounds(0), rounds(60_000)), (PAIRS_MIN, 9));
+    }
+
+    struct Sleeper;
+
+    impl Contestant for Sleeper {
+        fn name(&self) -> String {
+            "sleeper".into()
+        }
+
+        fn kind(&self) -> Kind {
+            Kind::Ours
+        }
+
+        fn command(&self, _: &Path) -> Command {
+            Command::new("true")
+        }
     }
 
     #[test]

@@ -36,14 +36,14 @@ fn storage(path: &Path) -> Option<String> {
 }
 
 /// Versions of these programs, by the first line of what they say; those that are not there are left out.
-pub fn versions(programs: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub fn versions<'a>(programs: impl IntoIterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, String> {
     let mut versions = BTreeMap::from([("staccato".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
     for (program, argument) in programs {
         // nginx tells its version on standard error.
         let Ok(output) = Command::new(program).arg(argument).output() else { continue };
         let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
         if let Some(line) = String::from_utf8_lossy(&said).lines().next() {
-            versions.insert((*program).to_owned(), line.trim().to_owned());
+            versions.insert(program.to_owned(), line.trim().to_owned());
         }
     }
     versions
@@ -58,7 +58,7 @@ mod tests {
         let host = describe(Path::new("."));
         assert!(!host.kernel.is_empty() && !host.cpu.is_empty() && host.cores > 0 && host.memory_bytes > 0, "{host:?}");
         assert!(host.storage.is_some(), "{host:?}");
-        let versions = versions(&[("sh", "--no-such-thing"), ("there-is-no-such-program", "-V"), ("dd", "--version")]);
+        let versions = versions([("sh", "--no-such-thing"), ("there-is-no-such-program", "-V"), ("dd", "--version")]);
         assert!(versions["dd"].contains("dd") && !versions.contains_key("there-is-no-such-program"), "{versions:?}");
     }
 }

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod contest;
 pub mod contestants;
 pub mod host;
+pub mod matrix;
 pub mod measure;
 pub mod probe;
 pub mod record;

@@ -81,7 +81,7 @@ impl Work {
             Self::Attempt(attempt) => print(&attempt.run()?),
             Self::Bare(bare) => print(&bare.run()?),
             Self::Transfer(transfer) => print(&transfer.run()?),
-            Self::Disk(disk) => disk.run(),
+            Self::Disk(disk) => print(&disk.run()?),
             Self::Small(small) => print(&small.run()?),
             Self::Compute(compute) => print(&compute.run()?),
         }
@@ -152,20 +152,26 @@ pub struct AttemptTold {
     pub crc32: Option<u32>,
     /// Where its time went.
     pub stages: StageTimes,
-    /// CPU seconds while it ran, without the start and the end of the lanes.
+    /// Wall time that the lanes took to start, before it.
+    pub start_seconds: f64,
+    /// Wall time while it ran, without the start and the end of the lanes.
+    pub seconds: f64,
+    /// CPU seconds of the same.
     pub cpu_seconds: f64,
 }
 
 impl Attempt {
     fn run(self) -> io::Result<AttemptTold> {
-        let config = self.lanes.config();
-        let dataplane = Dataplane::start(config, registry()?).map_err(io::Error::other)?;
-        let before = cpu_seconds();
+        let starting = Instant::now();
+        let dataplane = Dataplane::start(self.lanes.config(), registry()?).map_err(io::Error::other)?;
+        let (began, before) = (Instant::now(), cpu_seconds());
         let (ended, end) = mpsc::channel();
         dataplane.attempt(self.spec()?, |handle| Box::new(Keeper { handle, ended }));
         match end.recv().map_err(io::Error::other)? {
             Outcome::Committed(Completion { bytes_total, crc32, stages, .. }) => {
-                Ok(AttemptTold { bytes_total, crc32, stages, cpu_seconds: cpu_seconds() - before })
+                let (seconds, cpu_seconds) = (began.elapsed().as_secs_f64(), cpu_seconds() - before);
+                let start_seconds = began.duration_since(starting).as_secs_f64();
+                Ok(AttemptTold { bytes_total, crc32, stages, start_seconds, seconds, cpu_seconds })
             }
             other => Err(io::Error::other(format!("{other:?}"))),
         }

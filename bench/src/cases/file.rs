@@ -7,7 +7,7 @@ use crate::{
     contest::{Case, Contestant},
     contestants::{Attempt, Fio, RawDisk, file_rivals},
     measure::{MemoryState, Meter},
-    probe::disk::Direction,
+    probe::disk::{Direction, DiskLoad},
     worker::Program,
 };
 
@@ -23,7 +23,13 @@ pub fn copy(program: &Program, place: &Workplace, bytes: u64, memory: MemoryStat
     let mut contestants: Vec<Box<dyn Contestant>> = vec![Box::new(lane("tokio-uring")), Box::new(lane("glommio"))];
     let both = Direction::Both;
     contestants.push(Box::new(Fio { source: source.clone(), direction: both, bytes }));
-    contestants.push(Box::new(RawDisk { program: program.clone(), source: source.clone(), direction: both, bytes }));
+    contestants.push(Box::new(RawDisk {
+        program: program.clone(),
+        source: source.clone(),
+        direction: both,
+        bytes,
+        load: DiskLoad::default(),
+    }));
     contestants.extend(file_rivals(&source).into_iter().map(|rival| Box::new(rival) as Box<dyn Contestant>));
     Ok(Case {
         target: Some(place.path("target")),

@@ -7,7 +7,7 @@ use crate::{
     contest::{Case, Contestant},
     contestants::{Fetch, Fio, RawDisk, fetch_rivals, installed},
     measure::Meter,
-    probe::disk::Direction,
+    probe::disk::{Direction, DiskLoad},
     server::Nginx,
     worker::Program,
 };
@@ -26,7 +26,13 @@ pub fn fetch(program: &Program, place: &Workplace, bytes: u64, secure: bool) -> 
     let ours = || Fetch::new(program, server.as_ref(), secure, "source");
     let mut contestants: Vec<Box<dyn Contestant>> = vec![Box::new(ours()?), Box::new(ours()?.to_null())];
     let direction = Direction::Write;
-    contestants.push(Box::new(RawDisk { program: program.clone(), source: source.clone(), direction, bytes }));
+    contestants.push(Box::new(RawDisk {
+        program: program.clone(),
+        source: source.clone(),
+        direction,
+        bytes,
+        load: DiskLoad::default(),
+    }));
     contestants.push(Box::new(Fio { source: source.clone(), direction, bytes }));
     if let Some(server) = &server {
         let rivals = fetch_rivals(server, secure, "source");

@@ -7,7 +7,10 @@ use crate::{
     contest::{Case, Contestant},
     contestants::{Attempt, Fio, Processor, RawDisk},
     measure::Meter,
-    probe::{compute::What, disk::Direction},
+    probe::{
+        compute::What,
+        disk::{Direction, DiskLoad},
+    },
     worker::Program,
 };
 
@@ -18,7 +21,13 @@ const COMPUTE_BYTES: u64 = 4 << 30;
 pub fn disk(program: &Program, place: &Workplace, bytes: u64, direction: Direction) -> io::Result<Case> {
     let source = place.fill("source", bytes)?;
     let contestants: Vec<Box<dyn Contestant>> = vec![
-        Box::new(RawDisk { program: program.clone(), source: source.clone(), direction, bytes }),
+        Box::new(RawDisk {
+            program: program.clone(),
+            source: source.clone(),
+            direction,
+            bytes,
+            load: DiskLoad::default(),
+        }),
         Box::new(Fio { source: source.clone(), direction, bytes }),
     ];
     Ok(Case {

@@ -7,6 +7,7 @@ pub mod machine;
 pub mod overhead;
 pub mod small;
 pub mod sparse;
+pub mod sweep;
 
 use std::{
     fs::File,

@@ -9,9 +9,11 @@ use std::{
 
 use clap::Args;
 
+use super::{install, report::write_page};
 use crate::{
     cases::{self, Workplace},
-    contest::{Case, Effort, PAIRS_DEFAULT, PAIRS_MIN, Progress},
+    contest::{Case, Effort, PAIRS_DEFAULT, PAIRS_MIN, Progress, run_all},
+    contestants::TOOLS,
     host,
     measure::MemoryState,
     probe::disk::Direction,
@@ -23,11 +25,11 @@ use crate::{
 /// Arguments of `local`.
 #[derive(Debug, Args)]
 pub struct Local {
-    /// Folder on the disk to measure; needs three times the size free
+    /// Folder on the disk to measure; needs three times the object free
     #[arg(long, default_value = ".")]
     folder: PathBuf,
-    /// MiB of the object
-    #[arg(long, default_value_t = 512)]
+    /// MiB of the object; some cases have one that is larger, by a factor that they name
+    #[arg(long, default_value_t = 256)]
     mib: u64,
     /// Small objects, of 64 KiB each
     #[arg(long, default_value_t = 2_000)]
@@ -44,119 +46,141 @@ pub struct Local {
     /// Contestants to measure beside Staccato (the start of a name suffices); all when absent
     #[arg(long = "contestant", value_name = "NAME")]
     contestants: Vec<String>,
+    /// Install who is absent first: Debian's packages, as root
+    #[arg(long)]
+    install_rivals: bool,
     /// Count system calls, in a further run of each contestant (needs strace)
     #[arg(long)]
     system_calls: bool,
     /// Where results go, as JSON lines (appended)
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Where a page of this run's results goes
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
-/// Programs whose versions are noted.
-const PROGRAMS: [(&str, &str); 8] = [
-    ("cp", "--version"),
-    ("dd", "--version"),
-    ("rsync", "--version"),
-    ("rclone", "version"),
-    ("fio", "--version"),
-    ("curl", "--version"),
-    ("aria2c", "--version"),
-    ("nginx", "-v"),
-];
-
-/// A case that is made when its turn comes, and the share of the time that it may take.
+/// Cases that are made when their turn comes, and the share of the time that they may take together.
 struct Planned {
     name: &'static str,
     share: f64,
     make: Make,
 }
 
-type Make = Box<dyn Fn(&Program, &Workplace) -> io::Result<Case>>;
+type Make = Box<dyn Fn(&Program, &Workplace) -> io::Result<Vec<Case>>>;
 
 impl Local {
     /// Measures, and prints a table for each case.
     pub fn run(self, program: &Program) -> io::Result<()> {
         let planned = self.planned()?;
+        if self.install_rivals {
+            install::rivals()?;
+        }
         let host = host::describe(&self.folder);
         let cores = host.cores;
         let mut output =
             self.output.as_ref().map(|path| File::options().create(true).append(true).open(path)).transpose()?;
-        let mut write = |record: &Record| match &mut output {
-            Some(file) => file.write_all(record::to_line(record).as_bytes()),
-            None => Ok(()),
+        let mut records = Vec::new();
+        let mut write = |record: Record| {
+            if let Some(file) = &mut output {
+                file.write_all(record::to_line(&record).as_bytes())?;
+            }
+            records.push(record);
+            io::Result::Ok(())
         };
-        write(&Record::Run(Box::new(Run {
+        write(Record::Run(Box::new(Run {
             started_at: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             command: std::env::args().skip(1).collect(),
-            versions: host::versions(&PROGRAMS),
+            versions: host::versions(TOOLS.iter().map(|tool| (tool.program, tool.version))),
             host,
         })))?;
         let shares: f64 = planned.iter().map(|planned| planned.share).sum();
         for Planned { share, make, .. } in planned {
             // Of its own for each case: nothing of one takes space from the next.
             let place = Workplace::new(&self.folder)?;
-            let mut case = make(program, &place)?;
-            case.keep(&self.contestants);
+            let mut cases = make(program, &place)?;
+            cases.iter_mut().for_each(|case| case.keep(&self.contestants));
             let effort = Effort {
                 pairs: self.pairs.max(PAIRS_MIN),
                 time_max: Duration::from_secs_f64(self.minutes * 60.0 * share / shares),
                 count_system_calls: self.system_calls,
             };
-            let series = case.run(effort, &mut Lines)?;
-            println!("{}", table::of_case(&series, cores));
-            for one in series {
-                write(&Record::Series(one))?;
+            for series in run_all(&cases, effort, &mut Lines)? {
+                println!("{}", table::of_case(&series, cores));
+                for one in series {
+                    write(Record::Series(one))?;
+                }
             }
         }
+        if let Some(page) = &self.html {
+            write_page(page, records)?;
+        }
+        self.tell_where();
         Ok(())
+    }
+
+    /// Where results are, or how they can be had the next time.
+    fn tell_where(&self) {
+        match (&self.output, &self.html) {
+            (None, None) => {
+                eprintln!("nothing was kept: --output FILE keeps results, --html FILE makes a page of them")
+            }
+            (output, page) => {
+                for (path, what) in [(output, "results, for report and compare"), (page, "page, for a browser")] {
+                    if let Some(path) = path {
+                        eprintln!("{}: {what}", path.display());
+                    }
+                }
+            }
+        }
     }
 
     /// The cases that are wanted, in their order.
     fn planned(&self) -> io::Result<Vec<Planned>> {
         let bytes = self.mib << 20;
         let mut all = Vec::new();
-        let mut plan = |name, share, make: Make| {
-            all.push(Planned { name, share, make });
-        };
+        let mut plan = |name, share, make: Make| all.push(Planned { name, share, make });
         for (name, direction) in
             [("disk-read", Direction::Read), ("disk-write", Direction::Write), ("disk-both", Direction::Both)]
         {
-            plan(name, 0.5, Box::new(move |program, place| cases::machine::disk(program, place, bytes, direction)));
+            plan(name, 0.5, one(move |program, place| cases::machine::disk(program, place, bytes, direction)));
         }
-        plan(
-            "disk-write-again",
-            0.5,
-            Box::new(move |program, place| cases::machine::disk_again(program, place, bytes)),
-        );
-        plan("processor", 0.3, Box::new(|program, _| Ok(cases::machine::processor(program))));
-        plan("lanes", 0.3, Box::new(move |program, _| Ok(cases::machine::lanes(program, 4 * bytes))));
+        plan("disk-write-again", 0.5, one(move |program, place| cases::machine::disk_again(program, place, bytes)));
+        plan("processor", 0.3, one(|program, _| Ok(cases::machine::processor(program))));
+        plan("lanes", 0.3, one(move |program, _| Ok(cases::machine::lanes(program, 4 * bytes))));
         for memory in [MemoryState::Touched, MemoryState::AsFound] {
-            plan(
-                cases::file::NAME,
-                3.0,
-                Box::new(move |program, place| cases::file::copy(program, place, bytes, memory)),
-            );
+            plan(cases::file::NAME, 3.0, one(move |program, place| cases::file::copy(program, place, bytes, memory)));
         }
         for (name, secure) in [(cases::http::NAME, false), (cases::http::NAME_SECURE, true)] {
-            plan(name, 2.0, Box::new(move |program, place| cases::http::fetch(program, place, bytes, secure)));
+            plan(name, 2.0, one(move |program, place| cases::http::fetch(program, place, bytes, secure)));
         }
+        plan(
+            cases::sweep::NAME_CHUNKS,
+            1.5,
+            Box::new(move |program, place| cases::sweep::chunk_sizes(program, place, bytes)),
+        );
+        plan(
+            cases::sweep::NAME_DEPTHS,
+            1.0,
+            Box::new(move |program, place| cases::sweep::depths(program, place, bytes)),
+        );
         plan(
             cases::sparse::NAME,
             1.0,
-            Box::new(move |program, place| cases::sparse::copy(program, place, 4 * bytes, bytes / 4)),
+            one(move |program, place| cases::sparse::copy(program, place, 4 * bytes, bytes / 4)),
         );
-        plan(cases::overhead::NAME, 1.0, Box::new(move |program, place| cases::overhead::copy(program, place, bytes)));
+        plan(cases::overhead::NAME, 1.0, one(move |program, place| cases::overhead::copy(program, place, bytes)));
         let (objects, size, slots) = (self.objects, 64 << 10, 64);
         plan(
             cases::small::NAME,
             1.0,
-            Box::new(move |program, place| Ok(cases::small::transfers(program, place, objects, size, slots))),
+            one(move |program, place| Ok(cases::small::transfers(program, place, objects, size, slots))),
         );
         for size in [4 << 30, 64 << 30] {
             plan(
                 cases::footprint::NAME,
                 0.3,
-                Box::new(move |program, place| cases::footprint::of_size(program, place, size)),
+                one(move |program, place| cases::footprint::of_size(program, place, size)),
             );
         }
         let wanted =
@@ -171,6 +195,11 @@ impl Local {
         }
         Ok(all.into_iter().filter(|planned| wanted(planned.name)).collect())
     }
+}
+
+/// A case by itself.
+fn one(make: impl Fn(&Program, &Workplace) -> io::Result<Case> + 'static) -> Make {
+    Box::new(move |program, place| Ok(vec![make(program, place)?]))
 }
 
 /// Tells each sample on a line of standard error.

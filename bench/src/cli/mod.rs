@@ -1,6 +1,10 @@
 //! The commands of the bench, one file each.
 
+mod compare;
+mod install;
 mod local;
+mod matrix;
+mod report;
 
 use std::{io, process::ExitCode};
 
@@ -21,6 +25,12 @@ pub struct Cli {
 pub enum Command {
     /// How fast this machine is, how fast Staccato is on it, and what limits it
     Local(local::Local),
+    /// Every combination of lists of settings, as a file names them
+    Matrix(matrix::Sweep),
+    /// One page of results, for a browser
+    Report(report::Report),
+    /// What changed between two files of results, and whether it is more than noise
+    Compare(compare::Compare),
     /// Work of the bench's own processes
     #[command(hide = true, subcommand)]
     Worker(Work),
@@ -39,6 +49,9 @@ impl Command {
         let program = Program::of_this_process(prefix)?;
         match self {
             Self::Local(command) => command.run(&program),
+            Self::Matrix(command) => command.run(&program),
+            Self::Report(command) => command.run(),
+            Self::Compare(command) => command.run(),
             Self::Worker(work) => work.run(),
         }
     }

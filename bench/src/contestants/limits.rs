@@ -16,7 +16,7 @@ use crate::{
     measure::Ended,
     probe::{
         compute::{ComputeTold, What},
-        disk::Direction,
+        disk::{Direction, DiskLoad, DiskTold},
     },
     record::Kind,
     worker::Program,
@@ -33,6 +33,8 @@ pub struct RawDisk {
     pub direction: Direction,
     /// Bytes moved in each direction.
     pub bytes: u64,
+    /// What is under way at a time.
+    pub load: DiskLoad,
 }
 
 impl Contestant for RawDisk {
@@ -49,11 +51,18 @@ impl Contestant for RawDisk {
         // A reader has no target, and its command line no empty word.
         let target = if self.direction.writes() { target } else { &self.source };
         command.arg(self.direction.to_string()).arg(self.bytes.to_string()).arg(&self.source).arg(target);
+        command.arg(format!("--block-mib={}", self.load.block_mib)).arg(format!("--depth={}", self.load.depth));
         command
     }
 
     fn is_durable(&self) -> bool {
         true
+    }
+
+    /// Its own time: that of its buffers and of its process is none of the disk's.
+    fn interpret(&self, ended: &Ended) -> io::Result<Told> {
+        let told: DiskTold = serde_json::from_slice(&ended.output).map_err(io::Error::other)?;
+        Ok(Told { seconds: Some(told.seconds), ..Told::default() })
     }
 }
 
@@ -159,7 +168,8 @@ mod tests {
             _work: crate::worker::Work,
         }
         let program = Program { path: "bench".into(), prefix: Vec::new() };
-        let probe = RawDisk { program, source: "source".into(), direction: Direction::Read, bytes: 4096 };
+        let (source, load) = ("source".into(), DiskLoad { block_mib: 1, depth: 2 });
+        let probe = RawDisk { program, source, direction: Direction::Read, bytes: 4096, load };
         let command = probe.command(Path::new(""));
         // Behind `worker`, which the commands of the bench lead to.
         let words = std::iter::once("bench".as_ref()).chain(command.get_args().skip(1));

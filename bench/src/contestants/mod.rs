@@ -4,8 +4,10 @@ mod fetch;
 mod limits;
 mod ours;
 mod rivals;
+mod tools;
 
 pub use fetch::{Fetch, fetch_rivals};
 pub use limits::{Fio, Processor, RawDisk};
 pub use ours::{Attempt, Bare, Transfer};
-pub use rivals::{Rival, file_rivals, installed, sparse_rivals};
+pub use rivals::{Rival, file_rivals, sparse_rivals};
+pub use tools::{TOOLS, Tool, installed, packages_of_absent};

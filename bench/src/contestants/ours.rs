@@ -45,7 +45,7 @@ impl Attempt {
         self
     }
 
-    /// Without the CPU seconds that lanes take to start and to end.
+    /// Without what lanes take to start and to end, in wall time and CPU seconds: a service has them already.
     pub fn work_alone(mut self) -> Self {
         self.work_alone = true;
         self
@@ -81,9 +81,13 @@ impl Contestant for Attempt {
     fn interpret(&self, ended: &Ended) -> io::Result<Told> {
         let told: AttemptTold = serde_json::from_slice(&ended.output).map_err(io::Error::other)?;
         let seconds = told.stages.named().into_iter().filter(|(_, micros)| *micros > 0);
-        let stages: BTreeMap<String, f64> =
+        let mut stages: BTreeMap<String, f64> =
             seconds.map(|(stage, micros)| (stage.to_owned(), micros as f64 / 1e6)).collect();
-        Ok(Told { stages, cpu_seconds: self.work_alone.then_some(told.cpu_seconds), ..Told::default() })
+        if self.work_alone {
+            return Ok(Told { seconds: Some(told.seconds), cpu_seconds: Some(told.cpu_seconds), stages });
+        }
+        stages.insert("start".to_owned(), told.start_seconds);
+        Ok(Told { stages, ..Told::default() })
     }
 }
 

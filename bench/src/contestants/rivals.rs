@@ -1,7 +1,8 @@
 //! Other people's tools. What they leave in the page cache is synced on their time.
 
-use std::{fs, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
+use super::installed;
 use crate::{contest::Contestant, record::Kind};
 
 /// A tool with its arguments, in which `{to}` stands for the target, and `{folder}` and `{name}` for its two parts.
@@ -46,12 +47,6 @@ pub fn sparse_rivals(source: &Path) -> Vec<Rival> {
         Rival::new("cp --sparse=always", "cp", &["--sparse=always", from, "{to}"]),
         Rival::new("rsync -S", "rsync", &["--whole-file", "--sparse", from, "{to}"]),
     ]
-}
-
-/// Whether a program is there.
-pub fn installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| fs::metadata(folder.join(program)).is_ok())
 }
 
 impl Contestant for Rival {

@@ -7,17 +7,17 @@ use std::{
     os::fd::{AsRawFd, RawFd},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use clap::{Args, ValueEnum};
 use io_uring::{IoUring, opcode, squeue, types::Fd};
 use rustix::fs::{FallocateFlags, fallocate};
+use serde::{Deserialize, Serialize};
 use staccato_protocols::chunk::{ALIGNMENT, AlignedBuf};
 
-/// Bytes of one operation.
-const BLOCK: u64 = 4 << 20;
-/// Operations under way in each direction.
-const DEPTH: usize = 8;
+/// Most operations under way in each direction: with the largest blocks, their buffers still fit into 32 GiB.
+const DEPTH_MAX: i64 = 256;
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -63,19 +63,44 @@ pub struct Disk {
     source: PathBuf,
     /// The file to write: made where it is not there, else written over
     target: PathBuf,
+    #[command(flatten)]
+    load: DiskLoad,
+}
+
+/// What is under way at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct DiskLoad {
+    /// MiB of one operation
+    #[arg(long, default_value_t = Self::default().block_mib, value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub block_mib: u64,
+    /// Operations under way in each direction
+    #[arg(long, default_value_t = Self::default().depth, value_parser = clap::value_parser!(u16).range(1..=DEPTH_MAX))]
+    pub depth: u16,
+}
+
+impl Default for DiskLoad {
+    /// As deep as it helps on the disks at hand.
+    fn default() -> Self {
+        Self { block_mib: 4, depth: 8 }
+    }
+}
+
+/// What it took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DiskTold {
+    /// From opening the files until everything is durable; buffers are there before.
+    pub seconds: f64,
 }
 
 impl Disk {
     /// Moves everything.
-    pub fn run(&self) -> io::Result<()> {
+    pub fn run(&self) -> io::Result<DiskTold> {
         if !self.bytes.is_multiple_of(ALIGNMENT as u64) {
             return Err(io::Error::other(format!("a raw probe moves multiples of {ALIGNMENT} bytes")));
         }
-        let source = self.direction.reads().then(|| open(&self.source, false, self.bytes)).transpose()?;
-        let target = self.direction.writes().then(|| open(&self.target, true, self.bytes)).transpose()?;
-        let files: Vec<(&File, bool)> =
-            source.iter().map(|file| (file, false)).chain(target.iter().map(|file| (file, true))).collect();
-        let mut buffers: Vec<AlignedBuf> = (0..files.len() * DEPTH).map(|_| AlignedBuf::new(BLOCK as usize)).collect();
+        let directions = usize::from(self.direction.reads()) + usize::from(self.direction.writes());
+        let (block, depth) = (self.load.block_mib << 20, usize::from(self.load.depth));
+        let mut buffers: Vec<AlignedBuf> = (0..directions * depth).map(|_| AlignedBuf::new(block as usize)).collect();
         for (seed, buffer) in buffers.iter_mut().enumerate() {
             fastrand::Rng::with_seed(seed as u64).fill(buffer);
         }
@@ -83,11 +108,18 @@ impl Disk {
             .iter_mut()
             .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() })
             .collect();
-        let mut ring = IoUring::new(2 * DEPTH as u32)?;
+        let mut ring = IoUring::new(2 * u32::from(self.load.depth))?;
         // SAFETY: the buffers outlive every operation: `drive` returns when all have completed, or not at all.
         unsafe { ring.submitter().register_buffers(&vectors)? };
-        drive(&mut ring, files.iter().map(|(file, writes)| Line::new(file, *writes, self.bytes)).collect(), &vectors);
-        target.map_or(Ok(()), |target| target.sync_data())
+        let began = Instant::now();
+        let source = self.direction.reads().then(|| open(&self.source, false, self.bytes)).transpose()?;
+        let target = self.direction.writes().then(|| open(&self.target, true, self.bytes)).transpose()?;
+        let files: Vec<(&File, bool)> =
+            source.iter().map(|file| (file, false)).chain(target.iter().map(|file| (file, true))).collect();
+        let lines = files.iter().map(|(file, writes)| Line::new(file, *writes, self.bytes, block)).collect();
+        drive(&mut ring, lines, depth, &vectors);
+        target.map_or(Ok(()), |target| target.sync_data())?;
+        Ok(DiskTold { seconds: began.elapsed().as_secs_f64() })
     }
 }
 
@@ -102,9 +134,9 @@ fn open(path: &Path, write: bool, bytes: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// Moves all lines to their ends. An error ends the process: others' memory must not be given back while the kernel may
-/// still write to it.
-fn drive(ring: &mut IoUring, mut lines: Vec<Line>, buffers: &[libc::iovec]) {
+/// Moves all lines to their ends, each with `depth` of the buffers. An error ends the process: others' memory must not be
+/// given back while the kernel may still write to it.
+fn drive(ring: &mut IoUring, mut lines: Vec<Line>, depth: usize, buffers: &[libc::iovec]) {
     let mut under_way = vec![0; buffers.len()];
     let begin = |ring: &mut IoUring, line: &mut Line, slot: usize, under_way: &mut Vec<i32>| {
         let Some((entry, len)) = line.next(slot, &buffers[slot]) else { return };
@@ -113,7 +145,7 @@ fn drive(ring: &mut IoUring, mut lines: Vec<Line>, buffers: &[libc::iovec]) {
         unsafe { ring.submission().push(&entry) }.unwrap_or_else(|error| broken(&error));
     };
     for slot in 0..buffers.len() {
-        begin(ring, &mut lines[slot / DEPTH], slot, &mut under_way);
+        begin(ring, &mut lines[slot / depth], slot, &mut under_way);
     }
     while lines.iter().any(|line| line.done < line.bytes) {
         match ring.submit_and_wait(1) {
@@ -126,7 +158,7 @@ fn drive(ring: &mut IoUring, mut lines: Vec<Line>, buffers: &[libc::iovec]) {
             if result != under_way[slot] {
                 broken(&format_args!("an operation gave {result} instead of {}", under_way[slot]));
             }
-            let line = &mut lines[slot / DEPTH];
+            let line = &mut lines[slot / depth];
             line.done += result as u64;
             begin(ring, line, slot, &mut under_way);
         }
@@ -143,18 +175,19 @@ struct Line {
     file: RawFd,
     writes: bool,
     bytes: u64,
+    block: u64,
     begun: u64,
     done: u64,
 }
 
 impl Line {
-    fn new(file: &File, writes: bool, bytes: u64) -> Self {
-        Self { file: file.as_raw_fd(), writes, bytes, begun: 0, done: 0 }
+    fn new(file: &File, writes: bool, bytes: u64, block: u64) -> Self {
+        Self { file: file.as_raw_fd(), writes, bytes, block, begun: 0, done: 0 }
     }
 
     /// The operation that follows, with the buffer of `slot`, and its length.
     fn next(&mut self, slot: usize, buffer: &libc::iovec) -> Option<(squeue::Entry, i32)> {
-        let len = BLOCK.min(self.bytes - self.begun) as u32;
+        let len = self.block.min(self.bytes - self.begun) as u32;
         if len == 0 {
             return None;
         }
@@ -179,17 +212,19 @@ mod tests {
         let test = std::env::current_exe().unwrap();
         let folder = tempfile::tempdir_in(test.parent().unwrap()).unwrap();
         let (source, target) = (folder.path().join("s"), folder.path().join("t"));
-        for bytes in [ALIGNMENT as u64, 20 * BLOCK + (1 << 20)] {
+        for (bytes, block_mib, depth) in [(ALIGNMENT as u64, 4, 8), (81 << 20, 4, 8), (33 << 20, 2, 1)] {
             std::fs::write(&source, vec![1; bytes as usize]).unwrap();
             for direction in [Direction::Read, Direction::Both, Direction::Write] {
-                let disk = Disk { direction, bytes, source: source.clone(), target: target.clone() };
+                let load = DiskLoad { block_mib, depth };
+                let disk = Disk { direction, bytes, source: source.clone(), target: target.clone(), load };
                 disk.run().unwrap();
                 assert_eq!(target.exists(), direction.writes());
             }
             assert_eq!(std::fs::metadata(&target).unwrap().len(), bytes);
             std::fs::remove_file(&target).unwrap();
         }
-        let missing = Disk { direction: Direction::Read, bytes: BLOCK, source: folder.path().join("gone"), target };
+        let (source, load) = (folder.path().join("gone"), DiskLoad::default());
+        let missing = Disk { direction: Direction::Read, bytes: 4096, source, target, load };
         assert!(missing.run().unwrap_err().to_string().contains("gone"));
     }
 }

@@ -2,77 +2,141 @@
 
 use std::fmt::Write as _;
 
-use crate::{
-    measure::noise,
-    record::{Kind, Sample, Series},
-    statistics::{Spread, median, ratio},
+use super::{
+    figures::{
+        cpu_seconds_per_gib, cpu_seconds_per_operation, largest_stages, latency, memory_max, rate, system_calls_per_gib,
+    },
+    gathered::{CaseResults, Group, describe},
 };
+use crate::{record::Series, statistics::ratio};
+
+/// The widest line.
+pub const WIDTH_MAX: usize = 140;
+/// Most columns of a contestant's name.
+const NAME_WIDTH_MAX: usize = 40;
+
+/// A column: its header, its width, and its text for a contestant.
+type Column = (&'static str, usize, Box<dyn Fn(&Group, &Series) -> String>);
 
 /// The contestants of one case, the reference first. Ratios are medians over pairs of neighbours.
 pub fn of_case(series: &[Series], cores: usize) -> String {
+    let settings = series.first().map(|reference| reference.settings.clone()).unwrap_or_default();
+    of_group(&Group { settings, cores, series: series.to_vec() })
+}
+
+/// The same of results that were read.
+pub fn of_group(group: &Group) -> String {
     let mut text = String::new();
-    let Some(reference) = series.first() else { return text };
-    let settings: Vec<String> = reference.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
-    writeln!(text, "{} ({})", reference.case, settings.join(", ")).expect(WRITES);
-    // A case about operations is told in those.
-    let is_about_bytes = series.iter().flat_map(|one| &one.samples).any(|sample| sample.bytes > 0);
-    let (unit, per_unit) = if is_about_bytes { ("MB/s", 1e6) } else { ("1/s", 1.0) };
-    let header = ["contestant", unit, "min", "max", "N", "ours to it", "CPU s/GiB", "RSS MiB"];
-    writeln!(
-        text,
-        "  {:<22} {:>8} {:>8} {:>8} {:>4} {:>11} {:>10} {:>9}  where its chunks spent their time",
-        header[0], header[1], header[2], header[3], header[4], header[5], header[6], header[7]
-    )
-    .expect(WRITES);
-    for one in series {
-        match Spread::of(one.samples.iter().map(Sample::rate)) {
-            None => writeln!(text, "  {:<22} absent: {}", one.contestant, one.absent.as_deref().unwrap_or("no sample")),
-            Some(rate) => {
-                let ratio = if one.contestant == reference.contestant { None } else { ratio(reference, one) };
-                writeln!(
-                    text,
-                    "  {:<22} {:>8.0} {:>8.0} {:>8.0} {:>4} {:>11} {:>10} {:>9}  {}",
-                    one.contestant,
-                    rate.median / per_unit,
-                    rate.min / per_unit,
-                    rate.max / per_unit,
-                    rate.count,
-                    ratio.map_or(String::new(), |ratio| format!("{:.2}", ratio.median)),
-                    optional(cpu_seconds_per_gib(one), 2),
-                    optional(median(one.samples.iter().filter_map(|s| Some(s.rss_bytes_max? as f64 / 1048576.0))), 0),
-                    stages(one),
-                )
-            }
+    let Some(reference) = group.reference() else { return text };
+    let settings = group.settings.iter();
+    writeln!(text, "{}{}", reference.case, in_brackets(&describe(settings))).expect(WRITES);
+    let columns = if group.counts_operations() { of_operations() } else { of_bytes() };
+    let names = group.series.iter().map(|series| series.contestant.chars().count());
+    let width = names.max().unwrap_or(0).clamp("contestant".len(), NAME_WIDTH_MAX);
+    let header = columns.iter().map(|(header, width, _)| format!(" {header:>width$}"));
+    writeln!(text, "  {:<width$}{}  where the time went", "contestant", header.collect::<String>()).expect(WRITES);
+    for one in &group.series {
+        let name = shortened(&one.contestant, width);
+        if one.samples.is_empty() {
+            let why = one.absent.as_deref().unwrap_or("no sample");
+            writeln!(text, "  {name:<width$}  absent: {why}").expect(WRITES);
+            continue;
         }
-        .expect(WRITES);
+        let cells = columns.iter().map(|(_, width, cell)| format!(" {:>width$}", cell(group, one)));
+        let mut line = format!("  {name:<width$}{}", cells.collect::<String>());
+        let mut between = "  ";
+        for stage in largest_stages(one) {
+            if line.chars().count() + between.len() + stage.len() > WIDTH_MAX {
+                break;
+            }
+            line.push_str(between);
+            line.push_str(&stage);
+            between = ", ";
+        }
+        writeln!(text, "{}", line.trim_end()).expect(WRITES);
     }
-    let ours = series.iter().filter(|one| one.kind == Kind::Ours).flat_map(|one| &one.samples);
-    if let Some(why) = noise(ours, cores) {
+    if let Some(why) = group.noise() {
         writeln!(text, "  NOISY: {why}; these figures are worth little").expect(WRITES);
     }
     text
 }
 
+/// A sweep: a line for each combination of settings, named by those in which they differ.
+pub fn of_sweep(case: &CaseResults) -> String {
+    let Some(first) = case.groups.first() else { return String::new() };
+    let varying = case.varying();
+    let (mut settings, mut series) = (first.settings.clone(), Vec::new());
+    settings.retain(|name, _| !varying.contains_key(name));
+    for group in &case.groups {
+        let differing = describe(group.settings.iter().filter(|(name, _)| varying.contains_key(*name)));
+        series.extend(group.series.iter().map(|one| Series {
+            contestant: if differing.is_empty() { one.contestant.clone() } else { differing.clone() },
+            ..one.clone()
+        }));
+    }
+    of_group(&Group { settings, cores: first.cores, series })
+}
+
 const WRITES: &str = "writing to a string";
 
-/// User and system CPU seconds for each GiB of the object.
-pub fn cpu_seconds_per_gib(series: &Series) -> Option<f64> {
-    let each = series.samples.iter().filter(|sample| sample.bytes > 0);
-    median(each.filter_map(|sample| Some(sample.cpu_seconds? / (sample.bytes as f64 / f64::from(1 << 30)))))
+fn in_brackets(settings: &str) -> String {
+    if settings.is_empty() { String::new() } else { format!(" ({settings})") }
 }
 
-/// The shares of the stages that chunks pass, for instance `read 61 %, write 37 %`.
-fn stages(series: &Series) -> String {
-    const OF_CHUNKS: [&str; 7] = ["idle", "queue", "memory", "read", "checksum", "write", "read_back"];
-    let of = |stage: &str| median(series.samples.iter().filter_map(|sample| sample.stages.get(stage).copied()));
-    let times: Vec<(&str, f64)> = OF_CHUNKS.iter().filter_map(|stage| Some((*stage, of(stage)?))).collect();
-    let all: f64 = times.iter().map(|(_, time)| time).sum();
-    let mut shares: Vec<(&str, f64)> = times.into_iter().map(|(stage, time)| (stage, time / all)).collect();
-    shares.sort_by(|one, other| other.1.total_cmp(&one.1));
-    let shown = shares.iter().filter(|(_, share)| *share >= 0.02);
-    shown.map(|(stage, share)| format!("{stage} {:.0} %", share * 100.0)).collect::<Vec<_>>().join(", ")
+fn shortened(name: &str, width: usize) -> String {
+    if name.chars().count() <= width {
+        return name.to_owned();
+    }
+    name.chars().take(width - 1).chain(['…']).collect()
 }
 
+fn of_bytes() -> Vec<Column> {
+    vec![
+        ("MB/s", 7, Box::new(|_, one| optional(rate(one).map(|rate| rate.median / 1e6), 0))),
+        ("min", 7, Box::new(|_, one| optional(rate(one).map(|rate| rate.min / 1e6), 0))),
+        ("max", 7, Box::new(|_, one| optional(rate(one).map(|rate| rate.max / 1e6), 0))),
+        count(),
+        ("of limit", 8, Box::new(|group, one| optional(group.of_limit(one), 2))),
+        ours_to_it(),
+        ("CPU s/GiB", 9, Box::new(|_, one| optional(cpu_seconds_per_gib(one), 2))),
+        ("calls/GiB", 9, Box::new(|_, one| optional(system_calls_per_gib(one), 0))),
+        memory(),
+    ]
+}
+
+fn of_operations() -> Vec<Column> {
+    let millis = |quantile: f64| move |_: &Group, one: &Series| optional(latency(one, quantile).map(|s| s * 1e3), 2);
+    vec![
+        ("ops/s", 8, Box::new(|_, one| optional(rate(one).map(|rate| rate.median), 0))),
+        ("min", 8, Box::new(|_, one| optional(rate(one).map(|rate| rate.min), 0))),
+        ("max", 8, Box::new(|_, one| optional(rate(one).map(|rate| rate.max), 0))),
+        count(),
+        ours_to_it(),
+        ("p50 ms", 8, Box::new(millis(0.5))),
+        ("p99 ms", 8, Box::new(millis(0.99))),
+        ("max ms", 8, Box::new(millis(1.0))),
+        ("CPU µs/op", 9, Box::new(|_, one| optional(cpu_seconds_per_operation(one).map(|s| s * 1e6), 1))),
+        memory(),
+    ]
+}
+
+fn count() -> Column {
+    ("N", 3, Box::new(|_, one| one.samples.len().to_string()))
+}
+
+fn ours_to_it() -> Column {
+    let cell = |group: &Group, one: &Series| {
+        let other = group.ours().filter(|ours| ours.contestant != one.contestant);
+        other.and_then(|ours| ratio(ours, one)).map_or_else(String::new, |ratio| format!("{:.2}", ratio.median))
+    };
+    ("ours to it", 10, Box::new(cell))
+}
+
+fn memory() -> Column {
+    ("RSS MiB", 7, Box::new(|_, one| optional(memory_max(one).map(|bytes| bytes / 1_048_576.0), 0)))
+}
+
+/// A number, or a dash where there is none.
 fn optional(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
@@ -80,34 +144,40 @@ fn optional(value: Option<f64>, digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::{gathered::gather, specimen};
 
     #[test]
     fn a_case_is_a_table_and_who_is_absent_is_named() {
-        let series = |contestant: &str, seconds: &[f64]| Series {
-            case: "c".into(),
-            settings: [("size".to_owned(), "1".to_owned())].into(),
-            contestant: contestant.into(),
-            kind: Kind::Ours,
-            absent: seconds.is_empty().then(|| "cp is not installed".to_owned()),
-            samples: seconds
-                .iter()
-                .map(|seconds| Sample {
-                    seconds: *seconds,
-                    bytes: 2_000_000,
-                    beside: Some("ours".into()),
-                    stages: [("read".to_owned(), 3.0), ("write".to_owned(), 1.0)].into(),
-                    ..Sample::default()
-                })
-                .collect(),
-        };
-        let text = of_case(&[series("ours", &[1.0]), series("dd", &[2.0]), series("cp", &[])], 2);
-        assert!(text.contains("c (size 1)") && text.contains("absent: cp is not installed"), "{text}");
-        assert!(text.contains("read 75 %, write 25 %"), "{text}");
-        assert!(text.lines().any(|line| line.contains("dd") && line.contains("2.00")), "{text}");
+        let gathered = gather(specimen::records());
+        let group = &gathered.cases.iter().find(|case| case.name == "file-to-file").unwrap().groups[0];
+        let text = of_group(group);
+        assert!(text.starts_with("file-to-file (memory touched before, size 512 MiB)\n"), "{text}");
+        assert!(text.contains("rclone") && text.contains("absent: rclone is not installed"), "{text}");
+        assert!(text.contains("  read 59 %, write 34 %"), "{text}");
+        let line = |name: &str| text.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+        let cells = |name: &str| line(name).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        // MB/s, min, max, N, of limit, ours to it, CPU s/GiB, calls/GiB, RSS MiB
+        assert_eq!(cells("dd direct")[2..], ["559", "527", "595", "7", "0.69", "1.39", "0.38", "8642", "96"]);
+        assert_eq!(cells("limit: fio")[3..], ["812", "766", "864", "7", "-", "0.96", "0.26", "-", "96"]);
+    }
 
-        let mut small = series("ours", &[0.5]);
-        small.samples[0] = Sample { bytes: 0, operations: 100, ..small.samples[0].clone() };
-        let text = of_case(&[small], 2);
-        assert!(text.contains("1/s") && text.contains(" 200 "), "{text}");
+    #[test]
+    fn operations_have_columns_of_their_own() {
+        let gathered = gather(specimen::records());
+        let group = &gathered.cases.iter().find(|case| case.name == "submit").unwrap().groups[2];
+        let text = of_group(group);
+        assert!(text.contains("ops/s") && text.contains("p99 ms") && !text.contains("MB/s"), "{text}");
+        assert!(text.contains(" 10.56 "), "the 99th percentile: {text}");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_a_terminal() {
+        for case in gather(specimen::records()).cases {
+            for line in
+                case.groups.iter().flat_map(|group| of_group(group).lines().map(str::to_owned).collect::<Vec<_>>())
+            {
+                assert!(line.chars().count() <= WIDTH_MAX, "{line}");
+            }
+        }
     }
 }
