@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -14,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::service::{self, Service};
 
-/// Threads that submit.
-const CLIENTS: usize = 8;
+/// Transfers in one request: a client with so many sends arrays.
+const SUBMITTED_TOGETHER: usize = 500;
 /// How often it is asked how many are complete.
 const LOOK: Duration = Duration::from_millis(20);
 /// All of them are given so long.
@@ -76,21 +75,17 @@ impl Small {
     }
 
     fn submit(&self, service: &Service, sources: &Path, targets: &Path) -> io::Result<()> {
-        let next = AtomicUsize::new(0);
-        let submit = || {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= self.objects {
-                    return Ok(());
-                }
-                let url = |folder: &Path| format!("file://{}/{index}", folder.display());
-                service.submit(&json!({"source_url": url(sources), "destination_url": url(targets)}))?;
+        let url = |folder: &Path, index: usize| format!("file://{}/{index}", folder.display());
+        let transfer = |index| json!({"source_url": url(sources, index), "destination_url": url(targets, index)});
+        let indexes: Vec<usize> = (0..self.objects).collect();
+        for together in indexes.chunks(SUBMITTED_TOGETHER) {
+            let answer = service.submit(&together.iter().map(|index| transfer(*index)).collect())?;
+            let refused = answer.as_array().into_iter().flatten().find(|one| one["status"] != 201);
+            if let Some(refused) = refused {
+                return Err(io::Error::other(format!("the service refused: {refused}")));
             }
-        };
-        std::thread::scope(|scope| {
-            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(submit)).collect();
-            clients.into_iter().try_for_each(|client| client.join().expect("a client does not panic"))
-        })
+        }
+        Ok(())
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
     config::{Config, Executors},
     executor::{host, routes},
     folder,
-    ledger::{Ledger, LedgerConfig, LedgerError, Seal, SystemEnvironment},
+    ledger::{INDEXES, Ledger, LedgerConfig, LedgerError, Seal, SystemEnvironment},
     scheduler::{self, SchedulerConfig},
     signals::Signals,
     store::{SharedStore, SledStore, StoreError},
@@ -253,7 +253,7 @@ fn make_data_dir(path: &Path) -> Result<(), ServeError> {
 
 async fn open_store(data_dir: &Path) -> Result<Arc<SledStore>, ServeError> {
     let folder = data_dir.join("store");
-    let opening = tokio::task::spawn_blocking(move || SledStore::open(&folder));
+    let opening = tokio::task::spawn_blocking(move || SledStore::open(&folder, INDEXES));
     let store = opening.await.map_err(|error| StoreError(format!("opening it failed ({error})")))??;
     Ok(Arc::new(store))
 }

@@ -7,7 +7,9 @@ use staccato_bench::record::{Kind, Record, read};
 use staccato_tests::{binary::command, service::scratch};
 
 /// Every case of `bench local`.
-const CASES: [&str; 13] = [
+const CASES: [&str; 15] = [
+    "chunk-size",
+    "depth",
     "disk-both",
     "disk-read",
     "disk-write",
@@ -51,6 +53,34 @@ fn every_case_of_this_machine_is_measured() {
     assert_eq!(cases.keys().copied().collect::<Vec<_>>(), CASES);
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(CASES.iter().all(|case| table.contains(case)), "{table}");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["results"], "nothing stays behind");
+}
+
+#[test]
+fn the_rest_interface_is_measured_under_load() {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let results = folder.path().join("results");
+    let mut bench = command();
+    bench.args(["bench", "rest", "--clients", "4", "--seconds", "0.2", "--stored", "3000", "--restarts", "1"]);
+    let output = bench.arg("--folder").arg(folder.path()).arg("--output").arg(&results).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let records = read(BufReader::new(File::open(&results).unwrap())).unwrap();
+    let series = records.iter().filter_map(|record| match record {
+        Record::Series(series) => Some(series),
+        Record::Run(_) => None,
+    });
+    let mut operations: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for series in series {
+        assert!(series.samples.iter().all(|sample| sample.rate() > 0.0), "{series:?}");
+        let operation = series.settings.get("operation").map_or("", String::as_str);
+        *operations.entry((&series.case, operation)).or_default() += 1;
+    }
+    for operation in ["submit", "bulk-1000", "read", "list-marker", "list-state"] {
+        assert!(operations[&("rest", operation)] >= 2, "{operation}, before and after it is filled: {operations:?}");
+    }
+    assert_eq!(operations[&("rest-restart", "")], 1);
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["results"], "nothing stays behind");
 }

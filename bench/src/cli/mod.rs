@@ -5,6 +5,7 @@ mod install;
 mod local;
 mod matrix;
 mod report;
+mod rest;
 
 use std::{io, process::ExitCode};
 
@@ -25,6 +26,8 @@ pub struct Cli {
 pub enum Command {
     /// How fast this machine is, how fast Staccato is on it, and what limits it
     Local(local::Local),
+    /// How fast the service answers: submissions, reads and lists under load, and its return after a kill
+    Rest(rest::Rest),
     /// Every combination of lists of settings, as a file names them
     Matrix(matrix::Sweep),
     /// One page of results, for a browser
@@ -49,6 +52,7 @@ impl Command {
         let program = Program::of_this_process(prefix)?;
         match self {
             Self::Local(command) => command.run(&program),
+            Self::Rest(command) => command.run(),
             Self::Matrix(command) => command.run(&program),
             Self::Report(command) => command.run(),
             Self::Compare(command) => command.run(),

@@ -73,7 +73,7 @@ impl Metrics {
 
     async fn encode(&self, ledger: &Ledger) -> Result<String, LedgerError> {
         for state in TransferState::ALL {
-            let index = keys::by_state(state);
+            let index = keys::by_state(state.as_str());
             let found = ledger.store().range(&index, &keys::end_of(&index), COUNTED_MAX, false).await?;
             let count = i64::try_from(found.len()).expect("bounded");
             self.transfers.get_or_create(&StateLabels { state: state.as_str() }).set(count);

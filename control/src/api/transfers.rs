@@ -8,6 +8,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{
     Api,
@@ -18,9 +21,9 @@ use super::{
     query::{NoQuery, Query},
 };
 use crate::{
-    ledger::{ListQuery, Scope},
+    ledger::{CREATE_MAX, LedgerError, ListQuery, Scope},
     model::{
-        Answer, CreateRequest, ProblemCode, State as TransferState, TransferDocument, TransferId,
+        Answer, CreateRequest, Problem, ProblemCode, State as TransferState, TransferDocument, TransferId,
         problem::ProblemDocument, request::TransferBody,
     },
 };
@@ -29,16 +32,54 @@ use crate::{
 pub const LIMIT_DEFAULT: usize = 1_000;
 /// Most transfers on a page.
 pub const LIMIT_MAX: usize = 10_000;
+/// Most transfers in one submission. Their bytes are bounded like any body's: [`body::BODY_BYTES_MAX`].
+pub const SUBMISSION_ITEMS_MAX: usize = 1_000;
+const _: () = assert!(SUBMISSION_ITEMS_MAX <= CREATE_MAX);
+/// Items that are read, or answered, before other requests have their turn.
+const ITEMS_PER_TURN: usize = 64;
 /// Longest `Idempotency-Key`, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Submits a transfer. Syntax and policy are checked here, storage is not: what is wrong with an object shows as
-/// `STATE_ERROR` later.
+/// One transfer, or several.
+#[derive(ToSchema)]
+#[schema(as = Submission)]
+#[allow(dead_code, reason = "describes the body; it is read field by field, so that problems name what is wrong")]
+#[serde(untagged)]
+pub enum SubmissionBody {
+    /// One transfer.
+    One(Box<TransferBody>),
+    /// 1 to 1,000 transfers.
+    Several(Vec<TransferBody>),
+}
+
+/// What became of one transfer of several: either `transfer` or `problem`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SubmissionResult)]
+pub struct SubmissionResult {
+    /// The status that it would have had by itself.
+    status: u16,
+    /// The transfer; with status 201.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transfer: Option<TransferDocument>,
+    /// `true` where an earlier request with the same idempotency key had made it.
+    #[serde(skip_serializing_if = "is_false")]
+    replayed: bool,
+    /// What is wrong with it; with any other status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<ProblemDocument>,
+}
+
+/// Submits a transfer, or an array of them. Syntax and policy are checked here, storage is not: what is wrong with an
+/// object shows as `STATE_ERROR` later.
+///
+/// An array is answered with an array (207): a result for each transfer, in order. One that is refused stops none of the
+/// others. Two that write to the same destination conflict: the first has it. An idempotency key counts for each transfer
+/// at its place: the same array sent again makes those that are missing and answers with those that are there.
 #[utoipa::path(
-    post, path = "/v1/transfers", tag = "transfers", request_body = TransferBody,
+    post, path = "/v1/transfers", tag = "transfers", request_body = SubmissionBody,
     params((
         "Idempotency-Key" = Option<String>, Header,
         description = "Any text of 1 to 255 visible ASCII characters. A second request with the same key and body \
@@ -49,6 +90,8 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
             ("Location", description = "Path of the transfer"),
             ("Idempotency-Replayed", description = "`true` where an earlier request had made it"),
         )),
+        (status = 207, description = "What became of each transfer of an array; what was accepted is on disk, and queued",
+            body = Vec<SubmissionResult>),
         (status = 400, description = "Malformed, or against policy", body = ProblemDocument,
             content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = ProblemDocument,
@@ -68,6 +111,9 @@ pub async fn create_transfer(
 ) -> Result<Response, Refusal> {
     let key = idempotency_key(request.headers())?;
     let body = body::read_json(request.into_body()).await?;
+    if let Value::Array(items) = body {
+        return create_several(&api, &owner, key.as_deref(), items).await;
+    }
     let transfer = CreateRequest::from_json(&body, api.ledger.registry())?;
     let created = api.ledger.create(&transfer, &owner, key.as_deref()).await?;
 
@@ -79,6 +125,65 @@ pub async fn create_transfer(
         headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
+}
+
+async fn create_several(api: &Api, owner: &str, key: Option<&str>, items: Vec<Value>) -> Result<Response, Refusal> {
+    if items.is_empty() || items.len() > SUBMISSION_ITEMS_MAX {
+        let detail = format!("the array has {} transfers; send 1 to {SUBMISSION_ITEMS_MAX}", items.len());
+        return Err(Refusal::new(ProblemCode::InvalidField, detail));
+    }
+    let mut requests = Vec::with_capacity(items.len());
+    let mut refused: Vec<Option<Problem>> = Vec::with_capacity(items.len());
+    for (number, item) in items.into_iter().enumerate() {
+        match CreateRequest::from_json(&item, api.ledger.registry()) {
+            Ok(request) => {
+                requests.push((number, request));
+                refused.push(None);
+            }
+            Err(problem) => refused.push(Some(problem)),
+        }
+        if number % ITEMS_PER_TURN == ITEMS_PER_TURN - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut created = api.ledger.create_each(&requests, owner, key).await.into_iter();
+    let mut body = vec![b'['];
+    for (number, refused) in refused.into_iter().enumerate() {
+        let result = match refused {
+            Some(problem) => SubmissionResult::refused(&problem),
+            None => match created.next().expect("each request has a result") {
+                Ok(created) => SubmissionResult {
+                    status: StatusCode::CREATED.as_u16(),
+                    transfer: Some(created.document),
+                    replayed: created.replayed,
+                    problem: None,
+                },
+                // They are committed together: none of them is known to be there.
+                Err(error @ LedgerError::Store(_)) => return Err(error.into()),
+                Err(error) => SubmissionResult::refused(&Refusal::from(error).0),
+            },
+        };
+        if number > 0 {
+            body.push(b',');
+        }
+        serde_json::to_writer(&mut body, &result).expect("a result is strings and numbers");
+        if number % ITEMS_PER_TURN == ITEMS_PER_TURN - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    body.push(b']');
+    Ok((StatusCode::MULTI_STATUS, [(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+impl SubmissionResult {
+    fn refused(problem: &Problem) -> Self {
+        Self { status: problem.status(), transfer: None, replayed: false, problem: Some(problem.document()) }
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Lists the client's own transfers, in the order of their submission.

@@ -2,7 +2,7 @@
 //!
 //! | name | what it says |
 //! | --- | --- |
-//! | `claim` | I have room: is there something to do? Waits for it (long poll). |
+//! | `claim` | I have room for so many attempts: is there something to do? Waits for it (long poll). |
 //! | `heartbeat` | I run these attempts: their leases run in full again from the receipt. Waits for directives. |
 //! | `checkpoint` | this much is durable |
 //! | `prepare` | everything is durable: may I give it its name? |
@@ -41,8 +41,8 @@ pub trait Message: Serialize + DeserializeOwned + Send + 'static {
 pub struct Claim {
     /// Who asks.
     pub executor: String,
-    /// Whether an attempt is wanted; else only sweeps are.
-    pub attempt: bool,
+    /// Most attempts that are wanted; at 0 only sweeps are.
+    pub attempts_max: usize,
     /// How long to wait for something, in milliseconds; the ledger may answer earlier.
     pub wait_ms: u64,
 }
@@ -50,8 +50,8 @@ pub struct Claim {
 /// Something to do, or nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimed {
-    /// An attempt to run.
-    pub attempt: Option<AttemptSpec>,
+    /// Attempts to run.
+    pub attempts: Vec<AttemptSpec>,
     /// How long its lease runs, in milliseconds.
     pub lease_ms: u64,
     /// What is to be removed.

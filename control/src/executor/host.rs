@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::{
         config::registry,
-        ledger::{LedgerConfig, Scope, Seal, SystemEnvironment},
+        ledger::{INDEXES, LedgerConfig, Scope, Seal, SystemEnvironment},
         model::{CreateRequest, State, TransferId},
         store::{MemoryStore, SharedStore, faulty::FaultyStore},
     };
@@ -190,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stop_does_not_wait_for_a_store_that_has_failed_and_the_next_opening_frees_what_was_held() {
-        let store = FaultyStore::new(MemoryStore::new());
+        let store = FaultyStore::new(MemoryStore::new(INDEXES));
         let ledger = open(store.clone()).await;
         let (stop, stopping) = oneshot::channel::<()>();
         let host = tokio::spawn(run(ledger.clone(), idle(), async move { drop(stopping.await) }));
@@ -207,7 +207,7 @@ mod tests {
         let request = CreateRequest::from_json(&body, ledger.registry()).unwrap();
         let id: TransferId = ledger.create(&request, "owner", None).await.unwrap().document.id.parse().unwrap();
         ledger.mark_ready(id, "a slot is free").await.unwrap();
-        ledger.claim(&process.instance).await.unwrap().expect("it is ready");
+        ledger.claim(&process.instance, 1).await.unwrap().pop().expect("it is ready");
 
         store.fail();
         kill_process(Pid::from_raw(process.pid.cast_signed()).unwrap(), Signal::KILL).unwrap();

@@ -54,6 +54,8 @@ pub const OUTAGE_MAX_DEFAULT: Duration = Duration::from_secs(30 * 60);
 
 /// How long attempts may take to stop when the executor ends.
 const DRAIN_MAX: Duration = Duration::from_secs(8);
+/// Shortest time between two heartbeats.
+const BEAT_PAUSE: Duration = Duration::from_millis(20);
 /// Wait after the service was not reached.
 const UNREACHABLE_WAIT: Duration = Duration::from_millis(200);
 
@@ -134,14 +136,15 @@ impl Executor {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            let room = self.running.lock().expect(POISON).len() < self.options.attempts_max;
+            let running = self.running.lock().expect(POISON).len();
+            let attempts_max = self.options.attempts_max.saturating_sub(running);
             let wait = self.options.heartbeat;
             let claim = Claim {
                 executor: self.options.instance.clone(),
-                attempt: room,
+                attempts_max,
                 wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             };
-            let answer = if room {
+            let answer = if attempts_max > 0 {
                 // Never given up half-way: what it brings would be lost until its lease ends.
                 self.client.call(&claim, wait).await
             } else {
@@ -152,9 +155,7 @@ impl Executor {
             };
             match answer {
                 Ok(claimed) => {
-                    if let Some(spec) = claimed.attempt {
-                        self.begin(spec, attempt);
-                    }
+                    claimed.attempts.into_iter().for_each(|spec| self.begin(spec, attempt));
                     if !claimed.sweeps.is_empty() {
                         tokio::spawn(self.clone().sweep(claimed.sweeps));
                     }
@@ -208,6 +209,8 @@ impl Executor {
     async fn beat(&self) {
         let mut changed = self.changed.subscribe();
         loop {
+            // Many attempts that begin and end share a heartbeat.
+            tokio::time::sleep(BEAT_PAUSE).await;
             changed.mark_unchanged();
             tokio::select! {
                 answer = self.heartbeat(self.options.heartbeat) => if let Err(error) = answer {

@@ -107,12 +107,12 @@ async fn claim(State(ledger): State<Ledger>, body: Bytes) -> Result<Json<Claimed
     let wait = Duration::from_millis(claim.wait_ms).min(ledger.config().heartbeat);
     let deadline = tokio::time::Instant::now() + wait;
     loop {
-        let attempt = if claim.attempt { ledger.claim(&claim.executor).await? } else { None };
-        let sweeps = if attempt.is_some() { Vec::new() } else { ledger.claim_sweeps(&claim.executor).await? };
+        let attempts = ledger.claim(&claim.executor, claim.attempts_max).await?;
+        let sweeps = if attempts.is_empty() { ledger.claim_sweeps(&claim.executor).await? } else { Vec::new() };
         let over = tokio::time::Instant::now() >= deadline;
-        if over || attempt.is_some() || !sweeps.is_empty() {
+        if over || !attempts.is_empty() || !sweeps.is_empty() {
             let lease_ms = millis(ledger.config().lease);
-            return Ok(Json(Claimed { attempt, lease_ms, sweeps }));
+            return Ok(Json(Claimed { attempts, lease_ms, sweeps }));
         }
         let _ = tokio::time::timeout_at(deadline, bell.changed()).await;
     }

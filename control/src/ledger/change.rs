@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use staccato_dataplane::attempt::VerifiedRange;
 
 use crate::{
@@ -15,7 +14,13 @@ use crate::{
     store::{Commit, CommitError, Revision, contract::VALUE_BYTES_MAX},
 };
 
-use super::{Ledger, LedgerError, Refused, STRIPES, Scope, add, keys, lease::Until, sweep::SweepRecord};
+use super::{
+    Ledger, LedgerError, Refused, STRIPES, Scope, add,
+    index::{self, kept_destination},
+    keys,
+    lease::Until,
+    sweep::SweepRecord,
+};
 
 /// Most verified ranges in one key.
 const RANGES_PER_PIECE: usize = 512;
@@ -49,16 +54,6 @@ pub(crate) enum Ranges {
     Drop,
     /// These replace them.
     Set(Vec<VerifiedRange>),
-}
-
-/// What the scheduler knows of a transfer: the value of the keys below `w/`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct WorkEntry {
-    pub owner: String,
-    pub priority: u8,
-    pub created_at: Timestamp,
-    pub source_host: String,
-    pub destination_host: String,
 }
 
 impl Ledger {
@@ -133,7 +128,7 @@ impl Ledger {
 
     pub(crate) async fn destination_busy(&self, key: &[u8], owner: &str) -> LedgerError {
         let holder = match self.inner.store.get(key).await {
-            Ok(found) => found.and_then(|found| keys::trailing_id(&found.value)),
+            Ok(found) => found.and_then(|found| TransferId::from_bytes(&found.value)),
             Err(error) => return error.into(),
         };
         let holder = match holder {
@@ -255,14 +250,13 @@ impl Change {
             self.record.version = RECORD_VERSION;
             commit = commit.put(keys::transfer(id), encode_record(&self.record));
         }
-        let old = indexes(&self.before);
-        let new = if self.forget {
-            // Until the sweep is done, a stray commit could replace what another transfer puts there.
-            destination_held(&self.record).filter(|_| self.record.may_commit_unseen()).into_iter().collect()
-        } else {
-            indexes(&self.record)
-        };
-        Some(move_indexes(commit, old, new))
+        let (before, now) = (kept_destination(&self.before), kept_destination(&self.record));
+        // A destination that is newly claimed must be free.
+        if !self.forget && before != now {
+            commit =
+                now.map(|digest| keys::destination(digest.as_bytes())).into_iter().fold(commit, Commit::require_absent);
+        }
+        Some(commit)
     }
 
     /// Whether the transfer ends here and something may lie beside its destination that no attempt of it will remove.
@@ -280,89 +274,29 @@ impl Change {
     }
 }
 
-/// Adds to `commit` what turns the index entries `old` into `new`. A destination that is newly claimed must be free.
-fn move_indexes(mut commit: Commit, old: Vec<Entry>, new: Vec<Entry>) -> Commit {
-    for entry in &old {
-        if !new.iter().any(|kept| kept.key == entry.key) {
-            commit = commit.delete(entry.key.clone());
-        }
-    }
-    for entry in new {
-        if !old.iter().any(|kept| kept.key == entry.key) {
-            if entry.exclusive {
-                commit = commit.require_absent(entry.key.clone());
-            }
-            commit = commit.put(entry.key, entry.value);
-        }
-    }
-    commit
-}
-
-struct Entry {
-    key: Vec<u8>,
-    value: Vec<u8>,
-    exclusive: bool,
-}
-
-/// The index entries of a record.
-fn indexes(record: &TransferRecord) -> Vec<Entry> {
-    let entry = |key, value| Entry { key, value, exclusive: false };
-    let (id, state) = (record.id, record.state);
-    let mut entries = vec![
-        entry(keys::with_id(&keys::by_state(state), id), Vec::new()),
-        entry(keys::with_id(&keys::by_owner(&record.owner), id), Vec::new()),
-        entry(keys::with_id(&keys::by_owner_and_state(&record.owner, state), id), Vec::new()),
-    ];
-    let work = match (state, record.not_before) {
-        (State::New, None) => Some(keys::queue(record.priority, id)),
-        (State::New, Some(time)) => Some(keys::backoff(time, id)),
-        _ if state.takes_slot() => Some(keys::active(id)),
-        _ => None,
-    };
-    if let Some(key) = work {
-        entries.push(entry(key, serde_json::to_vec(&WorkEntry::of(record)).expect("an entry is strings and numbers")));
-    }
-    if !state.is_ended() || record.may_commit_unseen() {
-        entries.extend(destination_held(record));
-    }
-    entries
-}
-
-/// The entry that keeps other transfers from a record's destination.
-fn destination_held(record: &TransferRecord) -> Option<Entry> {
-    let value = record.id.to_string().into_bytes();
-    record.destination_digest.as_ref().map(|digest| Entry { key: keys::destination(digest), value, exclusive: true })
-}
-
-/// The writes that make a new record.
+/// The commit that makes a new record.
 pub(crate) fn insert(record: &TransferRecord) -> Commit {
     let key = keys::transfer(record.id);
     let commit = Commit::new().require_absent(key.clone()).put(key, encode_record(record));
-    move_indexes(commit, Vec::new(), indexes(record))
+    kept_destination(record)
+        .map(|digest| keys::destination(digest.as_bytes()))
+        .into_iter()
+        .fold(commit, Commit::require_absent)
 }
 
-impl WorkEntry {
-    fn of(record: &TransferRecord) -> Self {
-        let host = |url: &str| {
-            let parsed = url::Url::parse(url).ok();
-            parsed.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
-        };
-        Self {
-            owner: record.owner.clone(),
-            priority: record.priority.get(),
-            created_at: record.created_at,
-            source_host: host(&record.source_url),
-            destination_host: host(&record.destination_url),
-        }
-    }
-}
-
+/// A record as it is stored: its index line, and the record.
 pub(crate) fn encode_record(record: &TransferRecord) -> Vec<u8> {
-    serde_json::to_vec(record).expect("a record is strings and numbers")
+    let mut value = index::line_of(record);
+    value.push(b'\n');
+    serde_json::to_writer(&mut value, record).expect("a record is strings and numbers");
+    value
 }
 
 pub(crate) fn decode_record(key: &[u8], value: &[u8]) -> Result<TransferRecord, LedgerError> {
-    let record: TransferRecord = serde_json::from_slice(value).map_err(|error| LedgerError::unreadable(key, error))?;
+    let line = value.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let record = serde_json::from_slice(&value[line..]);
+    let mut record: TransferRecord = record.map_err(|error| LedgerError::unreadable(key, error))?;
+    record.id = keys::trailing_id(key).ok_or_else(|| LedgerError::unreadable(key, "no id at its end"))?;
     if record.version > RECORD_VERSION {
         return Err(LedgerError::unreadable(key, format!("its version {} is of a newer Staccato", record.version)));
     }

@@ -1,5 +1,6 @@
 //! `claim`: an executor takes a ready transfer.
 
+use futures_util::future::join_all;
 use staccato_dataplane::attempt::{AttemptSpec, StageTimes};
 use staccato_protocols::{Code, ObjectUrl};
 
@@ -8,48 +9,70 @@ use crate::model::{Failure, State, TransferId, TransferRecord, lifecycle::Event,
 use super::{Ledger, LedgerError, change::POISON, executors::Loss, gone_is, keys, seal::Secrets};
 
 impl Ledger {
-    /// Gives the transfer that has been ready for longest to `executor`, under a new epoch; nothing when none is ready.
-    /// The lease runs from the moment of this call.
-    pub async fn claim(&self, executor: &str) -> Result<Option<AttemptSpec>, LedgerError> {
+    /// Gives the transfers that have been ready for longest to `executor`, each under a new epoch: at most `attempts_max`,
+    /// and none when none is ready. Leases run from the moment of this call.
+    pub async fn claim(&self, executor: &str, attempts_max: usize) -> Result<Vec<AttemptSpec>, LedgerError> {
+        loop {
+            if self.is_gone(executor) {
+                return Ok(Vec::new());
+            }
+            let ready = self.inner.leases.lock().expect(POISON).ready(attempts_max);
+            if ready.is_empty() {
+                return Ok(Vec::new());
+            }
+            // Together, so that they share a group of commits.
+            let claimed = join_all(ready.into_iter().map(|id| self.claim_one(id, executor))).await;
+            let (mut attempts, mut failure) = (Vec::new(), None);
+            for one in claimed {
+                match one {
+                    Ok(spec) => attempts.extend(spec),
+                    Err(error) => failure = Some(error),
+                }
+            }
+            // What was claimed must be told, whatever became of others.
+            match failure {
+                Some(error) if attempts.is_empty() => return Err(error),
+                _ if !attempts.is_empty() => return Ok(attempts),
+                _ => {}
+            }
+        }
+    }
+
+    async fn claim_one(&self, id: TransferId, executor: &str) -> Result<Option<AttemptSpec>, LedgerError> {
+        let claimed = self
+            .change(id, |change| {
+                if change.record.state != State::Ready {
+                    return Ok(None);
+                }
+                change.apply(Event::Claimed)?;
+                let now = change.now;
+                let record = &mut change.record;
+                record.epoch += 1;
+                record.executor = Some(executor.to_owned());
+                record.started_at = record.started_at.or(Some(now));
+                record.fetched_before = record.bytes_fetched();
+                record.fetched_now = 0;
+                record.stages = StageTimes::default();
+                record.throughput = None;
+                record.checkpoint_at = Some(now);
+                let message = format!("attempt {} by executor {executor}", record.epoch);
+                change.note(NoteKind::AttemptStarted, message);
+                Ok(Some(change.record.clone()))
+            })
+            .await;
+        let Some(record) = self.skip_unreadable(gone_is(claimed, None), None)? else { return Ok(None) };
         if self.is_gone(executor) {
+            // It ended meanwhile, and whoever freed what it held may have looked too early.
+            self.lose(id, record.epoch, Loss::ExecutorDied).await?;
             return Ok(None);
         }
-        loop {
-            let Some(id) = self.inner.leases.lock().expect(POISON).first_ready() else { return Ok(None) };
-            let claimed = self
-                .change(id, |change| {
-                    if change.record.state != State::Ready {
-                        return Ok(None);
-                    }
-                    change.apply(Event::Claimed)?;
-                    let now = change.now;
-                    let record = &mut change.record;
-                    record.epoch += 1;
-                    record.executor = Some(executor.to_owned());
-                    record.started_at = record.started_at.or(Some(now));
-                    record.fetched_before = record.bytes_fetched();
-                    record.fetched_now = 0;
-                    record.stages = StageTimes::default();
-                    record.throughput = None;
-                    record.checkpoint_at = Some(now);
-                    let message = format!("attempt {} by executor {executor}", record.epoch);
-                    change.note(NoteKind::AttemptStarted, message);
-                    Ok(Some(change.record.clone()))
-                })
-                .await;
-            let Some(record) = self.skip_unreadable(gone_is(claimed, None), None)? else { continue };
-            if self.is_gone(executor) {
-                // It ended meanwhile, and whoever freed what it held may have looked too early.
-                self.lose(id, record.epoch, Loss::ExecutorDied).await?;
-                return Ok(None);
-            }
-            match self.attempt_spec(&record).await {
-                Ok(spec) => return Ok(Some(spec)),
-                Err(LedgerError::Store(error)) => return Err(error.into()),
-                Err(error) => {
-                    tracing::error!(transfer = %id, %error, "a transfer cannot be run");
-                    self.fail_unrunnable(id, record.epoch, &error).await?;
-                }
+        match self.attempt_spec(&record).await {
+            Ok(spec) => Ok(Some(spec)),
+            Err(LedgerError::Store(error)) => Err(error.into()),
+            Err(error) => {
+                tracing::error!(transfer = %id, %error, "a transfer cannot be run");
+                self.fail_unrunnable(id, record.epoch, &error).await?;
+                Ok(None)
             }
         }
     }

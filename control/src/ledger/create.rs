@@ -1,16 +1,16 @@
 //! `create`: a request becomes a transfer.
 
-use std::{future::poll_fn, sync::PoisonError, task::Poll};
+use std::{borrow::Cow, future::poll_fn, sync::PoisonError, task::Poll};
 
 use serde::{Deserialize, Serialize};
 use staccato_dataplane::attempt::StageTimes;
 
 use crate::{
     model::{
-        CreateRequest, Problem, ProblemCode, State, TransferDocument, TransferId, TransferRecord,
+        CreateRequest, Problem, ProblemCode, State, Timestamp, TransferDocument, TransferId, TransferRecord,
         transfer::{RECORD_VERSION, known_length},
     },
-    store::{Commit, CommitError, Revision},
+    store::{Commit, CommitError, Revision, contract::COMMITS_MAX},
 };
 
 use super::{
@@ -19,6 +19,9 @@ use super::{
     keys,
     seal::{Secrets, redact},
 };
+
+/// Most transfers that are created together.
+pub const CREATE_MAX: usize = COMMITS_MAX;
 
 /// What came of [`Ledger::create`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,13 @@ struct Made {
     body: String,
 }
 
+/// An idempotency key, and the body that came with it, by their digests.
+#[derive(Clone)]
+struct Keyed {
+    key: String,
+    body: String,
+}
+
 impl Ledger {
     /// Records a new transfer. With an idempotency key that this owner used before: the original transfer when the
     /// request is the same, else `idempotency_key_reused`. `destination_busy` when a live transfer writes to the same
@@ -46,46 +56,100 @@ impl Ledger {
         owner: &str,
         idempotency_key: Option<&str>,
     ) -> Result<Created, LedgerError> {
-        let seal = &self.inner.seal;
-        let key_digest = idempotency_key.map(|key| seal.digest("idempotency", &[owner, key]));
-        let body_digest = || {
-            let body = serde_json::to_string(request).expect("a request is strings and numbers");
-            seal.digest("body", &[&body])
-        };
+        let keyed = idempotency_key.map(|key| self.keyed(&[owner, key], request));
+        self.create_keyed(request, owner, keyed).await
+    }
+
+    /// Records new transfers, each as [`Ledger::create`] does, in their order and with nothing between, and says what
+    /// became of each. An idempotency key counts for each of them by its number. At most [`CREATE_MAX`].
+    pub async fn create_each(
+        &self,
+        requests: &[(usize, CreateRequest)],
+        owner: &str,
+        idempotency_key: Option<&str>,
+    ) -> Vec<Result<Created, LedgerError>> {
+        let keyed: Vec<Option<Keyed>> = (requests.iter())
+            .map(|(number, request)| idempotency_key.map(|key| self.keyed(&[owner, key, &number.to_string()], request)))
+            .collect();
+        let mut results = Vec::with_capacity(requests.len());
+        for keyed in &keyed {
+            results.push(match keyed {
+                Some(keyed) => self.replay(keyed).await.transpose(),
+                None => None,
+            });
+        }
+        let new: Vec<usize> = (0..requests.len()).filter(|place| results[*place].is_none()).collect();
+        let submissions = new.iter().map(|place| (&requests[*place].1, keyed[*place].clone())).collect();
+        for (place, (record, committed)) in new.into_iter().zip(self.submit(submissions, owner).await) {
+            let created = self.created(&record, committed, owner, keyed[place].as_ref()).await;
+            results[place] = match created.transpose() {
+                // Somebody else has used the key at this very moment.
+                None => Some(self.create_keyed(&requests[place].1, owner, keyed[place].clone()).await),
+                created => created,
+            };
+        }
+        results.into_iter().map(|result| result.expect("each was replayed or created")).collect()
+    }
+
+    async fn create_keyed(
+        &self,
+        request: &CreateRequest,
+        owner: &str,
+        keyed: Option<Keyed>,
+    ) -> Result<Created, LedgerError> {
         loop {
-            if let Some(digest) = &key_digest
-                && let Some(created) = self.replay(digest, &body_digest()).await?
+            if let Some(keyed) = &keyed
+                && let Some(created) = self.replay(keyed).await?
             {
                 return Ok(created);
             }
-            let made = key_digest.as_ref().map(|digest| (digest.clone(), body_digest()));
-            let (record, committed) = self.submit(request, owner, made).await;
-            match committed {
-                Ok(_) => {
-                    add(&self.inner.counters.created, 1);
-                    return Ok(Created { document: record.document(), replayed: false });
-                }
-                Err(CommitError::Failed(error)) => return Err(error.into()),
-                Err(CommitError::Conflict(key)) if key.starts_with(b"d/") => {
-                    // The holder may be what the same key made a moment ago: then that is the answer.
-                    if let Some(digest) = &key_digest
-                        && let Some(created) = self.replay(digest, &body_digest()).await?
-                    {
-                        return Ok(created);
-                    }
-                    return Err(self.destination_busy(&key, owner).await);
-                }
-                Err(CommitError::Conflict(_)) => {}
+            let submitted = self.submit(vec![(request, keyed.clone())], owner).await.pop();
+            let (record, committed) = submitted.expect("one was submitted");
+            if let Some(created) = self.created(&record, committed, owner, keyed.as_ref()).await? {
+                return Ok(created);
             }
         }
     }
 
+    fn keyed(&self, key: &[&str], request: &CreateRequest) -> Keyed {
+        let body = serde_json::to_string(request).expect("a request is strings and numbers");
+        let seal = &self.inner.seal;
+        Keyed { key: seal.digest("idempotency", key), body: seal.digest("body", &[&body]) }
+    }
+
+    /// What came of a submission; nothing when it has to be tried again.
+    async fn created(
+        &self,
+        record: &TransferRecord,
+        committed: Result<Revision, CommitError>,
+        owner: &str,
+        keyed: Option<&Keyed>,
+    ) -> Result<Option<Created>, LedgerError> {
+        match committed {
+            Ok(_) => {
+                add(&self.inner.counters.created, 1);
+                Ok(Some(Created { document: record.document(), replayed: false }))
+            }
+            Err(CommitError::Failed(error)) => Err(error.into()),
+            Err(CommitError::Conflict(key)) if key.starts_with(b"d/") => {
+                // The holder may be what the same key made a moment ago: then that is the answer.
+                if let Some(keyed) = keyed
+                    && let Some(created) = self.replay(keyed).await?
+                {
+                    return Ok(Some(created));
+                }
+                Err(self.destination_busy(&key, owner).await)
+            }
+            Err(CommitError::Conflict(_)) => Ok(None),
+        }
+    }
+
     /// The transfer that an idempotency key made, if it made one.
-    async fn replay(&self, key_digest: &str, body_digest: &str) -> Result<Option<Created>, LedgerError> {
-        let key = keys::idempotency(key_digest);
+    async fn replay(&self, keyed: &Keyed) -> Result<Option<Created>, LedgerError> {
+        let key = keys::idempotency(&keyed.key);
         let Some(found) = self.inner.store.get(&key).await? else { return Ok(None) };
         let made: Made = serde_json::from_slice(&found.value).map_err(|error| LedgerError::unreadable(&key, error))?;
-        if made.body != body_digest {
+        if made.body != keyed.body {
             let detail = "this key came with another body before; use a new key for a new transfer";
             return Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail).at("Idempotency-Key").into());
         }
@@ -93,52 +157,57 @@ impl Ledger {
         Ok(found.map(|(record, _)| Created { document: record.document(), replayed: true }))
     }
 
-    /// Gives the next id to a record and commits it, with its idempotency key and the digest of its body. The id is
-    /// given in the same turn in which the store is handed the commit, so that transfers become visible in the order of
-    /// their ids: a client that follows the list from marker to marker misses none.
+    /// Gives the next ids to new records and commits them, each with its idempotency key and the digest of its body. Ids
+    /// are given in the same turn in which the store is handed the commits, so that transfers become visible in the order
+    /// of their ids: a client that follows the list from marker to marker misses none.
     async fn submit(
         &self,
-        request: &CreateRequest,
+        requests: Vec<(&CreateRequest, Option<Keyed>)>,
         owner: &str,
-        made: Option<(String, String)>,
-    ) -> (TransferRecord, Result<Revision, CommitError>) {
+    ) -> Vec<(TransferRecord, Result<Revision, CommitError>)> {
         let mut submitted = None;
         let first = poll_fn(|context| {
-            // A commit that panics leaves no more behind than an id that nobody has.
+            // A commit that panics leaves no more behind than ids that nobody has.
             let mut last = self.inner.last_id.lock().unwrap_or_else(PoisonError::into_inner);
-            let id = TransferId::following(*last, self.inner.environment.now(), self.inner.environment.random());
-            *last = Some(id);
-            let (record, commit) = self.new_transfer(id, request, owner, made.as_ref());
-            let mut committing = self.inner.store.commit(commit);
+            let now = self.inner.environment.now();
+            let (records, commits): (Vec<_>, Vec<_>) = (requests.iter())
+                .map(|(request, keyed)| {
+                    let id = TransferId::following(*last, now, self.inner.environment.random());
+                    *last = Some(id);
+                    self.new_transfer(id, now, request, owner, keyed.as_ref())
+                })
+                .unzip();
+            let mut committing = self.inner.store.commit_each(commits);
             let first = committing.as_mut().poll(context);
-            submitted = Some((record, committing));
+            submitted = Some((records, committing));
             Poll::Ready(first)
         })
         .await;
-        let (record, committing) = submitted.expect("it was just put there");
+        let (records, committing) = submitted.expect("it was just put there");
         let committed = match first {
             Poll::Ready(committed) => committed,
             Poll::Pending => committing.await,
         };
-        (record, committed)
+        records.into_iter().zip(committed).collect()
     }
 
     /// A record and everything that is committed with it.
     fn new_transfer(
         &self,
         id: TransferId,
+        now: Timestamp,
         request: &CreateRequest,
         owner: &str,
-        made: Option<&(String, String)>,
+        keyed: Option<&Keyed>,
     ) -> (TransferRecord, Commit) {
-        let (record, secrets) = self.new_record(id, request, owner, made.map(|(digest, _)| digest.clone()));
+        let (record, secrets) = self.new_record(id, now, request, owner, keyed.map(|keyed| keyed.key.clone()));
         let mut commit = insert(&record);
         if !secrets.is_empty() {
             commit = commit.put(keys::secrets(id), self.inner.seal.seal(id, &secrets));
         }
-        if let Some((digest, body)) = made {
+        if let Some(Keyed { key, body }) = keyed {
             let value = serde_json::to_vec(&Made { id, body: body.clone() }).expect("an id and a digest");
-            commit = commit.require_absent(keys::idempotency(digest)).put(keys::idempotency(digest), value);
+            commit = commit.require_absent(keys::idempotency(key)).put(keys::idempotency(key), value);
         }
         (record, commit)
     }
@@ -146,11 +215,11 @@ impl Ledger {
     fn new_record(
         &self,
         id: TransferId,
+        now: Timestamp,
         request: &CreateRequest,
         owner: &str,
         idempotency_digest: Option<String>,
     ) -> (TransferRecord, Secrets) {
-        let now = self.inner.environment.now();
         let registry = &self.inner.registry;
         let (source_url, source_options, secret_source_url, secret_source_options) =
             redact(registry, &request.source_url, &request.source_options);
@@ -181,7 +250,7 @@ impl Ledger {
             chunk_size: request.chunk_size,
             connections: request.connections,
             destination_digest: destination_name(&request.destination_url)
-                .map(|name| self.inner.seal.digest("destination", &[&name])),
+                .map(|name| self.inner.seal.digest("destination", &name)),
             idempotency_digest,
             created_at: now,
             updated_at: now,
@@ -213,24 +282,22 @@ impl Ledger {
     }
 }
 
-/// One spelling for all URLs that plainly name one destination; nothing for `null`, which any number of transfers may
-/// write to. Links and mounts that make two names one are the executor's to notice, at commit.
-fn destination_name(url: &staccato_protocols::ObjectUrl) -> Option<String> {
+/// What all URLs have in common that plainly name one destination: scheme, host, port, query, and the segments of the
+/// path. Nothing for `null`, which any number of transfers may write to. Links and mounts that make two names one are the
+/// executor's to notice, at commit.
+fn destination_name(url: &staccato_protocols::ObjectUrl) -> Option<Vec<Cow<'_, [u8]>>> {
     if url.scheme() == "null" {
         return None;
     }
     let parsed = url.url();
-    let decode = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
-    let segments = parsed.path().split('/').filter(|segment| !segment.is_empty());
-    // Hex keeps a decoded slash apart from one that separates.
-    let path: Vec<String> = segments.map(|segment| hex(&decode(segment))).collect();
     let port = parsed.port_or_known_default().map(|port| port.to_string()).unwrap_or_default();
     let (host, query) = (parsed.host_str().unwrap_or_default(), parsed.query().unwrap_or_default());
-    Some(format!("{}://{host}:{port}/{}?{query}", url.scheme(), path.join("/")))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut name: Vec<Cow<'_, [u8]>> =
+        vec![url.scheme().as_bytes().into(), host.as_bytes().into(), port.into_bytes().into(), query.as_bytes().into()];
+    let segments = parsed.path().split('/').filter(|segment| !segment.is_empty());
+    // One by one: a decoded slash is not one that separates.
+    name.extend(segments.map(|segment| Cow::from(percent_encoding::percent_decode_str(segment))));
+    Some(name)
 }
 
 #[cfg(test)]
@@ -240,7 +307,11 @@ mod tests {
 
     #[test]
     fn one_destination_has_one_name() {
-        let name = |text: &str| destination_name(&ObjectUrl::parse(text).unwrap());
+        let name = |text: &str| {
+            let url = ObjectUrl::parse(text).unwrap();
+            let name = destination_name(&url)?;
+            Some(name.into_iter().map(Cow::into_owned).collect::<Vec<_>>())
+        };
         for other in ["file:///a//b%20c", "file:///a/b c", "file:///%61/b%20c", "file://localhost/a/b%20c"] {
             assert_eq!(name("file:///a/b%20c"), name(other), "{other}");
         }

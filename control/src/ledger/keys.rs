@@ -5,20 +5,25 @@
 //! | `t/ID` | the record of a transfer |
 //! | `x/ID` | its secrets, sealed; while it is not final |
 //! | `c/ID/NN` | its verified ranges, in pieces |
-//! | `s/STATE/ID` | index by state |
-//! | `u/OWNER/ID` | index by owner |
-//! | `o/OWNER/STATE/ID` | index by owner and state |
-//! | `d/DIGEST` | the transfer that writes to a destination, or did and may yet: until its sweep is done |
 //! | `k/DIGEST` | the transfer that an idempotency key made, and the digest of its body |
-//! | `w/q/P/ID` | waits to be scheduled; P is 9 minus its priority |
-//! | `w/b/MILLIS/ID` | waits for the time to be queued again |
-//! | `w/a/ID` | ready or leased: takes a slot |
 //! | `g/MILLIS/ID` | what a transfer left beside its destination, to be swept from that time on |
 //! | `e/INSTANCE` | an executor's process |
 //!
+//! What follows from them ([`super::index`]), and is never written:
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `s/STATE/ID` | index by state |
+//! | `u/OWNER/ID` | index by owner |
+//! | `o/OWNER/STATE/ID` | index by owner and state |
+//! | `d/DIGEST` | the id, as 16 bytes, of the transfer that writes to a destination, or did and may yet: until its sweep is done |
+//! | `w/q/P/ID` | waits to be scheduled; P is 9 minus its priority |
+//! | `w/b/MILLIS/ID` | waits for the time to be queued again |
+//! | `w/a/ID` | ready or leased: takes a slot |
+//!
 //! A transfer in `STATE_NEW` has exactly one of `w/q` and `w/b`; one that takes a slot has `w/a`; others have none.
 
-use crate::model::{Priority, State, Timestamp, TransferId};
+use crate::model::{Priority, Timestamp, TransferId};
 
 pub(crate) const WORK: &[u8] = b"w/";
 pub(crate) const QUEUE: &[u8] = b"w/q/";
@@ -27,6 +32,11 @@ pub(crate) const ACTIVE: &[u8] = b"w/a/";
 pub(crate) const TRANSFERS: &[u8] = b"t/";
 pub(crate) const SWEEPS: &[u8] = b"g/";
 pub(crate) const EXECUTORS: &[u8] = b"e/";
+/// What keys of derived records begin with.
+pub(crate) const DERIVED: &[&[u8]] = &[b"s/", b"u/", b"o/", b"d/", WORK];
+
+/// Length of an id's text.
+pub(crate) const ID_LEN: usize = 36;
 
 pub(crate) fn transfer(id: TransferId) -> Vec<u8> {
     format!("t/{id}").into_bytes()
@@ -40,7 +50,7 @@ pub(crate) fn ranges_piece(id: TransferId, piece: usize) -> Vec<u8> {
     format!("c/{id}/{piece:02}").into_bytes()
 }
 
-pub(crate) fn by_state(state: State) -> Vec<u8> {
+pub(crate) fn by_state(state: &str) -> Vec<u8> {
     format!("s/{state}/").into_bytes()
 }
 
@@ -48,37 +58,36 @@ pub(crate) fn by_owner(owner: &str) -> Vec<u8> {
     format!("u/{}/", escaped(owner)).into_bytes()
 }
 
-pub(crate) fn by_owner_and_state(owner: &str, state: State) -> Vec<u8> {
+pub(crate) fn by_owner_and_state(owner: &str, state: &str) -> Vec<u8> {
     format!("o/{}/{state}/", escaped(owner)).into_bytes()
 }
 
-/// Owners are names of users; what could be mistaken for the separator is escaped.
-fn escaped(owner: &str) -> String {
-    owner.replace('%', "%25").replace('/', "%2F")
+/// Owners are names of users; what could be mistaken for a separator is escaped.
+pub(crate) fn escaped(owner: &str) -> String {
+    const SEPARATORS: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ').add(b'%').add(b'/');
+    percent_encoding::utf8_percent_encode(owner, SEPARATORS).to_string()
 }
 
-pub(crate) fn destination(digest: &str) -> Vec<u8> {
-    format!("d/{digest}").into_bytes()
+pub(crate) fn destination(digest: &[u8]) -> Vec<u8> {
+    [b"d/", digest].concat()
 }
 
 pub(crate) fn idempotency(digest: &str) -> Vec<u8> {
     format!("k/{digest}").into_bytes()
 }
 
-pub(crate) fn queue(priority: Priority, id: TransferId) -> Vec<u8> {
-    format!("w/q/{}/{id}", Priority::MAX.get() - priority.get()).into_bytes()
+/// What the keys of those begin with that wait with this priority.
+pub(crate) fn queue_of(priority: Priority) -> Vec<u8> {
+    format!("w/q/{}/", Priority::MAX.get() - priority.get()).into_bytes()
 }
 
-pub(crate) fn backoff(not_before: Timestamp, id: TransferId) -> Vec<u8> {
-    timed(BACKOFF, not_before, id)
-}
-
-pub(crate) fn active(id: TransferId) -> Vec<u8> {
-    format!("w/a/{id}").into_bytes()
+/// What the keys of those begin with that wait for this time.
+pub(crate) fn backoff_until(not_before: Timestamp) -> Vec<u8> {
+    timed(BACKOFF, not_before)
 }
 
 pub(crate) fn sweep(not_before: Timestamp, id: TransferId) -> Vec<u8> {
-    timed(SWEEPS, not_before, id)
+    with_id(&timed(SWEEPS, not_before), id)
 }
 
 pub(crate) fn executor(instance: &str) -> Vec<u8> {
@@ -94,15 +103,14 @@ pub(crate) fn with_id(prefix: &[u8], id: TransferId) -> Vec<u8> {
 
 /// The id at the end of an index key.
 pub(crate) fn trailing_id(key: &[u8]) -> Option<TransferId> {
-    const ID_LEN: usize = 36;
     let at = key.len().checked_sub(ID_LEN)?;
     std::str::from_utf8(&key[at..]).ok()?.parse().ok()
 }
 
-/// A key whose order is that of times.
-fn timed(prefix: &[u8], time: Timestamp, id: TransferId) -> Vec<u8> {
+/// The beginning of a key whose order is that of times.
+fn timed(prefix: &[u8], time: Timestamp) -> Vec<u8> {
     let mut key = prefix.to_vec();
-    key.extend_from_slice(format!("{:015}/{id}", time.as_millis()).as_bytes());
+    key.extend_from_slice(format!("{:015}/", time.as_millis()).as_bytes());
     key
 }
 
@@ -130,6 +138,8 @@ mod tests {
         let early = TransferId::following(None, Timestamp::from_millis(1), 0);
         let late = TransferId::following(Some(early), Timestamp::from_millis(2), 0);
         let (high, low) = (Priority::new(9).unwrap(), Priority::new(0).unwrap());
+        let queue = |priority, id| with_id(&queue_of(priority), id);
+        let backoff = |time, id| with_id(&backoff_until(time), id);
         assert!(queue(high, late) < queue(low, early) && queue(low, early) < queue(low, late));
         let (soon, later) = (Timestamp::from_millis(99), Timestamp::from_millis(100));
         assert!(backoff(soon, late) < backoff(later, early));
@@ -138,6 +148,6 @@ mod tests {
         assert!(sweep(soon, late) < due_end(SWEEPS, soon) && due_end(SWEEPS, soon) < sweep(later, early));
         assert_eq!(trailing_id(&queue(low, late)), Some(late));
         assert_eq!(trailing_id(b"w/a/x"), None);
-        assert!(by_owner_and_state("a/b", State::New).starts_with(b"o/a%2Fb/STATE_NEW/"));
+        assert!(by_owner_and_state("a/b", "STATE_NEW").starts_with(b"o/a%2Fb/STATE_NEW/"));
     }
 }

@@ -125,9 +125,9 @@ impl Leases {
         own.map(|(id, lease)| (*id, lease.epoch)).collect()
     }
 
-    /// The transfer that has been ready for longest.
-    pub fn first_ready(&self) -> Option<TransferId> {
-        self.ready.values().next().map(|ready| ready.id)
+    /// The transfers that have been ready for longest, at most so many.
+    pub fn ready(&self, limit: usize) -> Vec<TransferId> {
+        self.ready.values().take(limit).map(|ready| ready.id).collect()
     }
 
     /// Ready transfers that nobody took in time.

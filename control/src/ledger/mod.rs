@@ -28,6 +28,7 @@ mod create;
 mod delete;
 mod executors;
 mod heartbeat;
+mod index;
 mod open;
 mod pause;
 mod prepare;
@@ -51,12 +52,13 @@ use std::{
 
 use staccato_protocols::Registry;
 
-pub(crate) use change::WorkEntry;
 pub use config::{Backoff, Environment, LedgerConfig, SystemEnvironment};
-pub use create::Created;
+pub use create::{CREATE_MAX, Created};
 pub use error::{LedgerError, Refused};
 pub use executors::ExecutorProcess;
 pub use heartbeat::{Directive, Held};
+pub use index::INDEXES;
+pub(crate) use index::WorkEntry;
 pub use prepare::Prepared;
 pub use query::{ListQuery, Page};
 pub use seal::Seal;
@@ -70,7 +72,7 @@ use lease::Leases;
 
 /// The ledger. Cheap to clone.
 ///
-/// For the REST API: [`Ledger::create`], [`Ledger::get`], [`Ledger::list`], [`Ledger::cancel`], [`Ledger::pause`],
+/// For the REST API: [`Ledger::create`], [`Ledger::create_each`], [`Ledger::get`], [`Ledger::list`], [`Ledger::cancel`], [`Ledger::pause`],
 /// [`Ledger::resume`], [`Ledger::delete`]. For the scheduler: [`Ledger::mark_ready`]. For executors: [`Ledger::claim`],
 /// [`Ledger::heartbeat`], [`Ledger::checkpoint`], [`Ledger::prepare`], [`Ledger::committed`], [`Ledger::release`],
 /// [`Ledger::claim_sweeps`], [`Ledger::sweep_done`]. For `serve`: [`Ledger::open`], [`Ledger::run`],

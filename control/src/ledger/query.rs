@@ -1,6 +1,9 @@
 //! `get` and `list`: what clients may see.
 
-use crate::model::{State, TransferDocument, TransferId, TransferRecord};
+use crate::{
+    model::{State, TransferDocument, TransferId, TransferRecord},
+    store::Record,
+};
 
 use super::{Ledger, LedgerError, Scope, change::decode_record, keys};
 
@@ -38,9 +41,9 @@ impl Ledger {
         let limit = query.limit.max(1);
         let prefix = match (&query.scope, query.state) {
             (Scope::All, None) => keys::TRANSFERS.to_vec(),
-            (Scope::All, Some(state)) => keys::by_state(state),
+            (Scope::All, Some(state)) => keys::by_state(state.as_str()),
             (Scope::Owner(owner), None) => keys::by_owner(owner),
-            (Scope::Owner(owner), Some(state)) => keys::by_owner_and_state(owner, state),
+            (Scope::Owner(owner), Some(state)) => keys::by_owner_and_state(owner, state.as_str()),
         };
         let start = match query.marker {
             None => prefix.clone(),
@@ -55,19 +58,22 @@ impl Ledger {
         found.truncate(limit);
         let next = if more { found.last().and_then(|(key, _)| keys::trailing_id(key)) } else { None };
 
+        let found = if prefix == keys::TRANSFERS { found } else { self.load_indexed(found).await? };
         let mut transfers = Vec::with_capacity(found.len());
         for (key, value) in found {
-            let loaded = if prefix == keys::TRANSFERS {
-                decode_record(&key, &value.value).map(Some)
-            } else {
-                let Some(id) = self.indexed(&key) else { continue };
-                self.load(id).await.map(|found| found.map(|(record, _)| record))
-            };
-            let record = self.skip_unreadable(loaded, None)?;
+            let record = self.skip_unreadable(decode_record(&key, &value.value).map(Some), None)?;
             let wanted = |record: &TransferRecord| query.state.is_none_or(|state| record.state == state);
             transfers.extend(record.filter(wanted).map(|record| record.document()));
         }
         Ok(Page { transfers, next })
+    }
+
+    /// The records that entries of an index name, as far as they are still there.
+    async fn load_indexed(&self, entries: Vec<(Vec<u8>, Record)>) -> Result<Vec<(Vec<u8>, Record)>, LedgerError> {
+        let ids = entries.iter().filter_map(|(key, _)| self.indexed(key));
+        let keys: Vec<Vec<u8>> = ids.map(keys::transfer).collect();
+        let found = self.inner.store.get_each(keys.clone()).await?;
+        Ok(keys.into_iter().zip(found).filter_map(|(key, found)| Some((key, found?))).collect())
     }
 
     pub(crate) async fn visible(&self, id: TransferId, scope: &Scope) -> Result<TransferRecord, LedgerError> {

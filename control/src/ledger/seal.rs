@@ -141,13 +141,14 @@ impl Seal {
     }
 
     /// A digest that only this key makes; `parts` are kept apart.
-    pub(crate) fn digest(&self, purpose: &str, parts: &[&str]) -> String {
+    pub(crate) fn digest(&self, purpose: &str, parts: &[impl AsRef<[u8]>]) -> String {
         let mut context = hmac::Context::with_key(&self.digesting);
-        for part in [purpose].iter().chain(parts) {
+        for part in std::iter::once(purpose.as_bytes()).chain(parts.iter().map(AsRef::as_ref)) {
             context.update(&(part.len() as u64).to_le_bytes());
-            context.update(part.as_bytes());
+            context.update(part);
         }
-        context.sign().as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        let digest = context.sign().as_ref()[..16].try_into().expect("an HMAC of SHA-256 has 32 bytes");
+        format!("{:032x}", u128::from_be_bytes(digest))
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct SweepRecord {
     /// Whether the destination is sealed with the transfer's secrets, which wait for this sweep.
     sealed: bool,
     /// The destination that is kept from other transfers until this sweep is done, by its digest.
-    kept: Option<String>,
+    pub kept: Option<String>,
     failures: u32,
 }
 
@@ -123,9 +123,6 @@ impl Ledger {
             if done {
                 if record.sealed {
                     commit = commit.delete(keys::secrets(id));
-                }
-                if let Some(digest) = &record.kept {
-                    commit = commit.delete(keys::destination(digest));
                 }
             } else {
                 record.failures = record.failures.saturating_add(1);

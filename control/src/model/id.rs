@@ -28,6 +28,16 @@ impl TransferId {
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid())
     }
 
+    /// No transfer's id.
+    pub const fn nil() -> Self {
+        Self(Uuid::nil())
+    }
+
+    /// An id of its 16 bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Uuid::from_slice(bytes).ok().map(Self)
+    }
+
     /// The UUID.
     pub fn as_uuid(self) -> Uuid {
         self.0

@@ -26,7 +26,8 @@ pub const REDACTED: &str = "<redacted>";
 pub struct TransferRecord {
     /// [`RECORD_VERSION`] of whoever wrote it.
     pub version: u32,
-    /// Its id.
+    /// Its id. The key that the record is stored under has it.
+    #[serde(skip, default = "TransferId::nil")]
     pub id: TransferId,
     /// Whose it is.
     pub owner: String,
@@ -38,32 +39,40 @@ pub struct TransferRecord {
     /// The destination, as it may be shown.
     pub destination_url: String,
     /// Options of the source, as they may be shown.
+    #[serde(default, skip_serializing_if = "Options::is_empty")]
     pub source_options: Options,
     /// Options of the destination, as they may be shown.
+    #[serde(default, skip_serializing_if = "Options::is_empty")]
     pub destination_options: Options,
     /// Whether something above is redacted and lies sealed under a key of its own.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub sealed: bool,
     /// Which part of the source is wanted.
     pub part: Part,
     /// What to do with an object that is at the destination already.
     pub overwrite: Overwrite,
     /// A checksum the part must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<Checksum>,
     /// Its place in the queue.
     pub priority: Priority,
     /// Further attempts after retryable failures.
     pub retries: u32,
     /// Most bytes per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<u64>,
     /// Bytes per chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk_size: Option<u64>,
     /// Connections to a source behind a network.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<u32>,
     /// Keyed digest of the destination, by which a second transfer to it is noticed; none where destinations are not
     /// exclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination_digest: Option<String>,
     /// Keyed digest of the idempotency key it was created with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_digest: Option<String>,
 
     /// When it was created.
@@ -71,54 +80,81 @@ pub struct TransferRecord {
     /// When its state last changed, or its progress.
     pub updated_at: Timestamp,
     /// When it became ready; set in `STATE_READY` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_at: Option<Timestamp>,
     /// When an executor first took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
     /// Not to be scheduled before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
 
     /// Number of its last attempt; 0 before the first. Only grows.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub epoch: u64,
     /// Attempts that failed and count against `retries`, since it was created or resumed.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub failures: u32,
     /// The executor that holds its lease; set in the leased states only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executor: Option<String>,
     /// A client asked to pause it while it was running.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub pause_asked: bool,
     /// A client deleted it while an executor held it: it is forgotten once released.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub delete_asked: bool,
     /// An attempt lost its lease and was not seen to end: it may still be at work beside the destination.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub stray_attempts: bool,
 
     /// The source's version, pinned at first open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validator: Option<Validator>,
     /// Length of the part, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_total: Option<u64>,
     /// Bytes that survive a power cut at the destination.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub progress: u64,
     /// Number of keys that hold its verified ranges.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub range_pieces: usize,
     /// CRC-32 of the part, once complete; none for a clone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crc32: Option<u32>,
     /// Bytes read from the source by attempts that have ended.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub fetched_before: u64,
     /// Bytes read from the source by the last attempt, as far as it told.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub fetched_now: u64,
     /// Where the time of the last attempt went, as far as it told.
     #[serde(default, skip_serializing_if = "StageTimes::is_zero")]
     pub stages: StageTimes,
     /// A commit that was allowed and whose result is not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepared: Option<PreparedCommit>,
     /// The last failure that has not been overcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
     /// Bytes per second: lately while it runs, on average once it is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput: Option<u64>,
     /// When the last checkpoint came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_at: Option<Timestamp>,
     /// What happened to it, oldest first; at most [`EVENTS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Note>,
+}
+
+/// Whether a field is as it is in a new record, and need not be written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A commit that an attempt was allowed to do.

@@ -5,8 +5,9 @@ pub mod window;
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::join_all};
 use staccato_scheduler_plugins::{Executor, Link, Plugin, Running, Snapshot, Waiting, contract::WINDOW_DEFAULT};
+use tokio::time::Instant;
 
 use crate::{
     ledger::{Ledger, LedgerError, keys},
@@ -32,6 +33,9 @@ impl Default for SchedulerConfig {
 
 /// Most changes that are taken in before the plug-in is asked again.
 const CHANGES_PER_TURN: usize = 512;
+/// While transfers only come, and none that takes a slot goes, the plug-in is asked again after this many times of what it
+/// took to ask it: a flood of submissions costs the scheduler a tenth of a core at most.
+const ARRIVALS_PACE: u32 = 9;
 /// Active transfers that are read in one go.
 const PAGE: usize = 1024;
 /// Wait after the store failed.
@@ -61,24 +65,38 @@ pub struct Scheduler {
     watch: Watch,
     /// None until it is read, and after a change may have been missed.
     window: Option<Window>,
+    /// Whether something that took a slot has gone, or may have, since the plug-in was last asked.
+    freed: bool,
+    /// How long the plug-in took to decide, with the making of what it sees.
+    asking: Duration,
 }
 
 impl Scheduler {
     /// A scheduler that has read nothing yet.
     pub fn new(ledger: Ledger, plugin: Box<dyn Plugin>, config: SchedulerConfig) -> Self {
         let watch = ledger.store().watch(keys::WORK);
-        Self { ledger, plugin, config, watch, window: None }
+        Self { ledger, plugin, config, watch, window: None, freed: false, asking: Duration::ZERO }
     }
 
     /// One turn: read what is missing, let the plug-in decide, then wait for a change. `false` when there will be none.
     pub async fn turn(&mut self) -> Result<bool, LedgerError> {
         self.decide().await?;
-        match tokio::time::timeout(self.config.turn, self.watch.next()).await {
-            Err(_) => return Ok(true),
-            Ok(None) => return Ok(false),
-            Ok(Some(event)) => self.take_in(event),
+        let now = Instant::now();
+        let (arrivals_from, mut wake) = (now + self.asking * ARRIVALS_PACE, now + self.config.turn);
+        loop {
+            match tokio::time::timeout_at(wake, self.watch.next()).await {
+                Err(_) => return Ok(true),
+                Ok(None) => return Ok(false),
+                Ok(Some(event)) => self.take_in(event),
+            }
+            if !self.catch_up() {
+                return Ok(false);
+            }
+            wake = wake.min(arrivals_from);
+            if self.freed || Instant::now() >= wake {
+                return Ok(true);
+            }
         }
-        Ok(self.catch_up())
     }
 
     /// Takes in the changes that are known by now, at most [`CHANGES_PER_TURN`]. `false` when there will be none.
@@ -95,23 +113,34 @@ impl Scheduler {
 
     /// Lets the plug-in decide on what is known, and carries its decisions to the ledger.
     pub async fn decide(&mut self) -> Result<(), LedgerError> {
+        self.freed = false;
         self.read().await?;
+        let asked = Instant::now();
         let now_ms = Timestamp::from_system(std::time::SystemTime::now()).as_millis();
         let executors = self.ledger.executors().into_iter().map(|process| Executor { name: process.instance });
         let window = self.window.as_mut().expect("read above");
-        let snapshot = snapshot(window, &self.ledger, executors.collect(), now_ms);
-        for decision in self.plugin.decide(&snapshot) {
-            let Some(id) = window.waiting_id(decision.id) else {
+        let decisions = self.plugin.decide(&snapshot(window, &self.ledger, executors.collect(), now_ms));
+        self.asking = asked.elapsed();
+        let waiting = decisions.into_iter().filter_map(|decision| {
+            let id = window.waiting_id(decision.id);
+            if id.is_none() {
                 tracing::warn!(plugin = self.plugin.name(), id = %decision.id, "the plug-in chose what does not wait");
-                continue;
-            };
-            if self.ledger.mark_ready(id, &decision.reason).await? {
-                window.started(id);
-            } else {
-                window.vanished(id);
+            }
+            Some((id?, decision.reason))
+        });
+        // Together, so that they share a group of commits; each makes its own mark on the window, whatever comes of others.
+        let ledger = &self.ledger;
+        let marking = waiting.map(async |(id, reason)| (id, ledger.mark_ready(id, &reason).await));
+        let marked = join_all(marking.collect::<Vec<_>>()).await;
+        let mut failure = None;
+        for (id, ready) in marked {
+            match ready {
+                Ok(true) => window.started(id),
+                Ok(false) => window.vanished(id),
+                Err(error) => failure = Some(error),
             }
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     /// What is known, with its end read where that has become short.
@@ -129,8 +158,12 @@ impl Scheduler {
 
     fn take_in(&mut self, event: Event) {
         match event {
-            Event::Lagged => self.window = None,
+            Event::Lagged => {
+                self.window = None;
+                self.freed = true;
+            }
             Event::Changed { key, record } => {
+                self.freed |= record.is_none() && key.starts_with(keys::ACTIVE);
                 if let Some(window) = &mut self.window {
                     window.take_in(&key, record.map(|record| record.value).as_deref());
                 }

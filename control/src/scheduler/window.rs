@@ -197,7 +197,7 @@ mod tests {
                 if random.u8(..) < 140 {
                     let id = TransferId::following(last, Timestamp::from_millis(1), random.u64(..));
                     last = Some(id);
-                    let key = keys::queue(Priority::new(random.u8(0..=9)).unwrap(), id);
+                    let key = keys::with_id(&keys::queue_of(Priority::new(random.u8(0..=9)).unwrap()), id);
                     queue.insert(key.clone(), id);
                     window.take_in(&key, Some(&value()));
                 } else if let Some(key) = queue.keys().nth(random.usize(0..queue.len().max(1))).cloned() {
@@ -234,7 +234,7 @@ mod tests {
         fn submit(&mut self, random: &mut fastrand::Rng) {
             let id = TransferId::following(self.last, Timestamp::from_millis(1), random.u64(..));
             self.last = Some(id);
-            let key = keys::queue(Priority::new(random.u8(0..3)).unwrap(), id);
+            let key = keys::with_id(&keys::queue_of(Priority::new(random.u8(0..3)).unwrap()), id);
             self.queue.insert(key.clone(), id);
             self.changes.push_back((key, Some(value())));
         }
@@ -250,7 +250,7 @@ mod tests {
         fn release(&mut self, random: &mut fastrand::Rng) {
             let nth = self.active.keys().nth(random.usize(0..self.active.len().max(1))).copied();
             let Some((id, key)) = nth.and_then(|id| self.active.remove_entry(&id)) else { return };
-            self.changes.push_back((keys::active(id), None));
+            self.changes.push_back((keys::with_id(keys::ACTIVE, id), None));
             if random.u8(..4) > 0 {
                 self.queue.insert(key.clone(), id);
                 self.changes.push_back((key, Some(value())));
@@ -259,7 +259,7 @@ mod tests {
 
         fn read(&mut self, max: usize, random: &mut fastrand::Rng) -> Window {
             let mut window = Window::new(max);
-            self.active.keys().for_each(|id| window.take_in(&keys::active(*id), Some(&value())));
+            self.active.keys().for_each(|id| window.take_in(&keys::with_id(keys::ACTIVE, *id), Some(&value())));
             if random.bool() {
                 self.release(random);
             }
@@ -282,7 +282,7 @@ mod tests {
                 return window.vanished(id);
             };
             self.queue.remove(&key);
-            self.changes.extend([(key.clone(), None), (keys::active(id), Some(value()))]);
+            self.changes.extend([(key.clone(), None), (keys::with_id(keys::ACTIVE, id), Some(value()))]);
             self.active.insert(id, key);
             window.started(id);
         }

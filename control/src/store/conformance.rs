@@ -8,11 +8,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures_util::future::poll_immediate;
 
 use super::{
-    Commit, CommitError, Event, Precondition, Record, Revision, SharedStore, Watch, Write,
-    contract::{COMMIT_WRITES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, WATCH_BACKLOG_MAX},
+    Commit, CommitError, Derive, Event, Precondition, Record, Revision, SharedStore, Watch, Write,
+    contract::{COMMIT_WRITES_MAX, COMMITS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, WATCH_BACKLOG_MAX},
 };
 
-/// Opens the store under test; called again, it opens the same one again. The suite drops the store before.
+/// Opens the store under test, with [`DERIVE`]; called again, it opens the same one again. The suite drops the store before.
 pub type Open<'a> = &'a mut dyn FnMut() -> SharedStore;
 
 /// Runs every case and panics at the first promise that is not kept. Wants a runtime of several threads. `seed` drives
@@ -23,6 +23,9 @@ pub async fn run(open: Open<'_>, seed: u64) {
     ranges_are_ordered_bounded_and_reversible(open().as_ref()).await;
     sizes_up_to_the_bounds(open).await;
     commits_take_their_turns(open()).await;
+    commits_handed_over_together_are_decided_one_by_one(open().as_ref()).await;
+    derived_records_follow(open().as_ref()).await;
+    derived_records_are_those_of_the_records(open, seed).await;
     revisions_grow_across_openings(open).await;
     watchers_hear_in_order(open().as_ref()).await;
     watchers_that_lag_are_told_once(open().as_ref()).await;
@@ -81,6 +84,113 @@ async fn commits_take_their_turns(store: SharedStore) {
     let revisions: Vec<Revision> =
         revisions.into_iter().map(|one| one.expect("it ended").expect("it commits")).collect();
     assert!(revisions.is_sorted_by(|one, next| one < next), "the places are not those of the submissions");
+}
+
+async fn commits_handed_over_together_are_decided_one_by_one(store: &dyn super::Store) {
+    let key = |number: usize| format!("conform/each/{number}").into_bytes();
+    let commit = |number| Commit::new().require_absent(key(number)).put(key(number), "");
+    let results = store.commit_each(vec![commit(1), commit(2), commit(1), commit(3)]).await;
+    let [Ok(first), Ok(second), Err(refused), Ok(third)] = &results[..] else { panic!("{results:?}") };
+    assert!(first < second && second < third, "in their order");
+    assert_eq!(*refused, CommitError::Conflict(key(1)), "by one of the same call");
+    assert_eq!(store.commit_each(Vec::new()).await, Vec::new());
+    // As many as there may be, among others that are under way.
+    let many: Vec<_> = (0..8)
+        .map(|call| {
+            store.commit_each((0..COMMITS_MAX).map(|number| commit(10 + call * COMMITS_MAX + number)).collect())
+        })
+        .collect();
+    for results in futures_util::future::join_all(many).await {
+        let revisions: Vec<Revision> = results.into_iter().map(|result| result.expect("nothing is there")).collect();
+        assert_eq!(revisions.len(), COMMITS_MAX);
+        assert!(revisions.windows(2).all(|pair| pair[1] == pair[0] + 1), "nothing came between them");
+    }
+}
+
+/// What the suite derives: from `conform/from/X`, whose value is a list like `name=value,name=value`, a record
+/// `conform/derived/NAME` with each value.
+pub const DERIVE: Derive = Derive {
+    sources: &[b"conform/from/"],
+    derived: &[b"conform/derived/"],
+    function: |_, value| {
+        let text = String::from_utf8_lossy(value);
+        let named = text.split(',').filter_map(|pair| pair.split_once('='));
+        named.map(|(name, value)| (derived(name), value.as_bytes().to_vec())).collect()
+    },
+};
+
+fn derived(name: &str) -> Vec<u8> {
+    format!("conform/derived/{name}").into_bytes()
+}
+
+async fn derived_records_follow(store: &dyn super::Store) {
+    let (a, b) = (b"conform/from/a".as_slice(), b"conform/from/b".as_slice());
+    let mut watch = store.watch(b"conform/derived/");
+    let first = store.commit(Commit::new().put(a, "x=1,y=1")).await.unwrap();
+    assert_eq!(store.get(&derived("x")).await, Ok(Some(record("1", first))));
+    for name in ["x", "y"] {
+        assert_eq!(next(&mut watch).await, changed(&derived(name), Some(("1", first))));
+    }
+    let refused = store.commit(Commit::new().require_absent(derived("y")).put(b, "z=1")).await;
+    assert_eq!(refused, Err(CommitError::Conflict(derived("y"))), "they can be required like others");
+    assert_eq!(store.get(&derived("z")).await, Ok(None));
+
+    let second = store.commit(Commit::new().put(a, "x=1,y=2,z=1")).await.unwrap();
+    for (name, value) in [("y", "2"), ("z", "1")] {
+        assert_eq!(next(&mut watch).await, changed(&derived(name), Some((value, second))));
+    }
+    // From one record to another within one commit, in either order.
+    let handed = store.commit(Commit::new().put(b, "y=2").put(a, "x=1")).await.unwrap();
+    let back = store.commit(Commit::new().put(b, "").put(a, "x=1,y=3")).await.unwrap();
+    assert_eq!(store.get(&derived("y")).await, Ok(Some(record("3", back))));
+    store.commit(Commit::new().delete(a).put(a, "v=1").delete(a).put(b, "")).await.unwrap();
+    let found = store.range(b"conform/derived/", b"conform/derived0", 10, false).await;
+    assert_eq!(found, Ok(Vec::new()));
+    assert_eq!(next(&mut watch).await, changed(&derived("z"), None), "{handed}: y stayed as it was");
+    assert_eq!(next(&mut watch).await, changed(&derived("y"), Some(("3", back))));
+    for name in ["x", "y"] {
+        assert_eq!(next(&mut watch).await, changed(&derived(name), None));
+    }
+}
+
+async fn derived_records_are_those_of_the_records(open: Open<'_>, seed: u64) {
+    let mut random = Random(seed);
+    let mut model: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    for _ in 0..4 {
+        let store = open();
+        for _ in 0..40 {
+            let mut commit = Commit::new();
+            for _ in 0..random.below(4) {
+                let key = format!("conform/from/{}", random.below(5));
+                model.remove(&key);
+                // A record may give what no other one gives.
+                let names = (0..6).map(|name| format!("n{name}"));
+                let taken = |name: &String| model.values().flatten().any(|(given, _)| given == name);
+                let free: Vec<String> = names.filter(|name| !taken(name)).filter(|_| random.below(2) == 0).collect();
+                let gives: Vec<_> = free.into_iter().map(|name| (name, random.below(3).to_string())).collect();
+                let text: Vec<String> = gives.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                commit = if gives.is_empty() {
+                    commit.delete(key)
+                } else {
+                    model.insert(key.clone(), gives);
+                    commit.put(key, text.join(","))
+                };
+            }
+            store.commit(commit).await.unwrap();
+            derived_agree(store.as_ref(), &model, seed).await;
+        }
+        drop(store);
+        derived_agree(open().as_ref(), &model, seed).await;
+    }
+    let clear = model.keys().fold(Commit::new(), |commit, key| commit.delete(key.as_str()));
+    open().commit(clear).await.unwrap();
+}
+
+async fn derived_agree(store: &dyn super::Store, model: &BTreeMap<String, Vec<(String, String)>>, seed: u64) {
+    let found = store.range(b"conform/derived/", b"conform/derived0", usize::MAX, false).await.unwrap();
+    let found: BTreeMap<_, _> = found.into_iter().map(|(key, record)| (key, record.value)).collect();
+    let given = model.values().flatten().map(|(name, value)| (derived(name), value.clone().into_bytes()));
+    assert_eq!(found, given.collect(), "seed {seed}");
 }
 
 async fn ranges_are_ordered_bounded_and_reversible(store: &dyn super::Store) {
@@ -421,7 +531,7 @@ pub(super) mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn memory_conforms() {
         let seed = seed();
-        let store = MemoryStore::new();
+        let store = MemoryStore::new(DERIVE);
         run(&mut || Arc::new(store.clone()), seed).await;
     }
 
@@ -431,6 +541,6 @@ pub(super) mod tests {
         let seed = seed();
         // Small enough that segments change and exports are made on the way.
         let options = SledOptions { segment_bytes: 64 << 10, export_after_bytes: 512 << 10, ..SledOptions::default() };
-        run(&mut || Arc::new(SledStore::open_with(dir.path(), options).expect("it opens")), seed).await;
+        run(&mut || Arc::new(SledStore::open_with(dir.path(), DERIVE, options).expect("it opens")), seed).await;
     }
 }

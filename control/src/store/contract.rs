@@ -11,8 +11,13 @@
 //!   which their futures were first polled.
 //! - **Revisions grow.** Each commit has a revision above that of every earlier one, across restarts; a record's
 //!   revision is that of the commit that last wrote it.
+//! - **Derived records follow.** What a store was opened to [`Derive`] from a record is read, watched and required like
+//!   any other record, and changes with the commit that changes what it comes from; nobody writes it. It is nothing of its own: whether a
+//!   store keeps it or makes it anew when it opens is the store's affair. So its revision is that of some commit that
+//!   wrote what it comes from, and not always the same one: require its absence, or the revision of its source.
 //! - **Bounded.** Keys are at most [`KEY_BYTES_MAX`], values at most [`VALUE_BYTES_MAX`], commits at most
-//!   [`COMMIT_WRITES_MAX`] writes; more is a defect of the caller and panics.
+//!   [`COMMIT_WRITES_MAX`] writes, and at most [`COMMITS_MAX`] are handed over together, with no more writes in all than
+//!   one may have; more is a defect of the caller and panics.
 
 use std::sync::Arc;
 
@@ -22,8 +27,10 @@ use async_trait::async_trait;
 pub const KEY_BYTES_MAX: usize = 512;
 /// Longest value, in bytes. Stores that need small records split it themselves.
 pub const VALUE_BYTES_MAX: usize = 64 << 10;
-/// Most writes in one commit.
+/// Most writes in one commit, and in all that are handed over together.
 pub const COMMIT_WRITES_MAX: usize = 4096;
+/// Most commits that are handed over together.
+pub const COMMITS_MAX: usize = 1000;
 
 /// Number of a commit; 0 is before the first.
 pub type Revision = u64;
@@ -37,6 +44,9 @@ pub trait Store: Send + Sync + 'static {
     /// The record under `key`.
     async fn get(&self, key: &[u8]) -> Result<Option<Record>, StoreError>;
 
+    /// The records under several keys, in the order of the keys.
+    async fn get_each(&self, keys: Vec<Vec<u8>>) -> Result<Vec<Option<Record>>, StoreError>;
+
     /// At most `limit` records with `start <= key < end`, in order of their keys (backwards when `reverse`), with their
     /// keys.
     async fn range(
@@ -49,7 +59,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Commits atomically and durably, in turn: its place is taken when this is first polled. Dropping the future does not
     /// take the commit back: it may happen or not.
-    async fn commit(&self, commit: Commit) -> Result<Revision, CommitError>;
+    async fn commit(&self, commit: Commit) -> Result<Revision, CommitError> {
+        self.commit_each(vec![commit]).await.pop().expect("each commit has a result")
+    }
+
+    /// Commits each of these as [`Store::commit`] does, one right after the other, and says what became of each, in
+    /// their order. They are not one commit: one that is refused stops none of the others.
+    async fn commit_each(&self, commits: Vec<Commit>) -> Vec<Result<Revision, CommitError>>;
 
     /// Hears of every later write to a key that starts with `prefix`, in order of commits. A watcher that falls more
     /// than [`WATCH_BACKLOG_MAX`] commits or [`WATCH_EVENTS_MAX`] events behind is told so once ([`Event::Lagged`]) and
@@ -61,6 +77,21 @@ pub trait Store: Send + Sync + 'static {
 pub const WATCH_BACKLOG_MAX: usize = 4096;
 /// Events that a watcher may be behind, however few commits they belong to: bounds the memory of a slow watcher.
 pub const WATCH_EVENTS_MAX: usize = 4 * WATCH_BACKLOG_MAX;
+
+/// Which records follow from others: the indexes of a store's user. A function of a record alone, and a stable one: it must
+/// give for a stored record what it gave when that was written. No two records may give the same key at a time.
+#[derive(Clone, Copy)]
+pub struct Derive {
+    /// What keys of records that others follow from begin with.
+    pub sources: &'static [&'static [u8]],
+    /// What keys of derived records begin with, and no others. A range lies within one of these, or outside of all.
+    pub derived: &'static [&'static [u8]],
+    /// Keys and values that follow from a key and a value.
+    pub function: fn(&[u8], &[u8]) -> KeysAndValues,
+}
+
+/// Records to be: their keys, and their values.
+pub type KeysAndValues = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A value and the commit that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,10 +176,37 @@ impl Watch {
     }
 }
 
+impl Derive {
+    /// Nothing follows from anything.
+    pub const NOTHING: Self = Self { sources: &[], derived: &[], function: |_, _| Vec::new() };
+
+    /// Whether anything may follow from a record under this key.
+    pub(super) fn is_source(&self, key: &[u8]) -> bool {
+        self.sources.iter().any(|prefix| key.starts_with(prefix))
+    }
+
+    /// Whether this is the key of a derived record.
+    pub(super) fn is_derived(&self, key: &[u8]) -> bool {
+        self.derived.iter().any(|prefix| key.starts_with(prefix))
+    }
+
+    /// What follows from a record under a key that this concerns.
+    pub(super) fn from(&self, key: &[u8], value: &[u8]) -> KeysAndValues {
+        (self.function)(key, value)
+    }
+}
+
+/// Panics when more is handed over together than a store must take.
+pub(super) fn assert_bounds(commits: &[Commit]) {
+    assert!(commits.len() <= COMMITS_MAX, "{} commits together", commits.len());
+    let writes: usize = commits.iter().map(|commit| commit.writes.len()).sum();
+    assert!(writes <= COMMIT_WRITES_MAX, "{writes} writes in {} commits", commits.len());
+    commits.iter().for_each(Commit::assert_bounds);
+}
+
 impl Commit {
     /// Panics when the commit is larger than a store must take. Stores call it on the caller's side.
-    pub(super) fn assert_bounds(&self) {
-        assert!(self.writes.len() <= COMMIT_WRITES_MAX, "{} writes in one commit", self.writes.len());
+    fn assert_bounds(&self) {
         for write in &self.writes {
             let (key, value_len) = match write {
                 Write::Put(key, value) => (key, value.len()),

@@ -81,6 +81,10 @@ impl Store for FaultyStore {
         self.inner.get(key).await
     }
 
+    async fn get_each(&self, keys: Vec<Vec<u8>>) -> Result<Vec<Option<Record>>, StoreError> {
+        self.inner.get_each(keys).await
+    }
+
     async fn range(
         &self,
         start: &[u8],
@@ -91,13 +95,13 @@ impl Store for FaultyStore {
         self.inner.range(start, end, limit, reverse).await
     }
 
-    async fn commit(&self, commit: Commit) -> Result<Revision, CommitError> {
+    async fn commit_each(&self, commits: Vec<Commit>) -> Vec<Result<Revision, CommitError>> {
         self.pass(|held| held != Held::Nothing).await;
         if self.failed.borrow().is_some() {
             self.failed.send_modify(|refused| *refused = refused.map(|refused| refused + 1));
-            return Err(StoreError("its disk is gone".to_owned()).into());
+            return commits.iter().map(|_| Err(StoreError("its disk is gone".to_owned()).into())).collect();
         }
-        self.inner.commit(commit).await
+        self.inner.commit_each(commits).await
     }
 
     fn watch(&self, prefix: &[u8]) -> Watch {

@@ -7,15 +7,17 @@ pub mod conformance;
 pub mod contract;
 
 mod digest;
+mod effects;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod journal;
 mod memory;
 mod sled;
+mod table;
 mod watch;
 
 pub use contract::{
-    Commit, CommitError, Event, Precondition, Record, Revision, SharedStore, Store, StoreError, Watch, Write,
+    Commit, CommitError, Derive, Event, Precondition, Record, Revision, SharedStore, Store, StoreError, Watch, Write,
 };
 pub use memory::MemoryStore;
 pub use sled::{SledOptions, SledStore};

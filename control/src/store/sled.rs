@@ -6,6 +6,7 @@
 //!   watchers hear of it after that. Readers see durable state only, because sled is changed after the journal.
 //! - sled is never trusted with what was acknowledged. At open its content counts only if it is, record by record, what
 //!   the journal says it was at that commit; otherwise it is put aside and built anew from export and journal.
+//! - Derived records are in memory only, made from sled's records when the store opens, and changed with them.
 //! - Exports are made from the journal, never from sled.
 //! - When a write, a sync or sled has failed, the store answers [`StoreError`] to every later commit and ends all
 //!   watches. Nothing is tried again: the process is expected to restart.
@@ -29,11 +30,13 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use super::{
-    Commit, CommitError, Record, Revision, Store, StoreError, Watch, journal::JournalOptions, watch::Watchers,
+    Commit, CommitError, Derive, Record, Revision, Store, StoreError, Watch, contract, journal::JournalOptions,
+    watch::Watchers,
 };
 
 mod committer;
 mod exporter;
+mod pending;
 mod records;
 mod recovery;
 #[cfg(test)]
@@ -43,7 +46,7 @@ use committer::{Committer, Submission};
 use records::{Records, guarded};
 use recovery::Recovered;
 
-/// Commits that wait for the committer before [`Store::commit`] itself waits.
+/// Submissions that wait for the committer before [`Store::commit`] itself waits.
 const QUEUE_COMMITS_MAX: usize = 1024;
 /// Reads that wait for a thread before a reader itself waits.
 const QUEUE_READS_MAX: usize = 1024;
@@ -94,13 +97,13 @@ type ReadJob = Box<dyn FnOnce(&Shared) + Send>;
 impl SledStore {
     /// Opens the store in a folder, which is created where it does not exist. Blocks; how long depends on the number of
     /// records. An error names the file and says what to do.
-    pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        Self::open_with(dir, SledOptions::default())
+    pub fn open(dir: &Path, derive: Derive) -> Result<Self, StoreError> {
+        Self::open_with(dir, derive, SledOptions::default())
     }
 
     /// Opens the store with other bounds than the default ones.
-    pub fn open_with(dir: &Path, options: SledOptions) -> Result<Self, StoreError> {
-        let Recovered { lock, records, journal, journal_dir, store } = recovery::recover(dir, options)?;
+    pub fn open_with(dir: &Path, derive: Derive, options: SledOptions) -> Result<Self, StoreError> {
+        let Recovered { lock, records, journal, journal_dir, store } = recovery::recover(dir, derive, options)?;
         let shared = Arc::new(Shared {
             records,
             watchers: Watchers::new(journal.end().revision),
@@ -176,12 +179,20 @@ impl Store for SledStore {
         self.read(move |records| records.range(&start, &end, limit, reverse)).await
     }
 
-    async fn commit(&self, commit: Commit) -> Result<Revision, CommitError> {
-        commit.assert_bounds();
+    async fn get_each(&self, keys: Vec<Vec<u8>>) -> Result<Vec<Option<Record>>, StoreError> {
+        self.read(move |records| records.get_each(&keys)).await
+    }
+
+    async fn commit_each(&self, commits: Vec<Commit>) -> Vec<Result<Revision, CommitError>> {
+        contract::assert_bounds(&commits);
+        let count = commits.len();
         let (reply, answer) = oneshot::channel();
-        let commits = self.commits.as_ref().expect("taken by drop only");
-        commits.send_async(Submission { commit, reply }).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        let submissions = self.commits.as_ref().expect("taken by drop only");
+        let answered = match submissions.send_async(Submission { commits, reply }).await {
+            Ok(()) => answer.await.ok(),
+            Err(_) => None,
+        };
+        answered.unwrap_or_else(|| (0..count).map(|_| Err(stopped().into())).collect())
     }
 
     fn watch(&self, prefix: &[u8]) -> Watch {

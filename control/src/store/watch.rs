@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::{
     Event, Revision, Watch,
     contract::{WATCH_BACKLOG_MAX, WATCH_EVENTS_MAX},
+    effects::Change,
 };
 
 /// All watchers of one store.
@@ -33,12 +34,12 @@ struct Inner {
     closed: bool,
 }
 
-/// The events of one commit.
+/// What one commit changed.
 pub struct Committed {
     /// The commit.
     pub revision: Revision,
     /// Its changes, in order.
-    pub events: Vec<Event>,
+    pub changes: Vec<Change>,
 }
 
 impl Watchers {
@@ -106,12 +107,7 @@ impl Watcher {
         if self.sender.is_closed() {
             return false;
         }
-        let news = || {
-            commit
-                .events
-                .iter()
-                .filter(|event| matches!(event, Event::Changed { key, .. } if key.starts_with(&self.prefix)))
-        };
+        let news = || commit.changes.iter().filter(|change| change.key.starts_with(&self.prefix));
         let count = news().count();
         if commit.revision <= self.after || count == 0 {
             return true;
@@ -131,7 +127,8 @@ impl Watcher {
             self.sent += 1;
             return self.sender.try_send(Event::Lagged).is_ok();
         }
-        let told = news().all(|event| self.sender.try_send(event.clone()).is_ok());
+        let event = |change: &Change| Event::Changed { key: change.key.clone(), record: change.record.clone() };
+        let told = news().all(|change| self.sender.try_send(event(change)).is_ok());
         self.sent += count as u64;
         self.unread.push_back(self.sent);
         told
@@ -146,9 +143,8 @@ mod tests {
 
     fn commit(revision: Revision, keys: usize) -> Committed {
         let record = Some(Record { value: Vec::new(), revision });
-        let events =
-            (0..keys).map(|i| Event::Changed { key: format!("k{i}").into(), record: record.clone() }).collect();
-        Committed { revision, events }
+        let changes = (0..keys).map(|i| Change { key: format!("k{i}").into(), record: record.clone() }).collect();
+        Committed { revision, changes }
     }
 
     fn tell(watchers: &Watchers, commit: Committed) {

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use staccato_control::store::{Commit, SledOptions, SledStore, Store};
+use staccato_control::store::{Commit, Derive, SledOptions, SledStore, Store};
 
 /// Where a run of the program happens: the store in [`data`], what it says in [`said`].
 const PLACE: &str = "STORE_COMMITS_PLACE";
@@ -72,7 +72,7 @@ fn commit_records(place: &Path, arguments: &str) {
         ..defaults
     };
     let said = Arc::new(File::options().create(true).append(true).open(said(place)).expect("a file"));
-    let store = Arc::new(SledStore::open_with(&data(place), options).expect("it opens"));
+    let store = Arc::new(SledStore::open_with(&data(place), Derive::NOTHING, options).expect("it opens"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
     runtime.block_on(async {
         let last = store.range(b"k", b"l", 1, true).await.expect("it reads").pop();

@@ -15,7 +15,7 @@ use std::{
 
 use commits::{data, program, said};
 use rustix::process::{Pid, Signal, kill_process};
-use staccato_control::store::{SledOptions, SledStore, Store};
+use staccato_control::store::{Derive, SledStore, Store};
 use tempfile::TempDir;
 use trace::{Call, calls, run_traced, traced};
 
@@ -262,7 +262,7 @@ fn numbers_said(place: &Path, word: &str) -> BTreeSet<u64> {
 
 /// The numbers of the records in a store; their values must be what the program writes.
 fn numbers(place: &Path) -> BTreeSet<u64> {
-    let store = SledStore::open_with(&data(place), SledOptions::default()).expect("it opens");
+    let store = SledStore::open(&data(place), Derive::NOTHING).expect("it opens");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let records = runtime.block_on(store.range(b"k", b"l", usize::MAX, false)).expect("it reads");
     records

@@ -14,7 +14,7 @@ use tower::ServiceExt as _;
 use crate::{
     api::{Api, access::Peer, problem::PROBLEM_JSON, router},
     config::registry,
-    ledger::{Ledger, LedgerConfig, Seal, SystemEnvironment},
+    ledger::{INDEXES, Ledger, LedgerConfig, Seal, SystemEnvironment},
     model::{State, TransferId},
     store::MemoryStore,
 };
@@ -41,7 +41,7 @@ impl Driver {
     /// A service that offers files under `/data`, http, zero and null. Nothing is moved: no executor runs.
     pub async fn new() -> Self {
         let registry = registry(&["/data".parse().unwrap()], true);
-        let store = Arc::new(MemoryStore::new());
+        let store = Arc::new(MemoryStore::new(INDEXES));
         let environment = Arc::new(SystemEnvironment::default());
         let ledger =
             Ledger::open(store, Seal::ephemeral(), registry, LedgerConfig::default(), environment).await.unwrap();
@@ -116,7 +116,7 @@ impl Driver {
             State::Ready => assert!(self.ledger.mark_ready(id, "the test wants it").await.unwrap()),
             _ => {
                 assert!(self.ledger.mark_ready(id, "the test wants it").await.unwrap());
-                let attempt = self.ledger.claim(EXECUTOR).await.unwrap().unwrap();
+                let attempt = self.ledger.claim(EXECUTOR, 1).await.unwrap().pop().unwrap();
                 assert_eq!(attempt.transfer, text);
                 self.move_on(id, attempt.epoch, state).await;
             }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`driver`] | the service under test and its answers |
 //! | [`submit`] | `POST /v1/transfers`: what is accepted, what is refused and how |
+//! | [`several`] | the same with an array |
 //! | [`listing`] | `GET /v1/transfers`, one transfer, owners |
 //! | [`actions`] | every action in every state, and delete |
 //! | [`doors`] | hosts, proxies, media types, bounds, unknown paths and methods |
@@ -20,4 +21,5 @@ mod listing;
 mod openapi;
 mod secrets;
 mod service;
+mod several;
 mod submit;

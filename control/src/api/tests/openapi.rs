@@ -37,6 +37,7 @@ async fn exchanges(driver: &Driver) -> Vec<(Method, &'static str, Answer)> {
     all.push(submitted(driver.post("/v1/transfers", &body).await));
     all.push(submitted(driver.post("/v1/transfers", &body).await));
     all.push(submitted(driver.post("/v1/transfers", &json!({})).await));
+    all.push(submitted(driver.post("/v1/transfers", &json!([transfer("several"), transfer("several"), {}])).await));
     all.push(submitted(driver.post_with("/v1/transfers", " ".repeat(2 << 20), &[]).await));
     all.push(submitted(driver.post_with("/v1/transfers", "{}", &[("content-type", "text/plain")]).await));
     for body in [transfer("key"), transfer("other")] {

@@ -313,7 +313,7 @@ async fn two_executors_never_get_one_transfer() {
     }
     let claims = (0..40).map(|executor| {
         let ledger = fixture.ledger.clone();
-        tokio::spawn(async move { ledger.claim(&format!("executor-{executor}")).await.unwrap() })
+        tokio::spawn(async move { ledger.claim(&format!("executor-{executor}"), 1).await.unwrap().pop() })
     });
     let mut claimed = std::collections::BTreeSet::new();
     for claim in claims.collect::<Vec<_>>() {

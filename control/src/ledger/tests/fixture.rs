@@ -21,7 +21,8 @@ use staccato_protocols::{
 
 use crate::{
     ledger::{
-        Backoff, Environment, ExecutorProcess, Ledger, LedgerConfig, LedgerError, Scope, Seal, change::encode_record,
+        Backoff, Environment, ExecutorProcess, INDEXES, Ledger, LedgerConfig, LedgerError, Scope, Seal,
+        change::encode_record,
     },
     model::{CreateRequest, ProblemCode, State, Timestamp, TransferId, TransferRecord},
     store::{Commit, MemoryStore, SharedStore},
@@ -93,7 +94,7 @@ impl Environment for Stub {
 
 impl Fixture {
     pub async fn new() -> Self {
-        Self::over(Arc::new(MemoryStore::new())).await
+        Self::over(Arc::new(MemoryStore::new(INDEXES))).await
     }
 
     pub async fn over(store: SharedStore) -> Self {
@@ -111,7 +112,7 @@ impl Fixture {
 
     /// The same, with a store that has to be let go of before it is opened again.
     pub async fn reopen_over(&mut self, again: impl FnOnce() -> SharedStore) {
-        self.store = Arc::new(MemoryStore::new());
+        self.store = Arc::new(MemoryStore::new(INDEXES));
         self.reopen().await;
         self.store = again();
         self.reopen().await;
@@ -146,7 +147,7 @@ impl Fixture {
 
     pub async fn run_on(&self, executor: &str, id: TransferId) -> AttemptSpec {
         assert!(self.ledger.mark_ready(id, "a slot is free").await.unwrap(), "{id} does not wait");
-        let spec = self.ledger.claim(executor).await.unwrap().expect("one is ready");
+        let spec = self.ledger.claim(executor, 1).await.unwrap().pop().expect("one is ready");
         assert_eq!(spec.transfer, id.to_string());
         spec
     }
@@ -166,7 +167,7 @@ impl Fixture {
         if state == State::Ready {
             return id;
         }
-        let epoch = self.ledger.claim(EXECUTOR).await.unwrap().expect("it is ready").epoch;
+        let epoch = self.ledger.claim(EXECUTOR, 1).await.unwrap().pop().expect("it is ready").epoch;
         self.ledger.checkpoint(EXECUTOR, id, epoch, &report(LENGTH / 2)).await.unwrap();
         match state {
             State::Canceling => drop(self.ledger.cancel(id, &Scope::All).await.unwrap()),

@@ -55,7 +55,7 @@ pub async fn check(ledger: &Ledger) -> BTreeMap<TransferId, TransferRecord> {
             && !record.state.is_ended()
         {
             let holder = &all[&format!("d/{digest}")];
-            assert_eq!(holder, record.id.to_string().as_bytes(), "who holds a destination");
+            assert_eq!(holder, record.id.as_uuid().as_bytes(), "who holds a destination");
         }
     }
     assert_eq!(under("c/").map(|(key, _)| key.to_owned()).collect::<BTreeSet<_>>(), pieces);
@@ -87,7 +87,10 @@ pub async fn check(ledger: &Ledger) -> BTreeMap<TransferId, TransferRecord> {
 
 /// Every key and value.
 pub async fn everything(store: &dyn Store) -> BTreeMap<String, Vec<u8>> {
-    let all = store.range(b"", &[0xff], usize::MAX, false).await.expect("it reads");
+    let mut all = store.range(b"", &[0xff], usize::MAX, false).await.expect("it reads");
+    for prefix in keys::DERIVED {
+        all.extend(store.range(prefix, &keys::end_of(prefix), usize::MAX, false).await.expect("it reads"));
+    }
     all.into_iter().map(|(key, record)| (String::from_utf8(key).expect("keys are text"), record.value)).collect()
 }
 

@@ -10,7 +10,7 @@ use super::{
     invariants, is_refused, report,
 };
 use crate::{
-    ledger::{Directive, ExecutorProcess, Held, Prepared, Scope},
+    ledger::{Directive, ExecutorProcess, Held, INDEXES, Prepared, Scope},
     model::{State, TransferId},
     store::MemoryStore,
 };
@@ -138,7 +138,7 @@ async fn what_an_executor_held_is_free_as_soon_as_it_is_seen_to_end() {
 
     // What is left of it in some buffer changes nothing.
     fixture.ledger.mark_ready(running, "again").await.unwrap();
-    assert_eq!(fixture.ledger.claim(EXECUTOR).await, Ok(None));
+    assert_eq!(fixture.ledger.claim(EXECUTOR, 1).await, Ok(Vec::new()));
     assert_eq!(fixture.ledger.claim_sweeps(EXECUTOR).await, Ok(Vec::new()));
     assert!(is_refused(&fixture.ledger.checkpoint(EXECUTOR, running, 1, &report(LENGTH)).await));
     invariants::check(&fixture.ledger).await;
@@ -168,7 +168,7 @@ async fn ready_transfers_are_claimed_in_their_order_and_queued_again_when_nobody
         fixture.environment.advance(MOMENT);
     }
     fixture.reopen().await;
-    let spec = fixture.ledger.claim(EXECUTOR).await.unwrap().expect("one is ready");
+    let spec = fixture.ledger.claim(EXECUTOR, 1).await.unwrap().pop().expect("one is ready");
     assert_eq!(spec.transfer, second.to_string(), "ready for longest, also after a restart");
     assert_eq!(fixture.ledger.mark_ready(second, "late").await, Ok(false), "decisions may come late");
     fixture.pass(READY - MOMENT).await;
@@ -176,14 +176,14 @@ async fn ready_transfers_are_claimed_in_their_order_and_queued_again_when_nobody
     fixture.pass(MOMENT).await;
     let queued = fixture.record(first).await;
     assert_eq!((queued.state, queued.not_before, queued.failures), (State::New, None, 0));
-    assert_eq!(fixture.ledger.claim(EXECUTOR).await, Ok(None));
+    assert_eq!(fixture.ledger.claim(EXECUTOR, 1).await, Ok(Vec::new()));
     invariants::check(&fixture.ledger).await;
 }
 
 /// The lease runs out, and before the ledger has done what follows, its holder asks and is allowed to commit.
 #[tokio::test]
 async fn a_lease_renewed_at_the_last_moment_is_not_lost() {
-    let store = crate::store::faulty::FaultyStore::new(MemoryStore::new());
+    let store = crate::store::faulty::FaultyStore::new(MemoryStore::new(INDEXES));
     let fixture = Fixture::over(store.clone()).await;
     let id = fixture.in_state(State::Running).await;
     fixture.environment.advance(LEASE);
@@ -206,7 +206,7 @@ async fn a_lease_renewed_at_the_last_moment_is_not_lost() {
 
 #[tokio::test]
 async fn a_lease_is_not_renewed_while_it_is_being_taken_away() {
-    let store = crate::store::faulty::FaultyStore::new(MemoryStore::new());
+    let store = crate::store::faulty::FaultyStore::new(MemoryStore::new(INDEXES));
     let fixture = Fixture::over(store.clone()).await;
     let id = fixture.in_state(State::Running).await;
     fixture.environment.advance(LEASE);

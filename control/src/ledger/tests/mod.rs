@@ -8,6 +8,7 @@ mod fixture;
 mod invariants;
 mod leases;
 mod list;
+mod pace;
 mod random;
 mod retries;
 mod secrets;

@@ -24,10 +24,10 @@ use super::{
     invariants, is_refused, report,
 };
 use crate::{
-    ledger::{ExecutorProcess, Held, LedgerError, Prepared, Scope, keys},
+    ledger::{ExecutorProcess, Held, INDEXES, LedgerError, Prepared, Scope, keys},
     model::{State, TransferId, TransferRecord, transfer::NoteKind},
     scheduler::{Scheduler, SchedulerConfig},
-    store::{MemoryStore, SharedStore, SledOptions, SledStore},
+    store::{MemoryStore, SharedStore, SledStore},
 };
 
 #[tokio::test]
@@ -82,7 +82,7 @@ impl Life {
     async fn begin(seed: u64, folder: Option<TempDir>) -> Self {
         println!("TEST_SEED={seed}");
         let mut random = fastrand::Rng::with_seed(seed);
-        let store = folder.as_ref().map_or_else(|| Arc::new(MemoryStore::new()) as SharedStore, on_disk);
+        let store = folder.as_ref().map_or_else(|| Arc::new(MemoryStore::new(INDEXES)) as SharedStore, on_disk);
         let fixture = Fixture::over(store).await;
         let window_max = random.usize(1..8);
         let scheduler = schedule(&fixture, window_max);
@@ -161,7 +161,10 @@ impl Life {
     async fn claim(&mut self) {
         let at = self.random.usize(..self.executors.len());
         let executor = &mut self.executors[at];
-        if let Some(spec) = self.fixture.ledger.claim(&executor.name).await.unwrap() {
+        let attempts_max = self.random.usize(1..4);
+        let claimed = self.fixture.ledger.claim(&executor.name, attempts_max).await.unwrap();
+        assert!(claimed.len() <= attempts_max);
+        for spec in claimed {
             let id: TransferId = spec.transfer.parse().unwrap();
             assert!(spec.epoch > self.known[&id].epoch, "epochs only grow");
             executor.running.push((id, spec.epoch));
@@ -298,7 +301,7 @@ impl Life {
             let (said, _) = self.say(&name, id, epoch).await;
             assert!(is_refused(&said) || complete, "{name} is dead");
         }
-        assert_eq!(self.fixture.ledger.claim(&name).await, Ok(None));
+        assert_eq!(self.fixture.ledger.claim(&name, 1).await, Ok(Vec::new()));
         self.new_executor().await;
     }
 
@@ -370,7 +373,7 @@ impl Life {
 }
 
 fn on_disk(folder: &TempDir) -> SharedStore {
-    Arc::new(SledStore::open_with(folder.path(), SledOptions::default()).unwrap())
+    Arc::new(SledStore::open(folder.path(), INDEXES).unwrap())
 }
 
 fn schedule(fixture: &Fixture, window_max: usize) -> Scheduler {

@@ -115,7 +115,7 @@ async fn a_transfer_whose_secrets_do_not_open_fails_and_says_so() {
     for id in [broken, whole] {
         fixture.ledger.mark_ready(id, "a slot").await.unwrap();
     }
-    let spec = fixture.ledger.claim(EXECUTOR).await.unwrap().expect("the other one");
+    let spec = fixture.ledger.claim(EXECUTOR, 1).await.unwrap().pop().expect("the other one");
     assert_eq!(spec.transfer, whole.to_string(), "one that cannot run does not hold up those behind it");
     let record = fixture.record(broken).await;
     assert_eq!((record.state, record.error.map(|error| error.code)), (State::Error, Some(Code::Internal)));

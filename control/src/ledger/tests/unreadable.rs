@@ -34,9 +34,9 @@ async fn it_is_taken_out_of_the_line_of_ready_transfers() {
     let fixture = Fixture::new().await;
     let (unreadable, next) = (fixture.in_state(State::Ready).await, fixture.in_state(State::Ready).await);
     replace_by_newer(&fixture, unreadable).await;
-    let spec = fixture.ledger.claim(EXECUTOR).await.unwrap().expect("one is ready");
+    let spec = fixture.ledger.claim(EXECUTOR, 1).await.unwrap().pop().expect("one is ready");
     assert_eq!(spec.transfer, next.to_string());
-    assert_eq!(fixture.ledger.claim(EXECUTOR).await, Ok(None));
+    assert_eq!(fixture.ledger.claim(EXECUTOR, 1).await, Ok(Vec::new()));
     fixture.pass(READY).await;
     assert_eq!(fixture.ledger.stats().unreadable, 1);
 }
@@ -68,25 +68,23 @@ async fn it_does_not_stop_the_ledger_from_opening_and_goes_on_once_it_can_be_rea
         newer.push(replace_by_newer(&fixture, id).await);
     }
     let kept = fixture.in_state(State::Running).await;
-    let gone = fixture.create("gone").await;
-    fixture.ledger.delete(gone, &Scope::All).await.unwrap();
-    put(&fixture, &keys::active(gone), "{}").await;
-    put(&fixture, b"w/a/nobody", "{}").await;
     put(&fixture, b"e/newer", "[]").await;
 
     fixture.reopen().await;
     assert_eq!(fixture.ledger.heartbeat(EXECUTOR, &[Held { transfer: kept, epoch: 1, stopping: None }]), []);
-    assert_eq!(fixture.ledger.claim(EXECUTOR).await, Ok(None));
+    assert_eq!(fixture.ledger.claim(EXECUTOR, 1).await, Ok(Vec::new()));
     fixture.pass(LEASE).await;
     assert_eq!(fixture.state(kept).await, State::New);
 
     for record in &newer {
         fixture.overwrite(record).await;
     }
-    fixture.store.commit(Commit::new().delete(keys::active(gone)).delete("w/a/nobody")).await.unwrap();
     fixture.reopen().await;
     assert_eq!(fixture.ledger.stats().unreadable, 1, "the executor's");
-    assert_eq!(fixture.ledger.claim("another").await.unwrap().expect("ready").transfer, newer[0].id.to_string());
+    assert_eq!(
+        fixture.ledger.claim("another", 1).await.unwrap().pop().expect("ready").transfer,
+        newer[0].id.to_string()
+    );
     fixture.pass(LEASE).await;
     assert_eq!(fixture.state(newer[1].id).await, State::New);
     assert_eq!(fixture.state(newer[2].id).await, State::Canceled);

@@ -11,7 +11,7 @@
 use super::{
     super::{
         Revision, Write,
-        contract::{COMMIT_WRITES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX},
+        contract::{COMMIT_WRITES_MAX, COMMITS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX},
         digest::{DIGEST_BYTES, Digest, Point},
     },
     header::{u32_at, u64_at},
@@ -25,11 +25,13 @@ const MAGIC: [u8; 4] = *b"SGRP";
 const FRAME_BYTES: usize = 24 + DIGEST_BYTES;
 /// Commits in one group.
 pub const GROUP_COMMITS_MAX: usize = 1024;
+const _: () = assert!(COMMITS_MAX <= GROUP_COMMITS_MAX, "what is handed over together fits into a group");
 /// A group takes no further commit when its payload has reached this.
 pub const GROUP_BYTES_FULL: usize = 4 << 20;
-/// No payload is longer: a group may be just short of full and take one commit of the largest size. Bounds what is
+/// No payload is longer: a group may be just short of full and take commits of the largest size together. Bounds what is
 /// believed of a length field.
-const PAYLOAD_BYTES_MAX: usize = GROUP_BYTES_FULL + 4 + COMMIT_WRITES_MAX * (7 + KEY_BYTES_MAX + VALUE_BYTES_MAX);
+const PAYLOAD_BYTES_MAX: usize =
+    GROUP_BYTES_FULL + 4 * COMMITS_MAX + COMMIT_WRITES_MAX * (7 + KEY_BYTES_MAX + VALUE_BYTES_MAX);
 
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
@@ -47,9 +49,14 @@ impl GroupWriter {
         Self { bytes: vec![0; FRAME_BYTES], first, commits: 0 }
     }
 
+    /// Whether so many commits can be taken; always true of an empty group and [`COMMITS_MAX`].
+    pub fn has_room_for(&self, commits: usize) -> bool {
+        self.commits as usize + commits <= GROUP_COMMITS_MAX
+    }
+
     /// Takes a commit of bounded size and gives it the next revision.
     pub fn push(&mut self, writes: &[Write]) -> Revision {
-        assert!(!self.is_full(), "a full group takes no commit");
+        assert!(self.has_room_for(1), "a full group takes no commit");
         self.bytes.extend((writes.len() as u32).to_le_bytes());
         for write in writes {
             let (kind, key, value): (u8, &[u8], &[u8]) = match write {

@@ -6,7 +6,7 @@ use super::super::digest::{DIGEST_BYTES, Digest, Point};
 pub const HEADER_BYTES: usize = 64;
 
 /// Version of both formats, segments and exports. Raise it with every change that an older program would misread.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What tells one store's files from another's.
 pub type StoreId = [u8; 16];

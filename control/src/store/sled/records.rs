@@ -1,4 +1,4 @@
-//! How records lie in sled, and the only code that calls it.
+//! How records lie in sled, the only code that calls it, and what is derived from them beside it.
 //!
 //! One tree, three kinds of key, told apart by their first byte:
 //!
@@ -10,21 +10,25 @@
 //!
 //! - A batch takes sled from one state of the journal to a later one, meta included: whole commits, or nothing.
 //! - Readers see the state before a batch or after it, never between.
+//! - Derived records are in memory only, in a [`Table`]: those of exactly the records that are in sled.
 //! - Keys and values in sled stay under 4 KiB together: longer log items would go to files that sled never syncs.
 //! - sled panics where others return errors. A panic here is an error of the store.
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{PoisonError, RwLock},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
 use super::super::{
-    Record, Revision, StoreError,
+    Derive, Record, Revision, StoreError,
     contract::KEY_BYTES_MAX,
-    digest::{Digest, Point},
+    digest::Digest,
+    effects,
     journal::header::StoreId,
+    table::{Gathered, Table},
 };
 
 /// Bytes of a value in one item of sled.
@@ -43,11 +47,12 @@ const FLUSH_EVERY_MS: u64 = 1000;
 /// How long another database in this process may take to let go of its files.
 const UNLOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// The records, in sled.
+/// The records, in sled, and those derived from them.
 pub struct Records {
     db: ::sled::Db,
-    /// Held for writing while a batch is applied: sled's iterators would see half of it.
-    whole: RwLock<()>,
+    derive: Derive,
+    /// Derived records. Held for writing while a batch is applied, also to sled: its iterators would see half of it.
+    derived: RwLock<Table>,
 }
 
 /// A change of one key from one batch to the next.
@@ -61,8 +66,8 @@ pub struct Change<'a> {
 }
 
 impl Records {
-    /// Opens or creates sled's folder.
-    pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+    /// Opens or creates sled's folder. Derived records are not there yet: see [`Records::scan`].
+    pub fn open(dir: &Path, cache_bytes: u64, derive: Derive) -> Result<Self, StoreError> {
         guarded(|| {
             let config = ::sled::Config::new()
                 .path(dir)
@@ -76,10 +81,15 @@ impl Records {
                     Err(::sled::Error::Io(error)) if error.to_string().contains("lock") && Instant::now() < give_up => {
                         std::thread::sleep(Duration::from_millis(10));
                     }
-                    opened => return Ok(Self { db: opened.map_err(failed)?, whole: RwLock::new(()) }),
+                    opened => return Ok(Self { db: opened.map_err(failed)?, derive, derived: RwLock::default() }),
                 }
             }
         })
+    }
+
+    /// What is derived from records.
+    pub fn derive(&self) -> Derive {
+        self.derive
     }
 
     /// The store it belongs to and the last commit in it; none when it is empty.
@@ -96,13 +106,28 @@ impl Records {
 
     /// The record under a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Record>, StoreError> {
+        if self.derive.is_derived(key) {
+            return Ok(self.derived().get(key));
+        }
         guarded(|| {
-            let _whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
+            let _whole = self.derived();
             self.get_unlocked(key)
         })
     }
 
-    /// The record under a key, for the one thread that applies batches.
+    /// The records under keys, all of one moment.
+    pub fn get_each(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Record>>, StoreError> {
+        guarded(|| {
+            let derived = self.derived();
+            let get = |key: &Vec<u8>| match self.derive.is_derived(key) {
+                true => Ok(derived.get(key)),
+                false => self.get_unlocked(key),
+            };
+            keys.iter().map(get).collect()
+        })
+    }
+
+    /// The record under a key that is not derived, for the one thread that applies batches.
     pub fn get_as_writer(&self, key: &[u8]) -> Result<Option<Record>, StoreError> {
         guarded(|| self.get_unlocked(key))
     }
@@ -118,8 +143,11 @@ impl Records {
         if start >= end {
             return Ok(Vec::new());
         }
+        if self.derive.is_derived(start) {
+            return Ok(self.derived().range(start, end, limit, reverse));
+        }
         guarded(|| {
-            let _whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
+            let _whole = self.derived();
             let mut found = self.db.range(tagged(HEAD, start)..tagged(HEAD, end));
             let mut records = Vec::new();
             while records.len() < limit {
@@ -131,10 +159,12 @@ impl Records {
         })
     }
 
-    /// Applies changes, each key at most once, and marks the last commit they belong to.
+    /// Applies changes, each key at most once and those of derived records in order, and marks the last commit they belong
+    /// to.
     pub fn apply<'a>(
         &self,
         changes: impl Iterator<Item = Change<'a>>,
+        derived: &[effects::Change],
         store: StoreId,
         revision: Revision,
     ) -> Result<(), StoreError> {
@@ -146,17 +176,23 @@ impl Records {
         meta.extend(revision.to_le_bytes());
         batch.insert(&META, meta);
         guarded(|| {
-            let _whole = self.whole.write().unwrap_or_else(PoisonError::into_inner);
-            self.db.apply_batch(batch).map_err(failed)
+            let mut whole = self.derived_mut();
+            self.db.apply_batch(batch).map_err(failed)?;
+            whole.apply(derived);
+            Ok(())
         })
     }
 
     /// Fills an empty sled. Marks nothing: until [`Records::apply`] does, what is there counts for nothing.
     pub fn load(&self, records: &[(Vec<u8>, Record)]) -> Result<(), StoreError> {
         let mut batch = ::sled::Batch::default();
+        let mut derived = Vec::new();
         for (key, record) in records {
             stage(&mut batch, &Change { key, old_len: None, new: Some(record) });
+            derive(self.derive, key, record, &mut derived);
         }
+        derived.sort_unstable_by(|one, next| one.key.cmp(&next.key));
+        self.derived_mut().apply(&derived);
         guarded(|| self.db.apply_batch(batch).map_err(failed))
     }
 
@@ -165,29 +201,32 @@ impl Records {
         self.each_between(vec![HEAD], vec![HEAD + 1], visit)
     }
 
-    /// Reads every record and computes their digest.
-    pub fn digest(&self) -> Result<Digest, StoreError> {
+    /// Reads every record: computes their digest, and derives what follows from them. For whoever opens.
+    pub fn scan(&self) -> Result<Digest, StoreError> {
         // Two halves on two threads: at a million records this is most of the time a restart takes.
         let middle = self.middle()?;
         let half = |start: Vec<u8>, end: Vec<u8>| {
-            let mut digest = Digest::default();
+            let mut scanned = Scanned::of(self.derive);
             self.each_between(start, end, |key, record| {
-                digest.add(key, &record);
+                scanned.take(key, &record);
                 Ok(())
             })?;
-            Ok(digest)
+            scanned.derived.values_mut().for_each(Gathered::sort);
+            Ok(scanned)
         };
-        std::thread::scope(|scope| {
+        let (lower, upper) = std::thread::scope(|scope| {
             let lower = scope.spawn(|| half(vec![HEAD], middle.clone()));
             let upper = half(middle.clone(), vec![HEAD + 1]);
             let lower = lower.join().unwrap_or_else(|_| Err(damaged("a half")));
-            Ok(lower?.join(upper?))
-        })
-    }
-
-    /// The digest at a commit, when sled says it is at that commit.
-    pub fn point(&self, revision: Revision) -> Result<Point, StoreError> {
-        Ok(Point { revision, digest: self.digest()? })
+            Ok((lower?, upper?))
+        })?;
+        let mut derived = Table::default();
+        let digest = lower.digest.join(upper.digest);
+        for (lower, upper) in lower.derived.into_values().zip(upper.derived.into_values()) {
+            derived.extend_sorted(&lower, &upper);
+        }
+        *self.derived_mut() = derived;
+        Ok(digest)
     }
 
     /// Writes out what sled holds back.
@@ -208,6 +247,16 @@ impl Records {
             }
             Ok(())
         })
+    }
+
+    /// Derived records, to be read.
+    pub fn derived(&self) -> RwLockReadGuard<'_, Table> {
+        // A panic while a batch is applied ends the store; what was durable before can still be read.
+        self.derived.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn derived_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        self.derived.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get_unlocked(&self, key: &[u8]) -> Result<Option<Record>, StoreError> {
@@ -246,6 +295,42 @@ impl Records {
             middle.extend((low + high.saturating_sub(low) / 2).to_be_bytes());
             Ok(middle)
         })
+    }
+}
+
+/// What a scan has found.
+struct Scanned {
+    derive: Derive,
+    digest: Digest,
+    /// Derived records by what their keys begin with: of each kind most come in order.
+    derived: BTreeMap<&'static [u8], Gathered>,
+}
+
+impl Scanned {
+    fn of(derive: Derive) -> Self {
+        let derived = derive.derived.iter().map(|prefix| (*prefix, Gathered::default())).collect();
+        Self { derive, digest: Digest::default(), derived }
+    }
+
+    fn take(&mut self, key: &[u8], record: &Record) {
+        self.digest.add(key, record);
+        if !self.derive.is_source(key) {
+            return;
+        }
+        for (key, value) in self.derive.from(key, &record.value) {
+            let of_its_kind = self.derived.iter_mut().find(|(prefix, _)| key.starts_with(prefix));
+            of_its_kind.expect("what is derived begins as it was said to").1.push(&key, &value, record.revision);
+        }
+    }
+}
+
+fn derive(from: Derive, key: &[u8], record: &Record, derived: &mut Vec<effects::Change>) {
+    if from.is_source(key) {
+        derived.extend(
+            from.from(key, &record.value)
+                .into_iter()
+                .map(|(key, value)| effects::Change { key, record: Some(Record { value, revision: record.revision }) }),
+        );
     }
 }
 

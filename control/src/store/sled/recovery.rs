@@ -8,7 +8,6 @@
 //! The journal itself is believed or the store does not open.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -20,8 +19,9 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{
     super::{
-        Record, Revision, StoreError,
+        Derive, Revision, StoreError, Write,
         digest::{Digest, Point},
+        effects,
         journal::{
             self, Journal, JournalOptions,
             export::{ExportReader, ExportWriter},
@@ -33,7 +33,8 @@ use super::{
         },
     },
     SledOptions,
-    records::{Change, Records, guarded},
+    pending::Pending,
+    records::{Records, guarded},
 };
 use crate::folder;
 
@@ -58,9 +59,13 @@ pub struct Recovered {
     pub store: StoreId,
 }
 
+/// Opens sled's folder.
+type OpenRecords<'a> = &'a dyn Fn(&Path) -> Result<Records, StoreError>;
+
 /// Opens or creates a data directory.
-pub fn recover(dir: &Path, options: SledOptions) -> Result<Recovered, StoreError> {
+pub fn recover(dir: &Path, derive: Derive, options: SledOptions) -> Result<Recovered, StoreError> {
     let folders = Folders::new(dir);
+    let open = |dir: &Path| Records::open(dir, options.cache_bytes, derive);
     folder::create(&folders.journal).map_err(failed("cannot create", &folders.journal))?;
     let lock = lock(dir, options.lock_wait)?;
     files::remove_unfinished(&folders.journal)?;
@@ -71,7 +76,7 @@ pub fn recover(dir: &Path, options: SledOptions) -> Result<Recovered, StoreError
         Some(last) => {
             let store = Segment::read(&folders.journal, *last, None)?.header().store;
             journal::settle(&folders.journal, store, *last)?;
-            let (records, end) = open_or_build(&folders, store, options.cache_bytes)?;
+            let (records, end) = open_or_build(&folders, store, &open)?;
             (store, records, end)
         }
         None => {
@@ -82,7 +87,7 @@ pub fn recover(dir: &Path, options: SledOptions) -> Result<Recovered, StoreError
                 .map_err(|error| StoreError(format!("cannot get random bytes: {error}")))?;
             // The journal comes first: where there is no journal, nothing was ever stored.
             drop(Journal::start(&folders.journal, store, Point::default(), journal_options)?);
-            let (records, end) = build(&folders, store, options.cache_bytes)?;
+            let (records, end) = build(&folders, store, &open)?;
             (store, records, end)
         }
     };
@@ -141,15 +146,15 @@ fn refuse_remains(folders: &Folders, listing: &Listing) -> Result<(), StoreError
     Err(unsound(&folders.journal, "it has no segment, although there was a store here"))
 }
 
-fn open_or_build(folders: &Folders, store: StoreId, cache_bytes: u64) -> Result<(Records, Point), StoreError> {
-    match open_sled(folders, store, cache_bytes) {
+fn open_or_build(folders: &Folders, store: StoreId, open: OpenRecords<'_>) -> Result<(Records, Point), StoreError> {
+    match open_sled(folders, store, open) {
         Ok((records, end)) => {
             mend_export(folders, store, &records, end)?;
             Ok((records, end))
         }
         Err(Doubt::Sled(why)) => {
             tracing::warn!(why, "sled's files are not believed: building them anew from the journal");
-            build(folders, store, cache_bytes)
+            build(folders, store, open)
         }
         Err(Doubt::Journal(error)) => Err(error),
     }
@@ -163,7 +168,7 @@ enum Doubt {
     Journal(StoreError),
 }
 
-fn open_sled(folders: &Folders, store: StoreId, cache_bytes: u64) -> Result<(Records, Point), Doubt> {
+fn open_sled(folders: &Folders, store: StoreId, open: OpenRecords<'_>) -> Result<(Records, Point), Doubt> {
     let sled = |error: StoreError| Doubt::Sled(error.0);
     if !folders.sled.is_dir() {
         return Err(Doubt::Sled("they are missing".to_owned()));
@@ -177,13 +182,13 @@ fn open_sled(folders: &Folders, store: StoreId, cache_bytes: u64) -> Result<(Rec
         .map_err(|error| Doubt::Journal(failed("cannot write", &folders.sled_openings)(error)))?;
     remove_half_snapshots(&folders.sled).map_err(Doubt::Journal)?;
 
-    let records = Records::open(&folders.sled, cache_bytes).map_err(sled)?;
+    let records = open(&folders.sled).map_err(sled)?;
     let replayed = (|| {
         let (of, revision) = records.meta().map_err(sled)?.ok_or(Doubt::Sled("they are not complete".to_owned()))?;
         if of != store {
             return Err(Doubt::Sled("they belong to another store".to_owned()));
         }
-        let found = records.point(revision).map_err(sled)?;
+        let found = Point { revision, digest: records.scan().map_err(sled)? };
         catch_up(folders, store, &records, found)
     })();
     match replayed {
@@ -274,42 +279,31 @@ fn not_in_journal(revision: Revision) -> Doubt {
 }
 
 /// Applies a group to the state with this digest; returns the digest after it.
-fn apply(records: &Records, store: StoreId, group: &Group<'_>, mut digest: Digest) -> Result<Digest, Doubt> {
+fn apply(records: &Records, store: StoreId, group: &Group<'_>, digest: Digest) -> Result<Digest, Doubt> {
     let sled = |error: StoreError| Doubt::Sled(error.0);
     let writes = group.writes().ok_or_else(|| {
         Doubt::Journal(StoreError(format!("the journal's group of commit {} is malformed", group.end.revision)))
     })?;
-    let mut slots: HashMap<&[u8], (Option<usize>, Option<Record>)> = HashMap::new();
-    for write in writes {
-        let slot = match slots.entry(write.key) {
-            Entry::Occupied(slot) => slot.into_mut(),
-            Entry::Vacant(slot) => {
-                let before = records.get_as_writer(write.key).map_err(sled)?;
-                if let Some(before) = &before {
-                    digest.remove(write.key, before);
-                }
-                slot.insert((before.map(|record| record.value.len()), None))
-            }
-        };
-        slot.1 = write.value.map(|value| Record { value: value.to_vec(), revision: write.revision });
+    let mut pending = Pending::over(records);
+    for commit in writes.chunk_by(|one, next| one.revision == next.revision) {
+        let own = commit.iter().map(|write| match write.value {
+            Some(value) => Write::Put(write.key.to_vec(), value.to_vec()),
+            None => Write::Delete(write.key.to_vec()),
+        });
+        effects::apply(&mut pending, own.collect(), commit[0].revision, records.derive()).map_err(sled)?;
     }
-    for (key, (_, now)) in &slots {
-        if let Some(now) = now {
-            digest.add(key, now);
-        }
-    }
-    let changes = slots.iter().map(|(key, (old_len, now))| Change { key, old_len: *old_len, new: now.as_ref() });
-    records.apply(changes, store, group.end.revision).map_err(sled)?;
+    let digest = pending.digest_after(digest);
+    pending.apply(store, group.end.revision).map_err(sled)?;
     Ok(digest)
 }
 
 /// Builds sled's files from the journal. The records of the journal count, also where they are not what was recorded of
 /// them: then it was sled that had misled the committer.
-fn build(folders: &Folders, store: StoreId, cache_bytes: u64) -> Result<(Records, Point), StoreError> {
+fn build(folders: &Folders, store: StoreId, open: OpenRecords<'_>) -> Result<(Records, Point), StoreError> {
     put_aside(folders)?;
     let merge = Merge::open(&folders.journal, store, None)?;
     let recorded = merge.end();
-    let records = Records::open(&folders.sled, cache_bytes)?;
+    let records = open(&folders.sled)?;
     let (mut digest, mut waiting, mut bytes) = (Digest::default(), Vec::new(), 0);
     for item in merge {
         let (key, record) = item?;
@@ -323,7 +317,7 @@ fn build(folders: &Folders, store: StoreId, cache_bytes: u64) -> Result<(Records
         }
     }
     records.load(&waiting)?;
-    records.apply(std::iter::empty(), store, recorded.revision)?;
+    records.apply(std::iter::empty(), &[], store, recorded.revision)?;
     if digest != recorded.digest {
         tracing::error!(
             revision = recorded.revision,

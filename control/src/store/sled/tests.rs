@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::{
     super::{
-        Commit, CommitError, Record, Store, StoreError,
+        Commit, CommitError, Derive, Record, Store, StoreError,
         conformance::tests::seed,
         digest::{Digest, Point},
         journal::{self, Journal, JournalOptions, files, files::Listing, group::GroupWriter, segment::Segment},
@@ -40,7 +40,7 @@ async fn a_directory_opens_once_at_a_time_and_again_after_drop() {
     let dir = folder();
     let store = open(dir.path(), SMALL);
     let impatient = SledOptions { lock_wait: Duration::from_millis(100), ..SMALL };
-    let refused = SledStore::open_with(dir.path(), impatient).map(drop).expect_err("it is open");
+    let refused = SledStore::open_with(dir.path(), Derive::NOTHING, impatient).map(drop).expect_err("it is open");
     assert!(refused.0.contains("in use"), "{refused}");
     let model = fill(&store, 0..50).await;
     drop(store);
@@ -214,12 +214,12 @@ async fn damage_before_the_end_is_reported_and_not_cut() {
         let mut bytes = fs::read(&path).unwrap();
         bytes[at] ^= 4;
         fs::write(&path, bytes).unwrap();
-        let error = SledStore::open_with(copy.path(), SMALL).map(drop).expect_err("commits are lost");
+        let error = SledStore::open_with(copy.path(), Derive::NOTHING, SMALL).map(drop).expect_err("commits are lost");
         assert!(error.0.contains(&path.display().to_string()), "{error}");
     }
     let copy = journal_of(crashed.path());
     fs::remove_file(files::segment_path(&copy.path().join("journal"), segments[1])).unwrap();
-    SledStore::open_with(copy.path(), SMALL).map(drop).expect_err("a segment is missing");
+    SledStore::open_with(copy.path(), Derive::NOTHING, SMALL).map(drop).expect_err("a segment is missing");
     // Where sled is whole, only commits that it does not have yet can be lost.
     drop(open(dir.path(), SMALL));
     fs::write(files::segment_path(&dir.path().join("journal"), segments[1]), b"").unwrap();
@@ -227,7 +227,7 @@ async fn damage_before_the_end_is_reported_and_not_cut() {
 
     let copy = copy_of(dir.path());
     fs::remove_dir_all(copy.path().join("journal")).unwrap();
-    let error = SledStore::open_with(copy.path(), SMALL).map(drop).expect_err("there was a store");
+    let error = SledStore::open_with(copy.path(), Derive::NOTHING, SMALL).map(drop).expect_err("there was a store");
     assert!(error.0.contains("no segment"), "{error}");
 }
 
@@ -372,7 +372,7 @@ async fn a_lost_export_is_made_again_while_sled_is_whole() {
     // Without sled it is the only place where those records are.
     fs::remove_file(&path).unwrap();
     fs::remove_dir_all(dir.path().join("sled")).unwrap();
-    SledStore::open_with(dir.path(), SMALL).map(drop).expect_err("records are lost");
+    SledStore::open_with(dir.path(), Derive::NOTHING, SMALL).map(drop).expect_err("records are lost");
 }
 
 #[tokio::test]
@@ -456,7 +456,7 @@ fn folder() -> TempDir {
 }
 
 fn open(dir: &Path, options: SledOptions) -> SledStore {
-    SledStore::open_with(dir, options).expect("the store opens")
+    SledStore::open_with(dir, Derive::NOTHING, options).expect("the store opens")
 }
 
 /// Whether sled's files were not believed, and there were some.

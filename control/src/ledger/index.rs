@@ -1,0 +1,118 @@
+//! What follows from a record in the store: the indexes by state, owner and destination, and the lines of what waits and
+//! what runs. Nothing but this makes an index entry.
+//!
+//! A transfer's record begins with a line of its own, the *index line*, which says what entries the transfer has; JSON
+//! follows. The line is there for versions that cannot read the JSON: a transfer that a newer one wrote keeps its place in
+//! lists and lines, and its destination. Its fields have a space between them:
+//!
+//! | field | |
+//! | --- | --- |
+//! | state | `STATE_NEW`, ... |
+//! | owner | as in keys |
+//! | destination | digest of the destination that it keeps from others, or `-` |
+//! | line | what the key of its place in a line begins with, or `-` |
+//! | work | where there is such a place: what the scheduler sees of it, in JSON |
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    model::{State, Timestamp, TransferRecord},
+    store::{Derive, contract::KeysAndValues},
+};
+
+use super::{keys, sweep::SweepRecord};
+
+/// How the ledger's indexes follow from its records.
+pub const INDEXES: Derive =
+    Derive { sources: &[keys::TRANSFERS, keys::SWEEPS], derived: keys::DERIVED, function: entries };
+
+/// Fields of an index line, and what a field holds where there is nothing.
+const FIELDS: usize = 5;
+const NOTHING: &str = "-";
+
+/// What the scheduler knows of a transfer: the value of the keys below `w/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WorkEntry {
+    #[serde(rename = "o")]
+    pub owner: String,
+    #[serde(rename = "p")]
+    pub priority: u8,
+    #[serde(rename = "c")]
+    pub created_at: Timestamp,
+    #[serde(default, rename = "from", skip_serializing_if = "String::is_empty")]
+    pub source_host: String,
+    #[serde(default, rename = "to", skip_serializing_if = "String::is_empty")]
+    pub destination_host: String,
+}
+
+/// The index line of a record.
+pub(crate) fn line_of(record: &TransferRecord) -> Vec<u8> {
+    let place = match (record.state, record.not_before) {
+        (State::New, None) => Some(keys::queue_of(record.priority)),
+        (State::New, Some(time)) => Some(keys::backoff_until(time)),
+        _ if record.state.takes_slot() => Some(keys::ACTIVE.to_vec()),
+        _ => None,
+    };
+    let owner = keys::escaped(&record.owner);
+    let kept = kept_destination(record).unwrap_or(NOTHING);
+    let fields = [record.state.as_str(), &owner, kept].map(str::as_bytes);
+    let mut line = [fields[0], fields[1], fields[2], place.as_deref().unwrap_or(NOTHING.as_bytes())].join(&b' ');
+    if place.is_some() {
+        line.push(b' ');
+        serde_json::to_writer(&mut line, &WorkEntry::of(record)).expect("an entry is strings and numbers");
+    }
+    line
+}
+
+/// The digest of the destination that a record keeps from other transfers.
+pub(crate) fn kept_destination(record: &TransferRecord) -> Option<&str> {
+    let keeps = !record.state.is_ended() || record.may_commit_unseen();
+    record.destination_digest.as_deref().filter(|_| keeps)
+}
+
+fn entries(key: &[u8], value: &[u8]) -> KeysAndValues {
+    let Some(id) = keys::trailing_id(key) else { return Vec::new() };
+    let kept = |digest: &[u8]| (keys::destination(digest), id.as_uuid().into_bytes().to_vec());
+    if key.starts_with(keys::SWEEPS) {
+        // Until the sweep is done, a stray commit could replace what another transfer puts there.
+        let sweep = serde_json::from_slice::<SweepRecord>(value).ok();
+        return sweep.and_then(|sweep| Some(kept(sweep.kept?.as_bytes()))).into_iter().collect();
+    }
+    let mut fields = value.split(|byte| *byte == b'\n').next().unwrap_or_default().splitn(FIELDS, |byte| *byte == b' ');
+    let mut field = || fields.next().filter(|field| !field.is_empty());
+    let (Some(state), Some(owner), Some(digest), Some(place)) = (field(), field(), field(), field()) else {
+        return Vec::new();
+    };
+    let id = &key[key.len() - keys::ID_LEN..];
+    let mut entries = Vec::with_capacity(5);
+    entries.push(([b"s/", state, b"/", id].concat(), Vec::new()));
+    entries.push(([b"u/", owner, b"/", id].concat(), Vec::new()));
+    entries.push(([b"o/", owner, b"/", state, b"/", id].concat(), Vec::new()));
+    if place.starts_with(keys::WORK) {
+        entries.push(([place, id].concat(), fields.next().unwrap_or_default().to_vec()));
+    }
+    if digest != NOTHING.as_bytes() {
+        entries.push(kept(digest));
+    }
+    entries
+}
+
+impl WorkEntry {
+    fn of(record: &TransferRecord) -> Self {
+        let host = |url: &str| {
+            // Parsing is for those that may have one.
+            if url.starts_with("file:///") {
+                return String::new();
+            }
+            let parsed = url::Url::parse(url).ok();
+            parsed.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+        };
+        Self {
+            owner: record.owner.clone(),
+            priority: record.priority.get(),
+            created_at: record.created_at,
+            source_host: host(&record.source_url),
+            destination_host: host(&record.destination_url),
+        }
+    }
+}
