@@ -16,7 +16,7 @@ use crate::service::{self, Service};
 /// Transfers in one request: a client with so many sends arrays.
 const SUBMITTED_TOGETHER: usize = 500;
 /// How often it is asked how many are complete.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(100);
 /// All of them are given so long.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Transfers on a page of the list.

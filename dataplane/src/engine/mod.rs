@@ -93,9 +93,9 @@ pub enum Action {
     },
     /// Read this range back from the destination; answered by [`Engine::handle_read_back`].
     ReadBack(ByteRange),
-    /// Note the CRCs in the sidecar, then sync; answered by [`Engine::handle_synced`].
+    /// Note the CRCs in the sidecar, where there are any, then sync; answered by [`Engine::handle_synced`].
     Sync {
-        /// Index and CRC of each block whose write the sync will make durable.
+        /// Index and CRC of each block whose write the sync will make durable; none where no checkpoint will follow.
         blocks: Vec<(u64, u32)>,
     },
     /// Tell the ledger; answered by [`Engine::handle_checkpointed`] or [`Engine::handle_checkpoint_failed`].
@@ -436,9 +436,7 @@ impl Engine {
         if !self.report.is_due(bytes) {
             return None;
         }
-        // The commit follows at once: no checkpoint of its own for what little came last.
-        let little = bytes < self.report.bytes() + self.config.sync_bytes_max / LAST_CHECKPOINT_SHARE;
-        if self.ending.is_none() && self.is_everything_there() && little {
+        if self.commits_without_checkpoint(bytes) {
             return None;
         }
         self.report.send(bytes);
@@ -449,12 +447,22 @@ impl Engine {
         Some(Action::Checkpoint(known.iter().collect()))
     }
 
+    /// Whether the commit follows at once when so many bytes are durable: no checkpoint of its own for what little came
+    /// last.
+    fn commits_without_checkpoint(&self, bytes: u64) -> bool {
+        let little = bytes < self.report.bytes() + self.config.sync_bytes_max / LAST_CHECKPOINT_SHARE;
+        self.ending.is_none() && self.is_everything_there() && little
+    }
+
     fn poll_sync(&mut self, now: Duration) -> Option<Action> {
         (self.sync_at()? <= now).then(|| self.sync())
     }
 
     fn sync(&mut self) -> Action {
-        Action::Sync { blocks: self.unsynced.freeze() }
+        let last = self.commits_without_checkpoint(self.bytes_durable() + self.unsynced.bytes());
+        let blocks = self.unsynced.freeze();
+        // Without a checkpoint nobody ever compares: a small object takes no sidecar.
+        Action::Sync { blocks: if last { Vec::new() } else { blocks } }
     }
 
     fn poll_read_back(&mut self) -> Option<Action> {

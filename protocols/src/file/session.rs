@@ -55,7 +55,8 @@ pub(super) struct FileSession {
 struct Partial {
     file: StdFile,
     identity: Identity,
-    sidecar: Sidecar,
+    /// Made with the first note.
+    sidecar: Option<Sidecar>,
     direct: bool,
 }
 
@@ -157,10 +158,14 @@ impl FileSession {
         if !direct {
             tracing::warn!(path = %self.path.display(), "this file system does not take O_DIRECT: writing through the page cache");
         }
-        let sidecar = Sidecar::open(self.open_or_create(&self.names.sidecar(), false)?)
-            .map_err(|error| self.failed(&error, "open the sidecar of"))?;
+        let sidecar = if resumed { Some(self.open_sidecar()?) } else { None };
         self.partial = Some(Partial { file, identity, sidecar, direct });
         Ok(())
+    }
+
+    fn open_sidecar(&self) -> Result<Sidecar, Error> {
+        Sidecar::open(self.open_or_create(&self.names.sidecar(), false)?)
+            .map_err(|error| self.failed(&error, "open the sidecar of"))
     }
 
     /// Moves what an earlier attempt still holds out of the way and copies its data to a new inode. Nothing in it is
@@ -282,12 +287,16 @@ impl Session for FileSession {
     }
 
     fn load_block_crcs(&mut self, blocks: u64) -> Result<BTreeMap<u64, u32>, Error> {
-        let loaded = self.partial()?.sidecar.load(blocks);
-        loaded.map_err(|error| self.failed(&error, "read the sidecar of"))
+        let Some(sidecar) = &self.partial()?.sidecar else { return Ok(BTreeMap::new()) };
+        sidecar.load(blocks).map_err(|error| self.failed(&error, "read the sidecar of"))
     }
 
     fn append_block_crcs(&mut self, blocks: &[(u64, u32)]) -> Result<(), Error> {
-        let appended = self.partial()?.sidecar.append(blocks);
+        if self.partial()?.sidecar.is_none() {
+            let sidecar = self.open_sidecar()?;
+            self.partial()?.sidecar = Some(sidecar);
+        }
+        let appended = self.partial()?.sidecar.as_mut().expect("it was just opened").append(blocks);
         appended.map_err(|error| self.failed(&error, "append to the sidecar of"))
     }
 
@@ -347,10 +356,10 @@ impl Session for FileSession {
             });
         }
         self.sync_folder().map_err(CommitError::Unknown)?;
-        self.partial = None;
+        let noted = self.partial.take().is_some_and(|partial| partial.sidecar.is_some());
         self.found = Found::Committed;
         // The object is there; a sidecar that cannot be removed must not turn that into a failure.
-        if let Err(error) = self.remove(&self.names.sidecar()) {
+        if noted && let Err(error) = self.remove(&self.names.sidecar()) {
             tracing::warn!(%error, path = %self.path.display(), "a sidecar stays behind");
         }
         Ok(())
