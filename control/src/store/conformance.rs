@@ -24,6 +24,7 @@ pub async fn run(open: Open<'_>, seed: u64) {
     sizes_up_to_the_bounds(open).await;
     commits_take_their_turns(open()).await;
     commits_handed_over_together_are_decided_one_by_one(open().as_ref()).await;
+    several_are_read_in_the_order_of_their_keys(open().as_ref()).await;
     derived_records_follow(open().as_ref()).await;
     derived_records_are_those_of_the_records(open, seed).await;
     revisions_grow_across_openings(open).await;
@@ -105,6 +106,18 @@ async fn commits_handed_over_together_are_decided_one_by_one(store: &dyn super::
         assert_eq!(revisions.len(), COMMITS_MAX);
         assert!(revisions.windows(2).all(|pair| pair[1] == pair[0] + 1), "nothing came between them");
     }
+}
+
+async fn several_are_read_in_the_order_of_their_keys(store: &dyn super::Store) {
+    let (b, a) = (b"conform/several/b".as_slice(), b"conform/several/a".as_slice());
+    let long = "x".repeat(VALUE_BYTES_MAX);
+    let source = b"conform/from/several".as_slice();
+    let revision = store.commit(Commit::new().put(b, "2").put(a, long.as_str()).put(source, "s=1")).await.unwrap();
+    let keys = [b, b"conform/several/none", a, &derived("s"), b].map(<[u8]>::to_vec).to_vec();
+    let (b, derived) = (Some(record("2", revision)), Some(record("1", revision)));
+    assert_eq!(store.get_each(keys).await, Ok(vec![b.clone(), None, Some(record(&long, revision)), derived, b]));
+    assert_eq!(store.get_each(Vec::new()).await, Ok(Vec::new()));
+    store.commit(Commit::new().delete(source)).await.unwrap();
 }
 
 /// What the suite derives: from `conform/from/X`, whose value is a list like `name=value,name=value`, a record
