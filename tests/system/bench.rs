@@ -63,7 +63,8 @@ fn the_rest_interface_is_measured_under_load() {
     let results = folder.path().join("results");
     let mut bench = command();
     bench.args(["bench", "rest", "--clients", "4", "--seconds", "0.2", "--stored", "3000", "--restarts", "1"]);
-    let output = bench.arg("--folder").arg(folder.path()).arg("--output").arg(&results).output().unwrap();
+    // The folder is this one, by default.
+    let output = bench.current_dir(folder.path()).arg("--output").arg(&results).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let records = read(BufReader::new(File::open(&results).unwrap())).unwrap();

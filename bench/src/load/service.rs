@@ -23,7 +23,7 @@ pub struct Service {
 impl Service {
     /// Starts one on a fresh data folder below `folder`, and waits until it is ready.
     pub fn start(binary: &Path, folder: &Path) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("staccato-load-").tempdir_in(folder)?;
+        let folder = tempfile::Builder::new().prefix("staccato-load-").tempdir_in(folder.canonicalize()?)?;
         fs::create_dir(folder.path().join("root"))?;
         let (child, address) = launch(binary, folder.path())?;
         Ok(Self { binary: binary.to_owned(), folder, child, address })
