@@ -18,9 +18,9 @@ pub enum Operation {
     Bulk(usize),
     /// `GET /v1/transfers/{id}`.
     Read,
-    /// A page of [`PAGE`] transfers behind some id.
+    /// A page of 100 transfers behind some id.
     ListMarker,
-    /// A page of [`PAGE`] transfers in one state, behind some id.
+    /// A page of 100 transfers in one state, behind some id.
     ListState,
 }
 
