@@ -20,12 +20,13 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use staccato_dataplane::attempt::{AttemptSpec, CheckpointReport, Completion, Outcome};
 
 use crate::{
-    ledger::{Directive, Held, Prepared, Sweep},
+    ledger::{CLAIMED_BYTES_MAX, Directive, Held, Prepared, Sweep},
     model::TransferId,
 };
 
-/// Largest body, in bytes: a checkpoint of very many ranges.
+/// Largest body, in bytes: attempts with long checkpoints, in an answer to `claim`.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
+const _: () = assert!(CLAIMED_BYTES_MAX < BODY_BYTES_MAX);
 
 /// A message of an executor and its answer.
 pub trait Message: Serialize + DeserializeOwned + Send + 'static {

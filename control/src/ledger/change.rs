@@ -24,11 +24,15 @@ use super::{
 
 /// Most verified ranges in one key.
 const RANGES_PER_PIECE: usize = 512;
+/// Most keys that the verified ranges of a transfer take.
+pub(crate) const RANGE_PIECES_MAX: usize = 64;
 /// Most verified ranges that are kept; of more, the longest.
-pub(crate) const RANGES_MAX: usize = 64 * RANGES_PER_PIECE;
+pub(crate) const RANGES_MAX: usize = RANGE_PIECES_MAX * RANGES_PER_PIECE;
 /// The longest form of one range in a key: its names, two numbers of 20 digits, one of 10, and a comma.
 const RANGE_BYTES_MAX: usize = r#"{"start":,"end":,"crc32":},"#.len() + 20 + 20 + 10;
 const _: () = assert!(RANGES_PER_PIECE * RANGE_BYTES_MAX < VALUE_BYTES_MAX);
+/// The longest form of all ranges of a transfer.
+pub(crate) const RANGES_BYTES_MAX: usize = RANGE_PIECES_MAX * VALUE_BYTES_MAX;
 
 /// A record being changed.
 pub(crate) struct Change {

@@ -4,24 +4,39 @@ use futures_util::future::join_all;
 use staccato_dataplane::attempt::{AttemptSpec, StageTimes};
 use staccato_protocols::{Code, ObjectUrl};
 
-use crate::model::{Failure, State, TransferId, TransferRecord, lifecycle::Event, transfer::NoteKind};
+use crate::{
+    model::{Failure, State, TransferId, TransferRecord, lifecycle::Event, transfer::NoteKind},
+    store::contract::VALUE_BYTES_MAX,
+};
 
-use super::{Ledger, LedgerError, change::POISON, executors::Loss, gone_is, keys, seal::Secrets};
+use super::{
+    Ledger, LedgerError,
+    change::{POISON, RANGE_PIECES_MAX, RANGES_BYTES_MAX, decode_record},
+    executors::Loss,
+    gone_is, keys,
+    seal::Secrets,
+};
+
+/// Most attempts that are claimed together.
+const CLAIMED_MAX: usize = 64;
+/// What all that is claimed together takes at most: records and secrets, and as many ranges as one transfer may have.
+pub(crate) const CLAIMED_BYTES_MAX: usize = 2 * CLAIMED_MAX * VALUE_BYTES_MAX + RANGES_BYTES_MAX;
 
 impl Ledger {
     /// Gives the transfers that have been ready for longest to `executor`, each under a new epoch: at most `attempts_max`,
-    /// and none when none is ready. Leases run from the moment of this call.
+    /// fewer where their checkpoints are long, and none when none is ready. Leases run from the moment of this call.
     pub async fn claim(&self, executor: &str, attempts_max: usize) -> Result<Vec<AttemptSpec>, LedgerError> {
         loop {
             if self.is_gone(executor) {
                 return Ok(Vec::new());
             }
-            let ready = self.inner.leases.lock().expect(POISON).ready(attempts_max);
+            let ready = self.inner.leases.lock().expect(POISON).ready(attempts_max.min(CLAIMED_MAX));
             if ready.is_empty() {
                 return Ok(Vec::new());
             }
+            let fit = self.with_bounded_ranges(&ready).await?;
             // Together, so that they share a group of commits.
-            let claimed = join_all(ready.into_iter().map(|id| self.claim_one(id, executor))).await;
+            let claimed = join_all(ready[..fit].iter().map(|id| self.claim_one(*id, executor))).await;
             let (mut attempts, mut failure) = (Vec::new(), None);
             for one in claimed {
                 match one {
@@ -36,6 +51,22 @@ impl Ledger {
                 _ => {}
             }
         }
+    }
+
+    /// How many of these, from the first on, have no more ranges together than one may have; at least one.
+    async fn with_bounded_ranges(&self, ready: &[TransferId]) -> Result<usize, LedgerError> {
+        let keys: Vec<Vec<u8>> = ready.iter().map(|id| keys::transfer(*id)).collect();
+        let found = self.inner.store.get_each(keys.clone()).await?;
+        let mut pieces = 0;
+        for (fit, (key, found)) in keys.iter().zip(found).enumerate() {
+            // What is gone or cannot be read has its turn, and takes no room.
+            let record = found.and_then(|found| decode_record(key, &found.value).ok());
+            pieces += record.map_or(0, |record| record.range_pieces);
+            if pieces > RANGE_PIECES_MAX && fit > 0 {
+                return Ok(fit);
+            }
+        }
+        Ok(ready.len())
     }
 
     async fn claim_one(&self, id: TransferId, executor: &str) -> Result<Option<AttemptSpec>, LedgerError> {

@@ -52,6 +52,7 @@ use std::{
 
 use staccato_protocols::Registry;
 
+pub(crate) use claim::CLAIMED_BYTES_MAX;
 pub use config::{Backoff, Environment, LedgerConfig, SystemEnvironment};
 pub use create::{CREATE_MAX, Created};
 pub use error::{LedgerError, Refused};

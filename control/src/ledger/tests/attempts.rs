@@ -216,6 +216,34 @@ async fn a_checkpoint_survives_everything_and_is_handed_to_the_next_attempt() {
     invariants::check(&fixture.ledger).await;
 }
 
+/// What is claimed together is told in one answer, which is bounded like every body.
+#[tokio::test]
+async fn long_checkpoints_are_not_claimed_together() {
+    let mut fixture = Fixture::new().await;
+    let mut ids = Vec::new();
+    for name in ["1", "2"] {
+        let id = fixture.create(name).await;
+        let epoch = fixture.run(id).await;
+        let range = |at: u64| VerifiedRange { range: ByteRange::new(2 * at, 2 * at + 1).unwrap(), crc32: u32::MAX };
+        let ranges = (0..RANGES_MAX as u64).map(range).collect();
+        let bytes_total = Some(2 * RANGES_MAX as u64);
+        let long = CheckpointReport { ranges, bytes_total, ..report(0) };
+        fixture.ledger.checkpoint(EXECUTOR, id, epoch, &long).await.unwrap();
+        ids.push(id);
+    }
+    ids.push(fixture.create("3").await);
+    fixture.reopen().await;
+    fixture.pass(LEASE).await;
+    for id in &ids {
+        assert!(fixture.ledger.mark_ready(*id, "a slot is free").await.unwrap());
+    }
+    for together in [&ids[..1], &ids[1..], &[]] {
+        let claimed = fixture.ledger.claim("another", 10).await.unwrap();
+        let claimed: Vec<_> = claimed.into_iter().map(|spec| spec.transfer).collect();
+        assert_eq!(claimed, together.iter().map(ToString::to_string).collect::<Vec<_>>());
+    }
+}
+
 /// A store takes values up to a bound and panics beyond: nothing that a client or an executor sends may reach it.
 #[tokio::test]
 async fn the_largest_checkpoint_there_can_be_is_recorded() {
