@@ -1,11 +1,11 @@
 //! Which machine this is.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, time::SystemTime};
 
-use crate::record::Host;
+use crate::record::{Host, Run};
 
 /// This machine, with what holds `folder`.
-pub fn describe(folder: &Path) -> Host {
+fn describe(folder: &Path) -> Host {
     let uname = rustix::system::uname();
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -35,8 +35,18 @@ fn storage(path: &Path) -> Option<String> {
     Some(format!("{} {} ({})", mount[0], mount[2], mount[3]))
 }
 
+/// What begins now, on the disk that has `folder`, with these programs and the arguments with which they tell their versions.
+pub fn this_run<'a>(folder: &Path, programs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Run {
+    Run {
+        started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        command: std::env::args().skip(1).collect(),
+        versions: versions(programs),
+        host: describe(folder),
+    }
+}
+
 /// Versions of these programs, by the first line of what they say; those that are not there are left out.
-pub fn versions<'a>(programs: impl IntoIterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, String> {
+fn versions<'a>(programs: impl IntoIterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, String> {
     let mut versions = BTreeMap::from([("staccato".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
     for (program, argument) in programs {
         // nginx tells its version on standard error.

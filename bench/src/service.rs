@@ -10,6 +10,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use crate::measure::cpu_seconds;
+
 /// Longest wait for an answer, for an executor, and for a transfer to change at all.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a service is asked.
@@ -17,6 +19,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// A service that ends with this.
 pub struct Service {
+    launch: Launch,
     process: Child,
     /// Held open: a service may say more than once that it is ready.
     _said: BufReader<ChildStdout>,
@@ -24,27 +27,70 @@ pub struct Service {
     agent: ureq::Agent,
 }
 
-impl Service {
-    /// Starts `binary` on a free port, with its data in `data` and these arguments besides, and lets its executor move
-    /// something: from then on its lanes are there. Returns the id of that transfer, too.
-    pub fn start(binary: &Path, data: &Path, arguments: &[String]) -> io::Result<(Self, String)> {
-        let mut command = Command::new(binary);
-        command.args(["--json", "serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"]).arg(data);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = command.spawn().map_err(|error| explain(error, &binary.display()))?;
-        let said = BufReader::new(process.stdout.take().expect("it was asked for"));
-        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE));
-        // Whatever goes wrong from here on, it ends with this.
-        let mut service = Self { process, _said: said, url: String::new(), agent: config.build().new_agent() };
+/// How it is started.
+struct Launch {
+    binary: PathBuf,
+    data: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Launch {
+    /// Starts it and waits until it says that it is ready, and where. A process that does not is ended.
+    fn start(&self) -> io::Result<(Child, BufReader<ChildStdout>, String)> {
+        let mut command = Command::new(&self.binary);
+        command.args(["--json", "serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"]).arg(&self.data);
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = command.spawn().map_err(|error| explain(error, &self.binary.display()))?;
+        let mut said = BufReader::new(process.stdout.take().expect("it was asked for"));
         let mut line = String::new();
-        service._said.read_line(&mut line)?;
-        let ready: Value = serde_json::from_str(&line)
-            .map_err(|_| io::Error::other(format!("{} serve did not start; it says why above", binary.display())))?;
-        service.url = ready["url"].as_str().unwrap_or_default().to_owned();
-        let warm = service.submit(&json!({"source_url": "zero:///1M?seed=1", "destination_url": "null:///"}))?;
-        service.complete(&warm)?;
-        let warm = id(&warm).to_owned();
-        Ok((service, warm))
+        let read = said.read_line(&mut line);
+        let ready: Option<Value> = read.ok().and_then(|_| serde_json::from_str(&line).ok());
+        if let Some(url) = ready.and_then(|ready| Some(ready["url"].as_str()?.to_owned())) {
+            return Ok((process, said, url));
+        }
+        let _ = process.kill();
+        let _ = process.wait();
+        Err(io::Error::other(format!("{} serve did not start; it says why above", self.binary.display())))
+    }
+}
+
+impl Service {
+    /// Starts `binary` on a free port, with its data in `data` and these arguments besides.
+    pub fn start(binary: &Path, data: &Path, arguments: &[String]) -> io::Result<Self> {
+        let launch = Launch { binary: binary.to_owned(), data: data.to_owned(), arguments: arguments.to_vec() };
+        let (process, said, url) = launch.start()?;
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE));
+        Ok(Self { launch, process, _said: said, url, agent: config.build().new_agent() })
+    }
+
+    /// Lets its executor move something: from then on its lanes are there. The id of that transfer.
+    pub fn warm_up(&self) -> io::Result<String> {
+        let warm = self.submit(&json!({"source_url": "zero:///1M?seed=1", "destination_url": "null:///"}))?;
+        self.complete(&warm)?;
+        Ok(id(&warm).to_owned())
+    }
+
+    /// Kills it with SIGKILL and starts it again; how long the new one took until it was ready.
+    pub fn kill_and_restart(&mut self) -> io::Result<Duration> {
+        self.process.kill()?;
+        self.process.wait()?;
+        let began = Instant::now();
+        (self.process, self._said, self.url) = self.launch.start()?;
+        Ok(began.elapsed())
+    }
+
+    /// Host and port where it listens.
+    pub fn address(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap_or(&self.url)
+    }
+
+    /// Anonymous memory of the control plane: heap, stacks, and what the allocator keeps for later (`RssAnon` of
+    /// proc_pid_status(5)).
+    pub fn anonymous_bytes(&self) -> io::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kibibytes.map(|kibibytes| kibibytes << 10).ok_or_else(|| io::Error::other("the kernel tells no RssAnon"))
     }
 
     /// The process of its executor, once it has one.
@@ -61,9 +107,14 @@ impl Service {
         }
     }
 
+    /// CPU seconds of the control plane so far.
+    pub fn control_cpu_seconds(&self) -> io::Result<f64> {
+        cpu_seconds(self.process.id())
+    }
+
     /// CPU seconds of the control plane and its executor so far.
     pub fn cpu_seconds(&self) -> io::Result<f64> {
-        Ok(cpu_seconds(self.process.id())? + cpu_seconds(self.executor_pid()?)?)
+        Ok(self.control_cpu_seconds()? + cpu_seconds(self.executor_pid()?)?)
     }
 
     /// Submits something; what is not taken is an error.
@@ -142,21 +193,6 @@ fn child_of(pid: u32) -> Option<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
     children.flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).next()
-}
-
-/// User and system CPU seconds of a process, with threads that have ended: from its own clock, because ticks are coarse.
-fn cpu_seconds(pid: u32) -> io::Result<f64> {
-    let mut clock: libc::clockid_t = 0;
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: both pointers are to live variables of the right types.
-    let failed = unsafe {
-        libc::clock_getcpuclockid(pid.cast_signed(), &raw mut clock) != 0
-            || libc::clock_gettime(clock, &raw mut time) != 0
-    };
-    if failed {
-        return Err(io::Error::other(format!("process {pid} has no clock (any more)")));
-    }
-    Ok(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
 }
 
 fn explain(error: io::Error, what: &dyn std::fmt::Display) -> io::Error {

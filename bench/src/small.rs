@@ -61,7 +61,8 @@ impl Small {
         std::thread::sleep(REST);
         let arguments =
             ["--root".into(), format!("{}:rw", self.folder.display()), "--slots".into(), self.slots.to_string()];
-        let (service, warm) = Service::start(&service::binary()?, &self.folder.join("data"), &arguments)?;
+        let service = Service::start(&service::binary()?, &self.folder.join("data"), &arguments)?;
+        let warm = service.warm_up()?;
         let (began, before) = (Instant::now(), service.cpu_seconds()?);
         self.submit(&service, &sources, &targets)?;
         // One more is complete: the one before.

@@ -29,6 +29,7 @@ use staccato_protocols::{
 };
 
 use crate::{
+    measure::own_cpu_seconds,
     probe,
     service::{self, Service},
     small::Small,
@@ -164,12 +165,12 @@ impl Attempt {
     fn run(self) -> io::Result<AttemptTold> {
         let starting = Instant::now();
         let dataplane = Dataplane::start(self.lanes.config(), registry()?).map_err(io::Error::other)?;
-        let (began, before) = (Instant::now(), cpu_seconds());
+        let (began, before) = (Instant::now(), own_cpu_seconds());
         let (ended, end) = mpsc::channel();
         dataplane.attempt(self.spec()?, |handle| Box::new(Keeper { handle, ended }));
         match end.recv().map_err(io::Error::other)? {
             Outcome::Committed(Completion { bytes_total, crc32, stages, .. }) => {
-                let (seconds, cpu_seconds) = (began.elapsed().as_secs_f64(), cpu_seconds() - before);
+                let (seconds, cpu_seconds) = (began.elapsed().as_secs_f64(), own_cpu_seconds() - before);
                 let start_seconds = began.duration_since(starting).as_secs_f64();
                 Ok(AttemptTold { bytes_total, crc32, stages, start_seconds, seconds, cpu_seconds })
             }
@@ -232,11 +233,11 @@ impl Bare {
         let (config, registry) = (self.lanes.config(), registry()?);
         let (source, destination) = (url(&self.source)?, url(&self.destination)?);
         let mut begun = None;
-        let begin = || begun = Some((Instant::now(), cpu_seconds()));
+        let begin = || begun = Some((Instant::now(), own_cpu_seconds()));
         yardstick::copy(&config, &registry, &source, &destination, self.bytes, self.checksums, begin)
             .map_err(io::Error::other)?;
         let (began, before) = begun.ok_or_else(|| io::Error::other("the yardstick did not begin"))?;
-        Ok(CostTold { seconds: began.elapsed().as_secs_f64(), cpu_seconds: cpu_seconds() - before })
+        Ok(CostTold { seconds: began.elapsed().as_secs_f64(), cpu_seconds: own_cpu_seconds() - before })
     }
 }
 
@@ -254,7 +255,8 @@ pub struct Transfer {
 
 impl Transfer {
     fn run(&self) -> io::Result<CostTold> {
-        let (service, _) = Service::start(&service::binary()?, &self.data, &["--root".into(), "/:rw".into()])?;
+        let service = Service::start(&service::binary()?, &self.data, &["--root".into(), "/:rw".into()])?;
+        service.warm_up()?;
         let (began, before) = (Instant::now(), service.cpu_seconds()?);
         let submitted = service.submit(&json!({"source_url": self.source, "destination_url": self.destination}))?;
         service.complete(&submitted)?;
@@ -264,12 +266,6 @@ impl Transfer {
 
 fn url(text: &str) -> io::Result<ObjectUrl> {
     ObjectUrl::parse(text).map_err(io::Error::other)
-}
-
-/// CPU seconds of this process so far.
-fn cpu_seconds() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 fn registry() -> io::Result<Registry> {

@@ -1,15 +1,10 @@
 //! `local`: this machine.
 
-use std::{
-    fs::File,
-    io::{self, Write as _},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{io, path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{install, report::write_page};
+use super::{install, output::Output, report::write_page};
 use crate::{
     cases::{self, Workplace},
     contest::{Case, Effort, PAIRS_DEFAULT, PAIRS_MIN, Progress, run_all},
@@ -17,7 +12,7 @@ use crate::{
     host,
     measure::MemoryState,
     probe::disk::Direction,
-    record::{self, Record, Run, Sample},
+    record::{Record, Sample},
     report::table,
     worker::Program,
 };
@@ -76,24 +71,10 @@ impl Local {
         if self.install_rivals {
             install::rivals()?;
         }
-        let host = host::describe(&self.folder);
-        let cores = host.cores;
-        let mut output =
-            self.output.as_ref().map(|path| File::options().create(true).append(true).open(path)).transpose()?;
-        let mut records = Vec::new();
-        let mut write = |record: Record| {
-            if let Some(file) = &mut output {
-                file.write_all(record::to_line(&record).as_bytes())?;
-            }
-            records.push(record);
-            io::Result::Ok(())
-        };
-        write(Record::Run(Box::new(Run {
-            started_at: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
-            command: std::env::args().skip(1).collect(),
-            versions: host::versions(TOOLS.iter().map(|tool| (tool.program, tool.version))),
-            host,
-        })))?;
+        let run = host::this_run(&self.folder, TOOLS.iter().map(|tool| (tool.program, tool.version)));
+        let cores = run.host.cores;
+        let mut output = Output::open(self.output.as_deref(), Vec::new())?;
+        output.write(Record::Run(Box::new(run)))?;
         let shares: f64 = planned.iter().map(|planned| planned.share).sum();
         for Planned { share, make, .. } in planned {
             // Of its own for each case: nothing of one takes space from the next.
@@ -108,12 +89,12 @@ impl Local {
             for series in run_all(&cases, effort, &mut Lines)? {
                 println!("{}", table::of_case(&series, cores));
                 for one in series {
-                    write(Record::Series(one))?;
+                    output.write(Record::Series(one))?;
                 }
             }
         }
         if let Some(page) = &self.html {
-            write_page(page, records)?;
+            write_page(page, output.records)?;
         }
         self.tell_where();
         Ok(())

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     fs::{self, File},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -11,7 +11,10 @@ use std::{
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::report::{read, write_page};
+use super::{
+    output::Output,
+    report::{read, write_page},
+};
 use crate::{
     cases::Workplace,
     contest::{Case, PAIRS_MIN, Progress},
@@ -19,7 +22,7 @@ use crate::{
     host,
     matrix::{Combination, Destination, Matrix, Source, in_turns, time_left},
     measure::Meter,
-    record::{self, Record, Run, Sample, Series},
+    record::{Record, Sample, Series},
     report::{gathered::gather, table},
     worker::Program,
 };
@@ -53,7 +56,7 @@ impl Sweep {
         let matrix = Matrix::parse(&text).map_err(|why| explain(&self.file, &why))?;
         let folder = self.folder.clone().or_else(|| matrix.folder.clone()).unwrap_or_else(|| PathBuf::from("."));
         let place = Workplace::new(&folder)?;
-        let mut records = match &self.output {
+        let records = match &self.output {
             Some(output) if output.exists() && self.resume => {
                 cut_torn_line(output)?;
                 read(output)?
@@ -66,16 +69,8 @@ impl Sweep {
         };
         let measured = measured(&records);
         let cases = cases(program, &place, &matrix)?;
-        let mut output = Output::open(self.output.as_deref())?;
-        output.write(
-            &mut records,
-            Record::Run(Box::new(Run {
-                started_at: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
-                command: std::env::args().skip(1).collect(),
-                versions: host::versions([]),
-                host: host::describe(&folder),
-            })),
-        )?;
+        let mut output = Output::open(self.output.as_deref(), records)?;
+        output.write(Record::Run(Box::new(host::this_run(&folder, []))))?;
         let plan = plan(&cases, matrix.pairs, &measured);
         let (began, bar) = (Instant::now(), bar(plan.len()));
         let mut taken = Vec::new();
@@ -91,40 +86,20 @@ impl Sweep {
             if let Some(why) = &series.absent {
                 bar.suspend(|| eprintln!("{} ({:?}): {why}", series.case, series.settings));
             }
-            output.write(&mut records, Record::Series(series))?;
+            output.write(Record::Series(series))?;
             taken.push((*index, started.elapsed()));
             bar.inc(1);
         }
         bar.finish_and_clear();
-        for case in &gather(records.clone()).cases {
+        for case in &gather(output.records.clone()).cases {
             println!("{}", table::of_sweep(case));
         }
-        self.html.as_deref().map_or(Ok(()), |page| write_page(page, records))
+        self.html.as_deref().map_or(Ok(()), |page| write_page(page, output.records))
     }
 }
 
 fn explain(path: &Path, why: &str) -> io::Error {
     io::Error::other(format!("{}: {why}", path.display()))
-}
-
-/// Where records go, each at once: what a sweep has measured stays when it is interrupted.
-struct Output(Option<File>);
-
-impl Output {
-    fn open(path: Option<&Path>) -> io::Result<Self> {
-        let open = |path: &Path| {
-            File::options().create(true).append(true).open(path).map_err(|error| explain(path, &error.to_string()))
-        };
-        path.map(open).transpose().map(Self)
-    }
-
-    fn write(&mut self, records: &mut Vec<Record>, record: Record) -> io::Result<()> {
-        if let Some(file) = &mut self.0 {
-            file.write_all(record::to_line(&record).as_bytes())?;
-        }
-        records.push(record);
-        Ok(())
-    }
 }
 
 /// Takes away a last line that was not written to its end.

@@ -4,6 +4,7 @@ mod compare;
 mod install;
 mod local;
 mod matrix;
+mod output;
 mod report;
 mod rest;
 

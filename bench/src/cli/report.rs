@@ -34,10 +34,15 @@ impl Report {
         if let Some(output) = &self.output {
             return write_page(output, records);
         }
-        for group in gathered::gather(records).cases.iter().flat_map(|case| &case.groups) {
-            println!("{}", table::of_group(group));
-        }
+        print_tables(records);
         Ok(())
+    }
+}
+
+/// Prints a table of each group of results.
+pub fn print_tables(records: Vec<Record>) {
+    for group in gathered::gather(records).cases.iter().flat_map(|case| &case.groups) {
+        println!("{}", table::of_group(group));
     }
 }
 

@@ -1,18 +1,17 @@
 //! `rest`: the service's REST interface under load.
 
-use std::{
-    fs::File,
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-    time::{Duration, SystemTime},
-};
+use std::{io, path::PathBuf, time::Duration};
 
 use clap::Args;
 
+use super::{
+    output::Output,
+    report::{print_tables, write_page},
+};
 use crate::{
     host,
-    load::{self, Config, Measured, Operation, Results},
-    record::{self, Record, Run},
+    load::{self, Config, Operation},
+    record::Record,
     service,
 };
 
@@ -28,8 +27,11 @@ pub struct Rest {
     /// Clients at a time: connections with one request under way
     #[arg(long, default_value_t = 32)]
     clients: usize,
-    /// Seconds for each operation
-    #[arg(long, default_value_t = 5.0)]
+    /// How often each operation is measured, in turns with the others
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds for each operation, each time
+    #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Transfers to store before everything is measured once more
     #[arg(long, default_value_t = 0)]
@@ -37,86 +39,44 @@ pub struct Rest {
     /// Operations: submit, bulk-N, read, list-marker, list-state
     #[arg(long = "operation", value_name = "NAME", default_values = ["submit", "bulk-1000", "read", "list-marker", "list-state"])]
     operations: Vec<Operation>,
-    /// How often to kill the service at the end, and to time its return
+    /// How often to kill the service that has everything stored, and to time its return
     #[arg(long, default_value_t = 3)]
     restarts: usize,
     /// Where results go, as JSON lines (appended)
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Where a page of this run's results goes
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 impl Rest {
-    /// Measures, and prints a table.
+    /// Measures, and prints tables.
     pub fn run(self) -> io::Result<()> {
-        let binary = match self.binary {
-            Some(binary) => binary,
-            None => service::binary()?,
-        };
         let config = Config {
-            binary,
+            binary: self.binary.map_or_else(service::binary, Ok)?,
             folder: self.folder,
             clients: self.clients.max(1),
+            rounds: self.rounds.max(1),
             time: Duration::from_secs_f64(self.seconds),
             stored: self.stored,
             operations: self.operations,
             restarts: self.restarts,
         };
+        let mut output = Output::open(self.output.as_deref(), Vec::new())?;
+        output.write(Record::Run(Box::new(host::this_run(&config.folder, []))))?;
         let results = load::run(&config, |what| eprintln!("{what}"))?;
-        print!("{}", table(&results));
-        match self.output {
-            Some(path) => write(&path, &config.folder, &results),
-            None => Ok(()),
+        for series in load::series(&results) {
+            output.write(Record::Series(series))?;
         }
-    }
-}
-
-fn write(path: &Path, folder: &Path, results: &Results) -> io::Result<()> {
-    let mut file = File::options().create(true).append(true).open(path)?;
-    let run = Run {
-        started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        command: std::env::args().skip(1).collect(),
-        versions: host::versions([]),
-        host: host::describe(folder),
-    };
-    let records = load::series(results).into_iter().map(Record::Series);
-    for record in std::iter::once(Record::Run(Box::new(run))).chain(records) {
-        file.write_all(record::to_line(&record).as_bytes())?;
-    }
-    Ok(())
-}
-
-/// Rates, and latencies of requests in milliseconds.
-fn table(results: &Results) -> String {
-    let mut text = format!(
-        "{:<12} {:>9} {:>8} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8}\n",
-        "operation", "stored", "clients", "items/s", "CPU us", "p50 ms", "p90", "p99", "p99.9", "max"
-    );
-    for one in results.empty.iter().chain(&results.fill).chain(&results.full) {
-        text.push_str(&row(one));
-    }
-    if !results.restarts.is_empty() {
-        let times: Vec<String> = results.restarts.iter().map(|time| format!("{:.2}", time.as_secs_f64())).collect();
-        text.push_str(&format!("ready after SIGKILL with {} stored: {} s\n", results.stored, times.join(", ")));
-    }
-    for (what, bytes) in [("after a restart", results.heap_bytes_each), ("before it", results.heap_bytes_each_filled)] {
-        if let Some(bytes) = bytes {
-            text.push_str(&format!("anonymous memory for each stored transfer, {what}: {bytes:.0} bytes\n"));
+        print_tables(output.records.clone());
+        if let Some(full) = &results.full {
+            for (when, bytes) in [("filled", Some(full.bytes_filled)), ("restarted", full.bytes_restarted)] {
+                if let Some(bytes) = bytes {
+                    println!("memory for each stored transfer, {when}: {} bytes", bytes / full.stored.max(1));
+                }
+            }
         }
+        self.html.as_deref().map_or(Ok(()), |page| write_page(page, output.records))
     }
-    text
-}
-
-fn row(one: &Measured) -> String {
-    let cpu_us = one.cpu_seconds * 1e6 / one.items.max(1) as f64;
-    let ms: Vec<String> =
-        [0.5, 0.9, 0.99, 0.999, 1.0].iter().map(|quantile| format!("{:>8.2}", one.latency_ms(*quantile))).collect();
-    format!(
-        "{:<12} {:>9} {:>8} {:>9.0} {:>9.1} {}\n",
-        one.operation.to_string(),
-        one.stored,
-        one.clients,
-        one.rate(),
-        cpu_us,
-        ms.join(" ")
-    )
 }

@@ -14,16 +14,17 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, runtime, task::LocalSet};
 
 use super::{
-    Operation, Service,
+    Operation,
     operation::{Ask, Names},
+};
+use crate::{
+    measure::{Load, own_cpu_seconds},
+    record::MachineLoad,
+    service::Service,
 };
 
 /// Longest latency that is told apart from longer ones.
 const LATENCY_MAX_US: u64 = 60_000_000;
-/// Transfers in a request that fills the store.
-const FILL_ITEMS: usize = 1000;
-/// Connections for the filling where the service takes no arrays.
-const SINGLE_CLIENTS: usize = 32;
 
 /// An operation, measured.
 #[derive(Clone, Debug)]
@@ -32,7 +33,9 @@ pub struct Measured {
     pub operation: Operation,
     /// Clients at a time.
     pub clients: usize,
-    /// Transfers stored when it began.
+    /// The how manieth time, from 0.
+    pub round: usize,
+    /// Transfers stored when the first round began.
     pub stored: u64,
     /// Requests answered.
     pub requests: u64,
@@ -42,78 +45,65 @@ pub struct Measured {
     pub seconds: f64,
     /// CPU seconds of the service.
     pub cpu_seconds: f64,
+    /// What the machine did meanwhile; the clients are its own, too.
+    pub machine: MachineLoad,
     /// Latency of requests, in microseconds.
     pub latency_us: Histogram<u64>,
 }
 
 impl Measured {
-    /// Items per second.
-    pub fn rate(&self) -> f64 {
-        self.items as f64 / self.seconds.max(f64::EPSILON)
-    }
-
-    /// The latency that this share of requests (0 to 1) did not exceed, in milliseconds.
-    pub fn latency_ms(&self, quantile: f64) -> f64 {
-        self.latency_us.value_at_quantile(quantile) as f64 / 1000.0
+    /// The latency that this share of requests (0 to 1) did not exceed, in seconds.
+    pub fn latency_seconds(&self, quantile: f64) -> f64 {
+        self.latency_us.value_at_quantile(quantile) as f64 / 1e6
     }
 }
 
 /// When clients stop.
 #[derive(Clone, Copy)]
-enum Until {
-    Time(Instant),
+pub enum Until {
+    /// After so long.
+    Elapsed(Duration),
+    /// When so many transfers were submitted.
     Submitted(u64),
 }
 
-/// Runs an operation with so many clients for so long.
+/// Runs an operation with so many clients.
 pub fn measure(
     service: &Service,
     names: &mut Names,
     operation: Operation,
     clients: usize,
-    time: Duration,
-) -> io::Result<Measured> {
-    run(service, names, operation, clients, Until::Time(Instant::now() + time))
-}
-
-/// Stores so many more transfers, as arrays where the service takes them, else one by one.
-pub fn fill(service: &Service, names: &mut Names, clients: usize, count: u64) -> io::Result<Option<Measured>> {
-    if count == 0 {
-        return Ok(None);
-    }
-    let until = Until::Submitted(names.submitted() + count);
-    match run(service, names, Operation::Bulk(FILL_ITEMS), clients, until) {
-        Ok(measured) => Ok(Some(measured)),
-        Err(_) => run(service, names, Operation::Submit, SINGLE_CLIENTS, until).map(Some),
-    }
-}
-
-fn run(
-    service: &Service,
-    names: &mut Names,
-    operation: Operation,
-    clients: usize,
+    round: usize,
     until: Until,
 ) -> io::Result<Measured> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let latency = Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("the bounds are in order");
-    let stored = names.submitted();
     let shared = Rc::new(RefCell::new(Shared { names, latency, requests: 0, failure: None }));
-    let (began, cpu) = (Instant::now(), service.cpu_seconds()?);
+    let cpu = || Ok::<_, io::Error>((service.control_cpu_seconds()?, own_cpu_seconds()));
+    let (before, load, began) = (cpu()?, Load::now(), Instant::now());
     LocalSet::new().block_on(&runtime, async {
         // Borrowing tasks: they all end within this function.
-        let all = (0..clients).map(|_| one(service, &shared, operation, until));
+        let all = (0..clients).map(|_| one(service, &shared, operation, began, until));
         futures_util::future::join_all(all).await
     });
-    let seconds = began.elapsed().as_secs_f64();
-    let cpu_seconds = service.cpu_seconds()? - cpu;
+    let (seconds, machine, after) = (began.elapsed().as_secs_f64(), load.since(), cpu()?);
     let shared = Rc::into_inner(shared).expect("all clients have ended").into_inner();
     if let Some(failure) = shared.failure {
         return Err(io::Error::other(format!("{operation}: {failure}")));
     }
-    let (requests, latency_us) = (shared.requests, shared.latency);
-    let items = requests * operation.items();
-    Ok(Measured { operation, clients, stored, requests, items, seconds, cpu_seconds, latency_us })
+    let cpu_seconds = after.0 - before.0;
+    Ok(Measured {
+        operation,
+        clients,
+        round,
+        stored: 0,
+        requests: shared.requests,
+        items: shared.requests * operation.items(),
+        seconds,
+        cpu_seconds,
+        machine: MachineLoad { own_seconds: cpu_seconds + after.1 - before.1, ..machine },
+        latency_us: shared.latency,
+    })
 }
 
 struct Shared<'a> {
@@ -124,8 +114,8 @@ struct Shared<'a> {
 }
 
 /// One client's life. What goes wrong ends all of them.
-async fn one(service: &Service, shared: &Rc<RefCell<Shared<'_>>>, operation: Operation, until: Until) {
-    if let Err(error) = requests(service, shared, operation, until).await {
+async fn one(service: &Service, shared: &Rc<RefCell<Shared<'_>>>, operation: Operation, began: Instant, until: Until) {
+    if let Err(error) = requests(service, shared, operation, began, until).await {
         shared.borrow_mut().failure.get_or_insert(error);
     }
 }
@@ -134,20 +124,21 @@ async fn requests(
     service: &Service,
     shared: &Rc<RefCell<Shared<'_>>>,
     operation: Operation,
+    began: Instant,
     until: Until,
 ) -> Result<(), String> {
     let told = |error: &dyn std::error::Error| error.to_string();
-    let stream = TcpStream::connect(service.address()).await.map_err(|error| told(&error))?;
+    let host = service.address();
+    let stream = TcpStream::connect(host).await.map_err(|error| told(&error))?;
     stream.set_nodelay(true).map_err(|error| told(&error))?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| told(&error))?;
     tokio::task::spawn_local(connection);
-    let host = service.address().to_string();
     loop {
         let ask = {
             let mut shared = shared.borrow_mut();
             let over = match until {
-                Until::Time(end) => Instant::now() >= end,
+                Until::Elapsed(time) => began.elapsed() >= time,
                 Until::Submitted(count) => shared.names.submitted() >= count,
             };
             if over || shared.failure.is_some() {
@@ -155,9 +146,9 @@ async fn requests(
             }
             shared.names.ask(operation)
         };
-        let began = Instant::now();
-        let body = send(&mut sender, &host, ask).await?;
-        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(LATENCY_MAX_US);
+        let asked = Instant::now();
+        let body = send(&mut sender, host, ask).await?;
+        let took = u64::try_from(asked.elapsed().as_micros()).unwrap_or(LATENCY_MAX_US);
         let mut shared = shared.borrow_mut();
         shared.latency.saturating_record(took.max(1));
         shared.requests += 1;

@@ -1,8 +1,6 @@
 //! What clients ask for.
 
-use std::{fmt, fmt::Write as _, str::FromStr};
-
-use super::Service;
+use std::{fmt, fmt::Write as _, path::Path, str::FromStr};
 
 /// Transfers on a page that is asked for.
 pub const PAGE: usize = 100;
@@ -80,9 +78,9 @@ pub struct Names {
 }
 
 impl Names {
-    /// For a service that has nothing stored.
-    pub fn new(service: &Service) -> Self {
-        let root = service.root().display().to_string();
+    /// For a service that has nothing stored, and this root.
+    pub fn new(root: &Path) -> Self {
+        let root = root.display().to_string();
         Self { root, submitted: 0, ids: Vec::new(), random: fastrand::Rng::with_seed(7) }
     }
 

@@ -1,6 +1,6 @@
 //! Results in the format of the bench's records.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use super::{Measured, Results};
 use crate::record::{Kind, Sample, Series};
@@ -8,81 +8,100 @@ use crate::record::{Kind, Sample, Series};
 /// Quantiles of latency that are written down: enough to draw the curve.
 const QUANTILES: [f64; 9] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1.0];
 
-/// A series for each operation with each number of stored transfers, and one for the restarts.
+/// A series for each operation with each number of stored transfers, one for the filling, and one for the restarts.
 pub fn series(results: &Results) -> Vec<Series> {
     let mut all: Vec<Series> = Vec::new();
-    for one in results.empty.iter().chain(&results.fill).chain(&results.full) {
-        all.push(of("rest", settings(one), vec![sample(one)]));
+    for one in &results.measured {
+        let new = of("rest", one.operation.to_string(), settings(one.clients, one.stored));
+        let known = all.iter().position(|old| (&old.contestant, &old.settings) == (&new.contestant, &new.settings));
+        let place = known.unwrap_or_else(|| {
+            all.push(new);
+            all.len() - 1
+        });
+        all[place].samples.push(sample(one));
     }
-    if !results.restarts.is_empty() {
-        let settings = BTreeMap::from([("stored".to_owned(), results.stored.to_string())]);
-        let sample = |(round, time): (usize, &Duration)| Sample {
+    if let Some(full) = &results.full {
+        let mut fill = of("rest-fill", full.fill.operation.to_string(), settings(full.fill.clients, 0));
+        fill.samples.push(Sample { rss_bytes_max: Some(full.bytes_filled), ..sample(&full.fill) });
+        let stored = BTreeMap::from([("stored".to_owned(), full.stored.to_string())]);
+        let mut restart = of("rest-restart", "ready after SIGKILL".to_owned(), stored);
+        restart.samples.extend(full.restarts.iter().enumerate().map(|(round, time)| Sample {
             round,
             seconds: time.as_secs_f64(),
             operations: 1,
+            rss_bytes_max: full.bytes_restarted,
             ..Sample::default()
-        };
-        all.push(of("rest-restart", settings, results.restarts.iter().enumerate().map(sample).collect()));
+        }));
+        all.extend([fill, restart].into_iter().filter(|series| !series.samples.is_empty()));
     }
     all
 }
 
-fn of(case: &str, settings: BTreeMap<String, String>, samples: Vec<Sample>) -> Series {
-    let (case, contestant) = (case.to_owned(), "staccato".to_owned());
-    Series { case, settings, contestant, kind: Kind::Ours, absent: None, samples }
+fn of(case: &str, contestant: String, settings: BTreeMap<String, String>) -> Series {
+    Series { case: case.to_owned(), settings, contestant, kind: Kind::Ours, absent: None, samples: Vec::new() }
 }
 
-fn settings(one: &Measured) -> BTreeMap<String, String> {
-    [("operation", one.operation.to_string()), ("clients", one.clients.to_string()), ("stored", one.stored.to_string())]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+fn settings(clients: usize, stored: u64) -> BTreeMap<String, String> {
+    BTreeMap::from([("clients".to_owned(), clients.to_string()), ("stored".to_owned(), stored.to_string())])
 }
 
 fn sample(one: &Measured) -> Sample {
     Sample {
+        round: one.round,
         seconds: one.seconds,
         operations: one.items,
         cpu_seconds: Some(one.cpu_seconds),
-        latency: QUANTILES.iter().map(|quantile| (*quantile, one.latency_ms(*quantile) / 1000.0)).collect(),
+        latency: QUANTILES.iter().map(|quantile| (*quantile, one.latency_seconds(*quantile))).collect(),
+        machine: one.machine,
         ..Sample::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use hdrhistogram::Histogram;
 
-    use super::*;
-    use crate::load::Operation;
+    use super::{super::Full, *};
+    use crate::{load::Operation, record::MachineLoad};
 
     #[test]
     fn results_become_series() {
         let mut latency_us = Histogram::new(3).unwrap();
         latency_us.record_n(2_000, 99).unwrap();
         latency_us.record(50_000).unwrap();
-        let measured = Measured {
+        let measured = |round, stored| Measured {
             operation: Operation::Bulk(10),
             clients: 4,
-            stored: 7,
+            round,
+            stored,
             requests: 100,
             items: 1000,
             seconds: 2.0,
             cpu_seconds: 1.0,
-            latency_us,
+            machine: MachineLoad::default(),
+            latency_us: latency_us.clone(),
         };
         let results = Results {
-            empty: vec![measured],
-            fill: None,
-            full: Vec::new(),
-            restarts: vec![Duration::from_secs(3)],
-            stored: 1007,
-            heap_bytes_each: None,
-            heap_bytes_each_filled: None,
+            measured: vec![measured(0, 0), measured(1, 0), measured(0, 7)],
+            full: Some(Full {
+                stored: 7,
+                fill: measured(0, 0),
+                restarts: vec![Duration::from_secs(3)],
+                bytes_filled: 1,
+                bytes_restarted: Some(2),
+            }),
         };
-        let [rest, restart] = &series(&results)[..] else { panic!("two series") };
-        assert_eq!((rest.samples[0].rate(), rest.settings["operation"].as_str()), (500.0, "bulk-10"));
-        let at = |wanted: f64| rest.samples[0].latency.iter().find(|(quantile, _)| *quantile == wanted).unwrap().1;
-        assert!((at(0.5) - 0.002).abs() < 1e-5 && (at(1.0) - 0.05).abs() < 1e-3, "{:?}", rest.samples[0].latency);
-        assert_eq!((restart.samples[0].seconds, restart.settings["stored"].as_str()), (3.0, "1007"));
+        let [empty, full, fill, restart] = &series(&results)[..] else { panic!("four series") };
+        let rounds = |series: &Series| series.samples.iter().map(|sample| sample.round).collect::<Vec<_>>();
+        assert_eq!((rounds(empty), rounds(full)), (vec![0, 1], vec![0]));
+        assert_eq!((empty.contestant.as_str(), empty.samples[0].rate()), ("bulk-10", 500.0));
+        assert_eq!((empty.settings["stored"].as_str(), full.settings["stored"].as_str()), ("0", "7"));
+        let latency = &empty.samples[0].latency;
+        let at = |wanted: f64| latency.iter().find(|(quantile, _)| *quantile == wanted).unwrap().1;
+        assert!((at(0.5) - 0.002).abs() < 1e-5 && (at(1.0) - 0.05).abs() < 1e-3, "{latency:?}");
+        assert_eq!((fill.case.as_str(), fill.samples[0].rss_bytes_max), ("rest-fill", Some(1)));
+        assert_eq!((restart.samples[0].seconds, restart.samples[0].rss_bytes_max), (3.0, Some(2)));
     }
 }

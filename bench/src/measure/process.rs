@@ -45,6 +45,28 @@ pub fn run(command: &mut Command) -> io::Result<Ended> {
     Ok(Ended { seconds, cpu_seconds: cpu.as_secs_f64(), rss_bytes_max, output })
 }
 
+/// User and system CPU seconds of this process so far.
+pub fn own_cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// User and system CPU seconds of another process, with threads that have ended: from its own clock, because ticks are
+/// coarse.
+pub fn cpu_seconds(pid: u32) -> io::Result<f64> {
+    let mut clock: libc::clockid_t = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: both pointers are to live variables of the right types.
+    let failed = unsafe {
+        libc::clock_getcpuclockid(pid.cast_signed(), &raw mut clock) != 0
+            || libc::clock_gettime(clock, &raw mut time) != 0
+    };
+    if failed {
+        return Err(io::Error::other(format!("process {pid} has no clock (any more)")));
+    }
+    Ok(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
+}
+
 /// System calls that a command and all its threads and children make, counted by strace(1); nothing where that is not
 /// installed or may not trace. Counting makes a command slow: its times are worth nothing.
 pub fn count_system_calls(command: &Command) -> Option<u64> {
