@@ -1,4 +1,5 @@
-//! The pure parts that run for every chunk, every checkpoint and every decision, beside two yardsticks of the processor.
+//! The pure parts that run for every chunk, every checkpoint and every decision, beside two yardsticks of the
+//! processor.
 //!
 //! `cargo bench -p staccato-bench`; names after `--` choose. Figures stand in the register (bench/README.md).
 
@@ -67,7 +68,8 @@ fn engine() -> Engine {
     })
 }
 
-/// A set of ranges that grows by one block, out of order: the hole between two ranges is filled, and the three become one.
+/// A set of ranges that grows by one block, out of order: the hole between two ranges is filled, and the three become
+/// one.
 #[divan::bench(args = [16, 1_024, 65_536])]
 fn checkpoint_coalescing(bencher: Bencher<'_, '_>, blocks: u64) {
     bencher.counter(ItemsCount::new(blocks)).bench(|| {

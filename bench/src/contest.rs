@@ -1,8 +1,8 @@
 //! Runs a case: contestants in interleaved pairs, each from the same cold start, each until its bytes are durable.
 //!
-//! One contestant of a case, the first, is the *reference* (ours, where we take part). Everybody else is measured in pairs with it: right
-//! before it in one round, right after it in the next. Disks and shared machines drift; between neighbours they drift
-//! least, and so ratios are taken within pairs ([`crate::statistics::ratio`]).
+//! One contestant of a case, the first, is the *reference* (ours, where we take part). Everybody else is measured in
+//! pairs with it: right before it in one round, right after it in the next. Disks and shared machines drift; between
+//! neighbours they drift least, and so ratios are taken within pairs ([`crate::statistics::ratio`]).
 
 use std::{
     collections::BTreeMap,
@@ -109,8 +109,8 @@ pub struct Effort {
     pub count_system_calls: bool,
 }
 
-/// Measures cases that are to be held against each other: a round of each in turns, forwards in one round and backwards in
-/// the next, so that a machine that drifts favours none of them. The series of each case.
+/// Measures cases that are to be held against each other: a round of each in turns, forwards in one round and backwards
+/// in the next, so that a machine that drifts favours none of them. The series of each case.
 pub fn run_all(cases: &[Case], effort: Effort, progress: &mut dyn Progress) -> io::Result<Vec<Vec<Series>>> {
     let mut all: Vec<Vec<Series>> = cases.iter().map(Case::nobody_yet).collect();
     let began = Instant::now();
@@ -270,7 +270,8 @@ impl Case {
         })
     }
 
-    /// The same start for everybody: nothing to be written back, what must be cold is cold and what must be warm is warm.
+    /// The same start for everybody: nothing to be written back, what must be cold is cold and what must be warm is
+    /// warm.
     fn prepare(&self) -> io::Result<()> {
         if !self.keep_target {
             self.remove_target()?;

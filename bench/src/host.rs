@@ -35,7 +35,8 @@ fn storage(path: &Path) -> Option<String> {
     Some(format!("{} {} ({})", mount[0], mount[2], mount[3]))
 }
 
-/// What begins now, on the disk that has `folder`, with these programs and the arguments with which they tell their versions.
+/// What begins now, on the disk that has `folder`, with these programs and the arguments with which they tell their
+/// versions.
 pub fn this_run<'a>(folder: &Path, programs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Run {
     Run {
         started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),

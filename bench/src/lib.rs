@@ -1,9 +1,9 @@
 //! Measures Staccato beside its rivals and the limits of the hardware, in one run, on one machine.
 //!
-//! What makes a comparison fair is in [`contest`]: contestants run in interleaved pairs, as processes, each from the same
-//! start, each until its bytes are durable. [`cases`] say what is measured, [`contestants`] who takes part. [`measure`]
-//! looks at a process and at the machine from outside, [`probe`] asks the hardware itself. [`load`] puts the service under
-//! load. [`record`] is the format of
+//! What makes a comparison fair is in [`contest`]: contestants run in interleaved pairs, as processes, each from the
+//! same start, each until its bytes are durable. [`cases`] say what is measured, [`contestants`] who takes part.
+//! [`measure`] looks at a process and at the machine from outside, [`probe`] asks the hardware itself. [`load`] puts
+//! the service under load. [`record`] is the format of
 //! results, [`report`] shows them, [`cli`] has the commands.
 
 #![warn(missing_docs)]

@@ -1,7 +1,7 @@
 //! Sweeps: a file names lists of values, and every combination of them is measured. What is in here is pure.
 //!
-//! Combinations are measured in rounds, one sample of each, forwards in one round and backwards in the next: so a machine
-//! that drifts does not favour one of them.
+//! Combinations are measured in rounds, one sample of each, forwards in one round and backwards in the next: so a
+//! machine that drifts does not favour one of them.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -233,8 +233,8 @@ pub fn in_turns(round: usize, count: usize) -> Vec<usize> {
     if round.is_multiple_of(2) { (0..count).collect() } else { (0..count).rev().collect() }
 }
 
-/// How long what is left will take: each combination as long as it took on average, and one that was not measured yet as
-/// long as the others. Nothing before the first sample.
+/// How long what is left will take: each combination as long as it took on average, and one that was not measured yet
+/// as long as the others. Nothing before the first sample.
 pub fn time_left(taken: &[(usize, Duration)], left: impl IntoIterator<Item = usize>) -> Option<Duration> {
     let mean = |times: &mut dyn Iterator<Item = Duration>| {
         let (mut sum, mut count) = (Duration::ZERO, 0);

@@ -1,7 +1,7 @@
 //! What a run of the bench writes down: JSON, one record a line, with a versioned schema.
 //!
-//! A file of results is a [`Run`] record, then a [`Series`] record for each contestant in each case, in the order in which
-//! cases were measured. Several runs may follow one another in one file. Shapes and units:
+//! A file of results is a [`Run`] record, then a [`Series`] record for each contestant in each case, in the order in
+//! which cases were measured. Several runs may follow one another in one file. Shapes and units:
 //!
 //! - Times are seconds, sizes bytes, rates bytes (or operations) per second, all decimal numbers.
 //! - What was not measured is `null` or missing, never 0.

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::service::{self, Service};
 
-/// ext4 passes over inodes that were deleted within the last 5 s, one by one: what an earlier sample left behind is not to
-/// slow the next one.
+/// ext4 passes over inodes that were deleted within the last 5 s, one by one: what an earlier sample left behind is not
+/// to slow the next one.
 const REST: Duration = Duration::from_secs(6);
 /// Transfers in one request: a client with so many sends arrays.
 const SUBMITTED_TOGETHER: usize = 500;

@@ -47,8 +47,8 @@ pub fn ratio(ours: &Series, theirs: &Series) -> Option<Spread> {
     Spread::of(pairs(ours, theirs).map(|(ours, theirs)| ours.rate() / theirs.rate()))
 }
 
-/// The samples of two series that were neighbours. Each must name the other: the reference has a sample in a round for each
-/// of its opponents, and every opponent names the reference.
+/// The samples of two series that were neighbours. Each must name the other: the reference has a sample in a round for
+/// each of its opponents, and every opponent names the reference.
 pub fn pairs<'a>(ours: &'a Series, theirs: &'a Series) -> impl Iterator<Item = (&'a Sample, &'a Sample)> {
     theirs.samples.iter().filter_map(move |their| {
         let neighbour = |our: &&Sample| {
@@ -60,8 +60,8 @@ pub fn pairs<'a>(ours: &'a Series, theirs: &'a Series) -> impl Iterator<Item = (
     })
 }
 
-/// The median rate of each round. A contestant that is paired with several has several samples in a round, and these are
-/// neighbours: they tell less than as many from different rounds.
+/// The median rate of each round. A contestant that is paired with several has several samples in a round, and these
+/// are neighbours: they tell less than as many from different rounds.
 pub fn rates_by_round(series: &Series) -> Vec<f64> {
     let mut rounds: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for sample in &series.samples {
@@ -83,11 +83,11 @@ pub fn ratios_by_round(ours: &Series, theirs: &[&Series]) -> Vec<f64> {
 const TESTED_MAX: usize = 60;
 
 /// How likely two sets of values that come from one distribution are to differ by as much as these or more, in either
-/// direction: the exact two-sided Mann-Whitney U test (Wilcoxon's rank sum), with middle ranks for equal values. Nothing
-/// where a side is empty.
+/// direction: the exact two-sided Mann-Whitney U test (Wilcoxon's rank sum), with middle ranks for equal values.
+/// Nothing where a side is empty.
 ///
-/// Our own, because the crates at hand approximate where values are equal or are wrong for few samples: `statrs` 0.19 gives
-/// 1 for seven values that are all below seven others, where 2 of 3432 is right.
+/// Our own, because the crates at hand approximate where values are equal or are wrong for few samples: `statrs` 0.19
+/// gives 1 for seven values that are all below seven others, where 2 of 3432 is right.
 pub fn mann_whitney(one: &[f64], other: &[f64]) -> Option<f64> {
     let (one, other) = (thinned(one), thinned(other));
     let (few, many) = if one.len() <= other.len() { (one, other) } else { (other, one) };

@@ -1,4 +1,5 @@
-//! The control plane: REST API, ledger, store, scheduler loop, executor host, and the commands of the binary `staccato`.
+//! The control plane: REST API, ledger, store, scheduler loop, executor host, and the commands of the binary
+//! `staccato`.
 
 #![warn(missing_docs)]
 

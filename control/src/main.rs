@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// The control plane allocates on one thread what it frees on another, for every request: glibc's allocator took a third of
-/// the time of submissions.
+/// The control plane allocates on one thread what it frees on another, for every request. With glibc's allocator an insert
+/// into sled takes 17 µs where 1,000,000 are stored, with this one 9.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -2,9 +2,10 @@
 //!
 //! Start: bind the addresses (so that a second service fails at once and changes nothing), open the store (which only
 //! one service can), open the ledger, then let everybody in. Stop, on SIGINT or SIGTERM: let requests under way finish,
-//! end the executor (which stops its attempts and keeps what is durable), then close the store. A second signal ends the
-//! process at once; nothing acknowledged can be lost by that. When the store fails (its disk is full, say), everything is
-//! stopped and begun anew from what is on disk, again and again until that works: nothing acknowledged is lost.
+//! end the executor (which stops its attempts and keeps what is durable), then close the store. A second signal ends
+//! the process at once; nothing acknowledged can be lost by that. When the store fails (its disk is full, say),
+//! everything is stopped and begun anew from what is on disk, again and again until that works: nothing acknowledged is
+//! lost.
 
 use std::{
     fmt, fs, io,
@@ -105,8 +106,8 @@ impl ServeError {
     }
 }
 
-/// Runs a service on threads of its own until a signal stops it. `ready` is called when it answers, and again whenever it
-/// has come back after its store had failed.
+/// Runs a service on threads of its own until a signal stops it. `ready` is called when it answers, and again whenever
+/// it has come back after its store had failed.
 pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

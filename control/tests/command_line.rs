@@ -1,5 +1,5 @@
-//! The commands of the binary, as people and scripts run them: what they print, and how they end. Nothing moves here but
-//! by `copy`; the service under test has no executor.
+//! The commands of the binary, as people and scripts run them: what they print, and how they end. Nothing moves here
+//! but by `copy`; the service under test has no executor.
 
 use std::{
     fs,

@@ -45,8 +45,8 @@ pub struct DataplaneConfig {
 }
 
 impl DataplaneConfig {
-    /// What one lane may use of the memory. With `glommio` chosen, modules that work on tokio-uring only have their lanes
-    /// beside it, so that each kind gets half.
+    /// What one lane may use of the memory. With `glommio` chosen, modules that work on tokio-uring only have their
+    /// lanes beside it, so that each kind gets half.
     pub(crate) fn lane_memory_bytes(&self) -> u64 {
         let kinds = if self.lane_choice == LaneChoice::Glommio { 2 } else { 1 };
         self.memory_bytes / kinds / self.lanes.max(1) as u64
@@ -121,7 +121,8 @@ impl Dataplane {
             let bench =
                 Bench { key, config: &inner.config, registry: &inner.registry, lanes: &inner.lanes, inbox, replies };
             let outcome = catch_unwind(AssertUnwindSafe(|| run(&bench, &spec, reporter.as_mut())));
-            // A broken invariant: what this process believes cannot be trusted, and another one goes on from the ledger.
+            // A broken invariant: what this process believes cannot be trusted, and another one goes on from the
+            // ledger.
             let Ok(outcome) = outcome else { std::process::abort() };
             reporter.finished(outcome);
         };

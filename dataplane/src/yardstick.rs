@@ -1,5 +1,5 @@
-//! What the I/O of a copy costs by itself, to hold an attempt against: the same modules, lanes, buffers, depth and chunks,
-//! but no engine, no CRC (unless asked for), no sidecar, no checkpoint and no ledger.
+//! What the I/O of a copy costs by itself, to hold an attempt against: the same modules, lanes, buffers, depth and
+//! chunks, but no engine, no CRC (unless asked for), no sidecar, no checkpoint and no ledger.
 
 use std::{
     rc::Rc,
@@ -20,8 +20,8 @@ use crate::{
     lane::{placement, preflight},
 };
 
-/// Copies the first `length` bytes of an object on tokio-uring lanes, and commits them. `begin` is called when the lanes
-/// are there, with their memory, and nothing has moved.
+/// Copies the first `length` bytes of an object on tokio-uring lanes, and commits them. `begin` is called when the
+/// lanes are there, with their memory, and nothing has moved.
 pub fn copy(
     config: &DataplaneConfig,
     registry: &Registry,

@@ -241,8 +241,9 @@ impl BufferPool {
     }
 
     /// A chunk of `len` bytes whose content is not specified. Waits while the pool is exhausted, first come, first
-    /// served: a large request on the heap is not passed by small ones that come later. One larger than all of the heap's
-    /// share is granted when nothing else of that is out, so that it cannot wait for ever. May be dropped while it waits.
+    /// served: a large request on the heap is not passed by small ones that come later. One larger than all of the
+    /// heap's share is granted when nothing else of that is out, so that it cannot wait for ever. May be dropped while
+    /// it waits.
     pub async fn take(&self, len: usize) -> Chunk {
         let asked = Instant::now();
         let (body, grant) = self.body(len.next_multiple_of(ALIGNMENT)).await;

@@ -113,9 +113,9 @@ pub struct SourceRequest {
     /// [`CRC_BLOCK`](crate::CRC_BLOCK); where it is not, a file cannot be read with O_DIRECT.
     pub aligned: bool,
     /// Raised when the bytes are not wanted any more. The opening, and whatever is read or revalidated then and later,
-    /// ends soon with [`Code::Canceled`](crate::Code::Canceled) where the module can do that without leaving I/O behind:
-    /// the future of a network's answer may be dropped, that of a ring's operation may not. Modules that answer within
-    /// moments anyway need not look at it.
+    /// ends soon with [`Code::Canceled`](crate::Code::Canceled) where the module can do that without leaving I/O
+    /// behind: the future of a network's answer may be dropped, that of a ring's operation may not. Modules that answer
+    /// within moments anyway need not look at it.
     pub interrupt: Interrupt,
 }
 
@@ -238,8 +238,8 @@ pub trait Session: Send {
 pub enum CommitError {
     /// As it was before: the object has not got its name, and will not get it by this commit any more.
     NotDone(Error),
-    /// Not known: the object may have its name, or may lose it in a power cut. A later session that is told which object
-    /// was [prepared](DestinationRequest::prepared) finds out.
+    /// Not known: the object may have its name, or may lose it in a power cut. A later session that is told which
+    /// object was [prepared](DestinationRequest::prepared) finds out.
     Unknown(Error),
 }
 

@@ -25,8 +25,8 @@ impl Interrupt {
         *self.raised.borrow()
     }
 
-    /// What `future` gives, or [`Code::Canceled`](crate::Code::Canceled) as soon as the interrupt is raised. `future` is
-    /// dropped then: it may wait for a network, but must have no I/O in flight on a ring.
+    /// What `future` gives, or [`Code::Canceled`](crate::Code::Canceled) as soon as the interrupt is raised. `future`
+    /// is dropped then: it may wait for a network, but must have no I/O in flight on a ring.
     pub async fn cut<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let mut watcher = self.raised.subscribe();
         let raised = async move { drop(watcher.wait_for(|raised| *raised).await) };

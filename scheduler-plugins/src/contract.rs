@@ -15,7 +15,8 @@ pub const PRIORITY_MAX: u8 = 9;
 ///
 /// - It decides by the snapshot alone: the same snapshot gives the same decisions.
 /// - It starts only transfers that wait in the snapshot, each at most once, each with a reason.
-/// - It does not starve: when transfers run to their end and no new ones come, each waiting one is started at some time.
+/// - It does not starve: when transfers run to their end and no new ones come, each waiting one is started at some
+///   time.
 ///
 /// Decisions may come too late (a client was faster); the ledger ignores those.
 pub trait Plugin: Send + Sync + 'static {

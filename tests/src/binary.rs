@@ -29,9 +29,9 @@ pub fn command() -> Command {
     command
 }
 
-/// Tests of one package cannot ask cargo for the binary of another; so it is built here, which is quick when nothing has
-/// changed. Together with all tests of the workspace, as `tests/run` does: alone it would depend on other features of the
-/// same crates, and be built twice.
+/// Tests of one package cannot ask cargo for the binary of another; so it is built here, which is quick when nothing
+/// has changed. Together with all tests of the workspace, as `tests/run` does: alone it would depend on other features
+/// of the same crates, and be built twice.
 fn build() -> PathBuf {
     let mut build = Command::new(env!("CARGO"));
     build.args(["test", "--workspace", "--no-run", "--quiet"]);

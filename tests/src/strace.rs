@@ -20,7 +20,8 @@ pub struct Strace {
 }
 
 impl Strace {
-    /// Attaches to a process (which needs root) and waits until that is done; `options` say which calls are of interest.
+    /// Attaches to a process (which needs root) and waits until that is done; `options` say which calls are of
+    /// interest.
     pub fn attach(pid: u32, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let messages = fs::File::create(folder.path().join("messages")).expect("a file can be made");

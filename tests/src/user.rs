@@ -16,7 +16,7 @@ pub fn become_user(id: u32, command: &mut Command) {
         set_thread_res_gid(group, group, group)?;
         Ok(set_thread_res_uid(user, user, user)?)
     };
-    // SAFETY: between fork and exec only three system calls are made: no allocation, no lock. Of the forked process this
-    // is the only thread.
+    // SAFETY: between fork and exec only three system calls are made: no allocation, no lock. Of the forked process
+    // this is the only thread.
     unsafe { command.pre_exec(change) };
 }

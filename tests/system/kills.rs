@@ -1,9 +1,10 @@
 //! SIGKILL at random moments: of the executor, of `serve`, of both.
 //!
-//! After each kill the destination is absent (or the object that it shall replace), or whole and right, and progress has
-//! not fallen; in the end the transfer is complete. The object comes from a file, or from an HTTP server that counts what it sends: what it sent twice stays within
-//! what can have been in flight since the last checkpoint. (The document cannot tell that: what a killed attempt fetched
-//! after its last checkpoint it told nobody.) `TEST_KILLS` sets how many kills (20), `TEST_SEED` repeats a run.
+//! After each kill the destination is absent (or the object that it shall replace), or whole and right, and progress
+//! has not fallen; in the end the transfer is complete. The object comes from a file, or from an HTTP server that
+//! counts what it sends: what it sent twice stays within what can have been in flight since the last checkpoint. (The
+//! document cannot tell that: what a killed attempt fetched after its last checkpoint it told nobody.) `TEST_KILLS`
+//! sets how many kills (20), `TEST_SEED` repeats a run.
 
 use std::{
     fs,
@@ -198,7 +199,8 @@ fn a_killed_executor_is_replaced_within_a_second() {
     };
     // Executors that die young are waited with for longer and longer; the last ones meet the longest wait.
     let took: Vec<Duration> = (0..8).map(|_| replaced_after()).collect();
-    // The service promises this, a machine that is busy with other tests does not: so the best of the last three counts.
+    // The service promises this, a machine that is busy with other tests does not: so the best of the last three
+    // counts.
     let best = took[5..].iter().min().unwrap();
     assert!(*best < Duration::from_secs(1), "{took:?}");
 }

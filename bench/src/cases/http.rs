@@ -17,8 +17,8 @@ pub const NAME: &str = "http-to-file";
 /// The name of the case with TLS.
 pub const NAME_SECURE: &str = "https-to-file";
 
-/// Random bytes in the page cache of a real nginx on loopback, fetched to a file until it is durable: by us, by rivals with
-/// one connection and with eight, and, as limits, by us to nowhere and by whoever only writes as much.
+/// Random bytes in the page cache of a real nginx on loopback, fetched to a file until it is durable: by us, by rivals
+/// with one connection and with eight, and, as limits, by us to nowhere and by whoever only writes as much.
 pub fn fetch(program: &Program, place: &Workplace, bytes: u64, secure: bool) -> io::Result<Case> {
     let source = place.fill("source", bytes)?;
     let folder = source.parent().expect("it is a file of the workplace");

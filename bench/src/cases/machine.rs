@@ -38,7 +38,8 @@ pub fn disk(program: &Program, place: &Workplace, bytes: u64, direction: Directi
     })
 }
 
-/// The disk, written where it was written before: virtual disks often give space only at the first write, which is slow.
+/// The disk, written where it was written before: virtual disks often give space only at the first write, which is
+/// slow.
 pub fn disk_again(program: &Program, place: &Workplace, bytes: u64) -> io::Result<Case> {
     let case = disk(program, place, bytes, Direction::Write)?;
     Ok(Case { name: "disk-write-again".into(), keep_target: true, ..case })

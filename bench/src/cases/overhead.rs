@@ -13,8 +13,8 @@ use crate::{
 /// The name of this case in results.
 pub const NAME: &str = "overhead";
 
-/// One file, copied by a whole service, by an attempt without one, by lanes that compute CRCs only, and by bare lanes. What
-/// counts here is the CPU seconds of the work alone, without the start and the end of lanes.
+/// One file, copied by a whole service, by an attempt without one, by lanes that compute CRCs only, and by bare lanes.
+/// What counts here is the CPU seconds of the work alone, without the start and the end of lanes.
 pub fn copy(program: &Program, place: &Workplace, bytes: u64) -> io::Result<Case> {
     let path = place.fill("source", bytes)?;
     let source = format!("file://{}", path.display());

@@ -20,8 +20,8 @@ use crate::{
 /// The name of this case in results.
 pub const NAME: &str = "small";
 
-/// So many objects of so many bytes as so many transfers, from the first submission to the last commit. Each sample has a
-/// service, and files, of its own; making them is not counted.
+/// So many objects of so many bytes as so many transfers, from the first submission to the last commit. Each sample has
+/// a service, and files, of its own; making them is not counted.
 pub fn transfers(program: &Program, place: &Workplace, objects: usize, bytes: usize, slots: usize) -> Case {
     let small = Small { program: program.clone(), folder: place.path("small"), objects, bytes, slots };
     Case {

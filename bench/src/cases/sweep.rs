@@ -1,6 +1,6 @@
 //! File to file by what can be set: kind of lane, chunk size, and depth. Beside each the raw probe with the same load.
-//! All are timed without their start: lanes with more memory to register take longer to start, and that is no property of
-//! a chunk size.
+//! All are timed without their start: lanes with more memory to register take longer to start, and that is no property
+//! of a chunk size.
 
 use std::{io, path::Path};
 
@@ -42,8 +42,8 @@ pub fn chunk_sizes(program: &Program, place: &Workplace, bytes: u64) -> io::Resu
     Ok(CHUNKS_MIB.into_iter().map(case).collect())
 }
 
-/// A case for each depth: chunks under way on all lanes together. There is no setting for it: the engine's window is what
-/// an attempt's memory allows, and so it has just that much. The probe reads a half and writes a half of as many.
+/// A case for each depth: chunks under way on all lanes together. There is no setting for it: the engine's window is
+/// what an attempt's memory allows, and so it has just that much. The probe reads a half and writes a half of as many.
 pub fn depths(program: &Program, place: &Workplace, bytes: u64) -> io::Result<Vec<Case>> {
     let source = place.fill("source", bytes)?;
     let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(4);

@@ -9,8 +9,8 @@ use std::{
 
 use crate::contestants::{installed, packages_of_absent};
 
-/// What Debian's packages ask whether they may start a service (invoke-rc.d(8)): an nginx of everybody's own would only be
-/// in the way.
+/// What Debian's packages ask whether they may start a service (invoke-rc.d(8)): an nginx of everybody's own would only
+/// be in the way.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what is absent, as root, with apt-get.

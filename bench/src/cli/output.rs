@@ -8,8 +8,8 @@ use std::{
 
 use crate::record::{self, Record};
 
-/// A file, where one is wanted, and everything that was measured. Each record is written at once: what was measured stays
-/// when the rest is interrupted.
+/// A file, where one is wanted, and everything that was measured. Each record is written at once: what was measured
+/// stays when the rest is interrupted.
 pub struct Output {
     file: Option<File>,
     /// What was written, and what was there before.

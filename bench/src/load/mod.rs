@@ -1,9 +1,9 @@
 //! How fast the service's REST interface is: a closed loop of clients against a `serve` of the bench's own.
 //!
-//! [`run`] starts services (`--executors none`: nothing is moved) on fresh data folders: one for each round with nothing
-//! stored, then one that is filled with idle transfers, killed and timed until it is back, and measured in as many rounds. A
-//! *client* is one connection that is kept alive and has one request under way. All clients share one thread, so that
-//! the generator costs the service as little as may be; it runs beside the service, on the same cores.
+//! [`run`] starts services (`--executors none`: nothing is moved) on fresh data folders: one for each round with
+//! nothing stored, then one that is filled with idle transfers, killed and timed until it is back, and measured in as
+//! many rounds. A *client* is one connection that is kept alive and has one request under way. All clients share one
+//! thread, so that the generator costs the service as little as may be; it runs beside the service, on the same cores.
 
 mod client;
 mod operation;

@@ -15,7 +15,8 @@ pub struct Load {
     steal_seconds: f64,
 }
 
-/// More CPU than this share of all cores, taken by others, makes a machine noisy; so does as much stolen by the hypervisor.
+/// More CPU than this share of all cores, taken by others, makes a machine noisy; so does as much stolen by the
+/// hypervisor.
 pub const NOISY_SHARE: f64 = 0.05;
 
 impl Load {

@@ -1,6 +1,6 @@
-//! The state of the machine's memory. A hypervisor that takes back what a guest does not use gives it again page by page:
-//! who needs new memory (the page cache above all) is then two to three times as slow as on memory that is there. Neither
-//! state is the true one, so both are measured.
+//! The state of the machine's memory. A hypervisor that takes back what a guest does not use gives it again page by
+//! page: who needs new memory (the page cache above all) is then two to three times as slow as on memory that is there.
+//! Neither state is the true one, so both are measured.
 
 use std::{fmt, io, ptr, time::Instant};
 
@@ -68,8 +68,8 @@ fn touch(bytes: usize) -> io::Result<f64> {
     Ok(bytes as f64 / seconds.max(f64::EPSILON))
 }
 
-/// A child inherits the peak of the memory of whoever starts it (exec_mmap in the kernel's fs/exec.c), and would be said to
-/// have used what was only touched here. "5" resets the peak (proc_pid_clear_refs(5)).
+/// A child inherits the peak of the memory of whoever starts it (exec_mmap in the kernel's fs/exec.c), and would be
+/// said to have used what was only touched here. "5" resets the peak (proc_pid_clear_refs(5)).
 fn forget_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

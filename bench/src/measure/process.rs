@@ -13,7 +13,8 @@ pub struct Ended {
     pub seconds: f64,
     /// User and system CPU seconds of it and its children that it waited for.
     pub cpu_seconds: f64,
-    /// Most memory of it, or of one of its children, at a time. Not less than what this process, its parent, has: a few MiB.
+    /// Most memory of it, or of one of its children, at a time. Not less than what this process, its parent, has: a few
+    /// MiB.
     pub rss_bytes_max: u64,
     /// What it wrote to standard output.
     pub output: Vec<u8>,

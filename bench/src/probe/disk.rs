@@ -134,8 +134,8 @@ fn open(path: &Path, write: bool, bytes: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// Moves all lines to their ends, each with `depth` of the buffers. An error ends the process: others' memory must not be
-/// given back while the kernel may still write to it.
+/// Moves all lines to their ends, each with `depth` of the buffers. An error ends the process: others' memory must not
+/// be given back while the kernel may still write to it.
 fn drive(ring: &mut IoUring, mut lines: Vec<Line>, depth: usize, buffers: &[libc::iovec]) {
     let mut under_way = vec![0; buffers.len()];
     let begin = |ring: &mut IoUring, line: &mut Line, slot: usize, under_way: &mut Vec<i32>| {

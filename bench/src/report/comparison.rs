@@ -1,16 +1,17 @@
 //! What changed between two files of results, and whether it is more than noise. Pure.
 //!
-//! Two questions are asked about a contestant, each of them round by round (samples of one round are neighbours, and are no
-//! independent witnesses), by an exact Mann-Whitney U test ([`mann_whitney`]), which asks nothing of distributions:
+//! Two questions are asked about a contestant, each of them round by round (samples of one round are neighbours, and
+//! are no independent witnesses), by an exact Mann-Whitney U test ([`mann_whitney`]), which asks nothing of
+//! distributions:
 //!
 //! 1. Do its rates differ?
 //! 2. Do its ratios to its neighbours differ, rivals and limits that were measured right beside it in both files?
 //!
-//! It changed when both are less likely than 1 of 100 to be chance ([`LEVEL`]), and in the same direction. The first alone
-//! would call it a change whenever a disk or a hypervisor was slower during the second run: the samples of a run share
-//! its minute, so that their spread knows nothing of the next one. The second alone would call it a change of ours when a
-//! rival got slower. A test takes at least [`ROUNDS_MIN`] rounds on each side. Ours alone has the second question: rivals
-//! and limits stand for the machine.
+//! It changed when both are less likely than 1 of 100 to be chance ([`LEVEL`]), and in the same direction. The first
+//! alone would call it a change whenever a disk or a hypervisor was slower during the second run: the samples of a run
+//! share its minute, so that their spread knows nothing of the next one. The second alone would call it a change of
+//! ours when a rival got slower. A test takes at least [`ROUNDS_MIN`] rounds on each side. Ours alone has the second
+//! question: rivals and limits stand for the machine.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -27,7 +28,8 @@ use crate::{
 
 /// Differences less likely than this to be chance are changes.
 pub const LEVEL: f64 = 0.01;
-/// With fewer rounds on a side no difference is unlikely enough: of 5 and 5, the most extreme has a probability of 0.008.
+/// With fewer rounds on a side no difference is unlikely enough: of 5 and 5, the most extreme has a probability of
+/// 0.008.
 pub const ROUNDS_MIN: usize = 5;
 
 /// Two files of results, one against the other.
@@ -365,8 +367,8 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= 140), "{text}");
     }
 
-    /// Two runs of one build on a disk that was slower during the second, as was measured: 21 samples of ours in 7 rounds,
-    /// and whoever ran beside them slower too.
+    /// Two runs of one build on a disk that was slower during the second, as was measured: 21 samples of ours in 7
+    /// rounds, and whoever ran beside them slower too.
     #[test]
     fn a_slower_minute_of_the_machine_is_no_change_of_ours() {
         let run = |ours: f64, limit: f64| {

@@ -27,9 +27,9 @@ impl Group {
         self.reference().filter(|series| series.kind == Kind::Ours && !series.samples.is_empty())
     }
 
-    /// The limit that counts. Where several tools put one question to the hardware (`limit: fio both` and `limit: io_uring
-    /// both`), the best answer is nearest to what the hardware can do; of several questions (`limit: fetch`, `limit: fio
-    /// write`), the one with the slowest answer limits.
+    /// The limit that counts. Where several tools put one question to the hardware (`limit: fio both` and `limit:
+    /// io_uring both`), the best answer is nearest to what the hardware can do; of several questions (`limit: fetch`,
+    /// `limit: fio write`), the one with the slowest answer limits.
     pub fn limit(&self) -> Option<Against<'_>> {
         let ours = self.ours()?;
         let limits = against(ours, &self.series, Kind::Limit);

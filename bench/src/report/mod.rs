@@ -1,5 +1,5 @@
-//! Results for people: tables for terminals ([`table`]), pages for browsers ([`html`]), and what changed between two runs
-//! ([`comparison`]). All of them are made of results sorted by case ([`gathered`]) and of the same [`figures`].
+//! Results for people: tables for terminals ([`table`]), pages for browsers ([`html`]), and what changed between two
+//! runs ([`comparison`]). All of them are made of results sorted by case ([`gathered`]) and of the same [`figures`].
 
 pub mod comparison;
 pub mod figures;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use axum::body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::problem::Refusal;
+use super::{Api, problem::Refusal};
 use crate::model::{ProblemCode, did_you_mean};
 
 /// Most bytes of a body.
@@ -14,8 +15,22 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// How long a body may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A body longer than this waits for a place before it is parsed, and keeps that until it is answered: in memory JSON is
+/// many times as long, and so is the answer to an array of transfers.
+pub const LARGE_BODY_BYTES: usize = 64 << 10;
+/// Places for large bodies.
+pub const LARGE_BODIES_MAX: usize = 16;
+
+/// A body, parsed.
+pub struct Parsed {
+    /// What it says.
+    pub json: Value,
+    /// Of a large body, until it is answered.
+    pub place: Option<OwnedSemaphorePermit>,
+}
+
 /// Reads a body that must be JSON. Its media type was checked before ([`super::access`]).
-pub async fn read_json(body: Body) -> Result<Value, Refusal> {
+pub async fn read_json(api: &Api, body: Body) -> Result<Parsed, Refusal> {
     let bytes = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
         Err(_) => {
             let detail = format!("the body did not arrive within {} s; send it again", BODY_TIMEOUT.as_secs());
@@ -30,8 +45,13 @@ pub async fn read_json(body: Body) -> Result<Value, Refusal> {
     if bytes.is_empty() {
         return Err(Refusal::new(ProblemCode::InvalidJson, "the body is empty; send a JSON object"));
     }
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Refusal::new(ProblemCode::InvalidJson, format!("the body is not JSON: {error}")))
+    let place = match bytes.len() > LARGE_BODY_BYTES {
+        true => Some(api.large_bodies.clone().acquire_owned().await.expect("it is never closed")),
+        false => None,
+    };
+    let json = serde_json::from_slice(&bytes)
+        .map_err(|error| Refusal::new(ProblemCode::InvalidJson, format!("the body is not JSON: {error}")))?;
+    Ok(Parsed { json, place })
 }
 
 /// The fields of a body that must be an object with no other fields than `known`.

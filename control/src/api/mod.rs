@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use routes::router;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::ledger::Ledger;
 
@@ -46,12 +46,14 @@ pub struct Api {
     metrics: Arc<metrics::Metrics>,
     stopping: watch::Receiver<bool>,
     openapi: Bytes,
+    large_bodies: Arc<Semaphore>,
 }
 
 impl Api {
     /// An interface to `ledger`. `stopping` becomes `true` when the service begins to stop.
     pub fn new(ledger: Ledger, stopping: watch::Receiver<bool>) -> Self {
         let metrics = Arc::new(metrics::Metrics::new(ledger.clone()));
-        Self { ledger, metrics, stopping, openapi: Bytes::new() }
+        let large_bodies = Arc::new(Semaphore::new(body::LARGE_BODIES_MAX));
+        Self { ledger, metrics, stopping, openapi: Bytes::new(), large_bodies }
     }
 }

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::{
     Api,
     access::Owner,
-    body,
+    body::{self, Parsed},
     openapi::{Doors, Troubles},
     problem::Refusal,
     query::{NoQuery, Query},
@@ -75,9 +75,9 @@ pub struct SubmissionResult {
 /// Submits a transfer, or an array of them. Syntax and policy are checked here, storage is not: what is wrong with an
 /// object shows as `STATE_ERROR` later.
 ///
-/// An array is answered with an array (207): a result for each transfer, in order. One that is refused stops none of the
-/// others. Two that write to the same destination conflict: the first has it. An idempotency key counts for each transfer
-/// at its place: the same array sent again makes those that are missing and answers with those that are there.
+/// An array is answered with an array (207): a result for each transfer, in order. One that is refused stops none of
+/// the others. Two that write to the same destination conflict: the first has it. An idempotency key counts for each
+/// transfer at its place: the same array sent again makes those that are missing and answers with those that are there.
 #[utoipa::path(
     post, path = "/v1/transfers", tag = "transfers", request_body = SubmissionBody,
     params((
@@ -110,11 +110,11 @@ pub async fn create_transfer(
     request: Request,
 ) -> Result<Response, Refusal> {
     let key = idempotency_key(request.headers())?;
-    let body = body::read_json(request.into_body()).await?;
-    if let Value::Array(items) = body {
+    let Parsed { json, place: _until_answered } = body::read_json(&api, request.into_body()).await?;
+    if let Value::Array(items) = json {
         return create_several(&api, &owner, key.as_deref(), items).await;
     }
-    let transfer = CreateRequest::from_json(&body, api.ledger.registry())?;
+    let transfer = CreateRequest::from_json(&json, api.ledger.registry())?;
     let created = api.ledger.create(&transfer, &owner, key.as_deref()).await?;
 
     let location = format!("/v1/transfers/{}", created.document.id);

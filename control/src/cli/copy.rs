@@ -59,8 +59,8 @@ impl Copy {
     /// Copies, and prints what came of it.
     pub fn run(self, common: &Common) -> Result<(), Failure> {
         let request = self.request()?;
-        // Of the settings of a service, a copy obeys those that say how bytes are moved; it keeps no data, so any folder
-        // passes that needs no looking for and is not too long.
+        // Of the settings of a service, a copy obeys those that say how bytes are moved; it keeps no data, so any
+        // folder passes that needs no looking for and is not too long.
         let mut flags = Flags::default().with("data-dir", "/").with("log", &self.log);
         let given =
             [("lane", &self.lane), ("lanes", &self.lanes), ("memory", &self.memory), ("chunk-size", &self.chunk_size)];

@@ -46,8 +46,8 @@ impl Executor {
     }
 }
 
-/// A broken invariant ends the whole process, whichever task finds it: what this process believes cannot be trusted, and
-/// another one goes on from the ledger.
+/// A broken invariant ends the whole process, whichever task finds it: what this process believes cannot be trusted,
+/// and another one goes on from the ledger.
 fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

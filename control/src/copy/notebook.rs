@@ -1,8 +1,8 @@
 //! What a copy notes beside its destination, so that the next one can go on.
 //!
-//! Two files, readable by their owner only: the notes (`.NAME.staccato-copy.json`), replaced as a whole and durably, and
-//! a lock (`.NAME.staccato-copy.lock`) that is held while a copy runs. The notes hold a digest of the source's URL, not
-//! the URL: a signature in it is nobody's business. Both are gone when there is nothing left to go on from.
+//! Two files, readable by their owner only: the notes (`.NAME.staccato-copy.json`), replaced as a whole and durably,
+//! and a lock (`.NAME.staccato-copy.lock`) that is held while a copy runs. The notes hold a digest of the source's URL,
+//! not the URL: a signature in it is nobody's business. Both are gone when there is nothing left to go on from.
 
 use std::{
     ffi::OsString,
@@ -76,8 +76,8 @@ struct Place {
 }
 
 impl Notebook {
-    /// Opens the notes of `destination`, or begins new ones where there are none of `source` that can be read. The epoch
-    /// is a new one. `partial_busy` while another copy to the destination runs.
+    /// Opens the notes of `destination`, or begins new ones where there are none of `source` that can be read. The
+    /// epoch is a new one. `partial_busy` while another copy to the destination runs.
     pub fn open(source: &ObjectUrl, destination: &ObjectUrl) -> Result<Self, Error> {
         let fresh = Notes::of(source);
         let Some(path) = notes_path(destination) else {

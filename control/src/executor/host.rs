@@ -125,8 +125,8 @@ async fn supervise(
         }
         return true;
     }
-    // A store that has failed will refuse this for ever: then the service stops in order to open it anew, and that frees
-    // what dead executors held.
+    // A store that has failed will refuse this for ever: then the service stops in order to open it anew, and that
+    // frees what dead executors held.
     tokio::select! {
         () = release(ledger, instance) => false,
         () = shutdown => true,

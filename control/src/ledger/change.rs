@@ -278,10 +278,10 @@ impl Change {
     }
 }
 
-/// The commit that makes a new record.
-pub(crate) fn insert(record: &TransferRecord) -> Commit {
+/// The commit that makes a new record, which is `encoded` so.
+pub(crate) fn insert(record: &TransferRecord, encoded: Vec<u8>) -> Commit {
     let key = keys::transfer(record.id);
-    let commit = Commit::new().require_absent(key.clone()).put(key, encode_record(record));
+    let commit = Commit::new().require_absent(key.clone()).put(key, encoded);
     kept_destination(record)
         .map(|digest| keys::destination(digest.as_bytes()))
         .into_iter()

@@ -23,8 +23,9 @@ const CLAIMED_MAX: usize = 64;
 pub(crate) const CLAIMED_BYTES_MAX: usize = 2 * CLAIMED_MAX * VALUE_BYTES_MAX + RANGES_BYTES_MAX;
 
 impl Ledger {
-    /// Gives the transfers that have been ready for longest to `executor`, each under a new epoch: at most `attempts_max`,
-    /// fewer where their checkpoints are long, and none when none is ready. Leases run from the moment of this call.
+    /// Gives the transfers that have been ready for longest to `executor`, each under a new epoch: at most
+    /// `attempts_max`, fewer where their checkpoints are long, and none when none is ready. Leases run from the moment
+    /// of this call.
     pub async fn claim(&self, executor: &str, attempts_max: usize) -> Result<Vec<AttemptSpec>, LedgerError> {
         loop {
             if self.is_gone(executor) {

@@ -10,18 +10,23 @@ use crate::{
         CreateRequest, Problem, ProblemCode, State, Timestamp, TransferDocument, TransferId, TransferRecord,
         transfer::{RECORD_VERSION, known_length},
     },
-    store::{Commit, CommitError, Revision, contract::COMMITS_MAX},
+    store::{
+        Commit, CommitError, Record, Revision, StoreError,
+        contract::{COMMIT_WRITES_MAX, COMMITS_MAX},
+    },
 };
 
 use super::{
     Ledger, LedgerError, add,
-    change::insert,
+    change::{encode_record, insert},
     keys,
     seal::{Secrets, redact},
 };
 
 /// Most transfers that are created together.
 pub const CREATE_MAX: usize = COMMITS_MAX;
+/// Each writes its record, its secrets, and its idempotency key.
+const _: () = assert!(3 * CREATE_MAX <= COMMIT_WRITES_MAX);
 
 /// What came of [`Ledger::create`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +49,15 @@ struct Made {
 struct Keyed {
     key: String,
     body: String,
+}
+
+/// A transfer to be, as far as it can be made before it has an id: that is given while nobody else may take one.
+struct Draft {
+    record: TransferRecord,
+    /// The record as it is stored: its id is in the key.
+    encoded: Vec<u8>,
+    secrets: Secrets,
+    keyed: Option<Keyed>,
 }
 
 impl Ledger {
@@ -71,13 +85,10 @@ impl Ledger {
         let keyed: Vec<Option<Keyed>> = (requests.iter())
             .map(|(number, request)| idempotency_key.map(|key| self.keyed(&[owner, key, &number.to_string()], request)))
             .collect();
-        let mut results = Vec::with_capacity(requests.len());
-        for keyed in &keyed {
-            results.push(match keyed {
-                Some(keyed) => self.replay(keyed).await.transpose(),
-                None => None,
-            });
-        }
+        let mut results = match self.replay_each(&keyed).await {
+            Ok(results) => results,
+            Err(error) => return requests.iter().map(|_| Err(error.clone().into())).collect(),
+        };
         let new: Vec<usize> = (0..requests.len()).filter(|place| results[*place].is_none()).collect();
         let submissions = new.iter().map(|place| (&requests[*place].1, keyed[*place].clone())).collect();
         for (place, (record, committed)) in new.into_iter().zip(self.submit(submissions, owner).await) {
@@ -147,7 +158,37 @@ impl Ledger {
     /// The transfer that an idempotency key made, if it made one.
     async fn replay(&self, keyed: &Keyed) -> Result<Option<Created>, LedgerError> {
         let key = keys::idempotency(&keyed.key);
-        let Some(found) = self.inner.store.get(&key).await? else { return Ok(None) };
+        match self.inner.store.get(&key).await? {
+            Some(found) => self.replay_found(keyed, &found).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Of each idempotency key, the transfer that it made, if it made one; what is new is found out with one question.
+    async fn replay_each(
+        &self,
+        keyed: &[Option<Keyed>],
+    ) -> Result<Vec<Option<Result<Created, LedgerError>>>, StoreError> {
+        let asked: Vec<&Keyed> = keyed.iter().flatten().collect();
+        let found =
+            self.inner.store.get_each(asked.iter().map(|keyed| keys::idempotency(&keyed.key)).collect()).await?;
+        let mut found = found.into_iter();
+        let mut results = Vec::with_capacity(keyed.len());
+        for keyed in keyed {
+            let Some(keyed) = keyed else {
+                results.push(None);
+                continue;
+            };
+            results.push(match found.next().expect("each key has an answer") {
+                Some(found) => self.replay_found(keyed, &found).await.transpose(),
+                None => None,
+            });
+        }
+        Ok(results)
+    }
+
+    async fn replay_found(&self, keyed: &Keyed, found: &Record) -> Result<Option<Created>, LedgerError> {
+        let key = keys::idempotency(&keyed.key);
         let made: Made = serde_json::from_slice(&found.value).map_err(|error| LedgerError::unreadable(&key, error))?;
         if made.body != keyed.body {
             let detail = "this key came with another body before; use a new key for a new transfer";
@@ -165,56 +206,49 @@ impl Ledger {
         requests: Vec<(&CreateRequest, Option<Keyed>)>,
         owner: &str,
     ) -> Vec<(TransferRecord, Result<Revision, CommitError>)> {
-        let mut submitted = None;
+        let now = self.inner.environment.now();
+        let mut drafts: Vec<Draft> =
+            requests.into_iter().map(|(request, keyed)| self.draft(request, owner, keyed, now)).collect();
+        let mut committing = None;
         let first = poll_fn(|context| {
             // A commit that panics leaves no more behind than ids that nobody has.
             let mut last = self.inner.last_id.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = self.inner.environment.now();
-            let (records, commits): (Vec<_>, Vec<_>) = (requests.iter())
-                .map(|(request, keyed)| {
-                    let id = TransferId::following(*last, now, self.inner.environment.random());
-                    *last = Some(id);
-                    self.new_transfer(id, now, request, owner, keyed.as_ref())
-                })
-                .unzip();
-            let mut committing = self.inner.store.commit_each(commits);
-            let first = committing.as_mut().poll(context);
-            submitted = Some((records, committing));
-            Poll::Ready(first)
+            let commits = drafts.iter_mut().map(|draft| {
+                let id = TransferId::following(*last, now, self.inner.environment.random());
+                *last = Some(id);
+                self.commit_of(draft, id)
+            });
+            Poll::Ready(committing.insert(self.inner.store.commit_each(commits.collect())).as_mut().poll(context))
         })
         .await;
-        let (records, committing) = submitted.expect("it was just put there");
         let committed = match first {
             Poll::Ready(committed) => committed,
-            Poll::Pending => committing.await,
+            Poll::Pending => committing.expect("it was just put there").await,
         };
-        records.into_iter().zip(committed).collect()
+        drafts.into_iter().map(|draft| draft.record).zip(committed).collect()
     }
 
-    /// A record and everything that is committed with it.
-    fn new_transfer(
-        &self,
-        id: TransferId,
-        now: Timestamp,
-        request: &CreateRequest,
-        owner: &str,
-        keyed: Option<&Keyed>,
-    ) -> (TransferRecord, Commit) {
-        let (record, secrets) = self.new_record(id, now, request, owner, keyed.map(|keyed| keyed.key.clone()));
-        let mut commit = insert(&record);
-        if !secrets.is_empty() {
-            commit = commit.put(keys::secrets(id), self.inner.seal.seal(id, &secrets));
+    fn draft(&self, request: &CreateRequest, owner: &str, keyed: Option<Keyed>, now: Timestamp) -> Draft {
+        let (record, secrets) = self.new_record(now, request, owner, keyed.as_ref().map(|keyed| keyed.key.clone()));
+        Draft { encoded: encode_record(&record), record, secrets, keyed }
+    }
+
+    /// A record with its id, and everything that is committed with it.
+    fn commit_of(&self, draft: &mut Draft, id: TransferId) -> Commit {
+        draft.record.id = id;
+        let mut commit = insert(&draft.record, std::mem::take(&mut draft.encoded));
+        if !draft.secrets.is_empty() {
+            commit = commit.put(keys::secrets(id), self.inner.seal.seal(id, &draft.secrets));
         }
-        if let Some(Keyed { key, body }) = keyed {
+        if let Some(Keyed { key, body }) = &draft.keyed {
             let value = serde_json::to_vec(&Made { id, body: body.clone() }).expect("an id and a digest");
             commit = commit.require_absent(keys::idempotency(key)).put(keys::idempotency(key), value);
         }
-        (record, commit)
+        commit
     }
 
     fn new_record(
         &self,
-        id: TransferId,
         now: Timestamp,
         request: &CreateRequest,
         owner: &str,
@@ -233,7 +267,7 @@ impl Ledger {
         };
         let record = TransferRecord {
             version: RECORD_VERSION,
-            id,
+            id: TransferId::nil(),
             owner: owner.to_owned(),
             state: State::New,
             source_url,
@@ -283,8 +317,8 @@ impl Ledger {
 }
 
 /// What all URLs have in common that plainly name one destination: scheme, host, port, query, and the segments of the
-/// path. Nothing for `null`, which any number of transfers may write to. Links and mounts that make two names one are the
-/// executor's to notice, at commit.
+/// path. Nothing for `null`, which any number of transfers may write to. Links and mounts that make two names one are
+/// the executor's to notice, at commit.
 fn destination_name(url: &staccato_protocols::ObjectUrl) -> Option<Vec<Cow<'_, [u8]>>> {
     if url.scheme() == "null" {
         return None;

@@ -7,8 +7,8 @@ use super::{Ledger, LedgerError, Scope, change::Change};
 impl Ledger {
     /// Forgets a transfer; what it left unfinished beside its destination is swept, a committed destination is not
     /// touched. One that runs is canceled first and forgotten once released ([`Answer::Underway`]), or once its commit
-    /// is done if that was prepared. Where an earlier attempt had prepared it and was lost, it is canceled as soon as the
-    /// running one shows that the commit was not done.
+    /// is done if that was prepared. Where an earlier attempt had prepared it and was lost, it is canceled as soon as
+    /// the running one shows that the commit was not done.
     pub async fn delete(&self, id: TransferId, scope: &Scope) -> Result<Answer, LedgerError> {
         self.change(id, |change| {
             let answer = change.asked(Action::Delete, scope)?;

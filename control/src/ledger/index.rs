@@ -1,9 +1,9 @@
-//! What follows from a record in the store: the indexes by state, owner and destination, and the lines of what waits and
-//! what runs. Nothing but this makes an index entry.
+//! What follows from a record in the store: the indexes by state, owner and destination, and the lines of what waits
+//! and what runs. Nothing but this makes an index entry.
 //!
 //! A transfer's record begins with a line of its own, the *index line*, which says what entries the transfer has; JSON
-//! follows. The line is there for versions that cannot read the JSON: a transfer that a newer one wrote keeps its place in
-//! lists and lines, and its destination. Its fields have a space between them:
+//! follows. The line is there for versions that cannot read the JSON: a transfer that a newer one wrote keeps its place
+//! in lists and lines, and its destination. Its fields have a space between them:
 //!
 //! | field | |
 //! | --- | --- |

@@ -5,8 +5,8 @@
 //! One command at a time works on one transfer. What commands promise:
 //!
 //! - What is acknowledged is durable.
-//! - Epochs only grow. Whatever an executor sends with another epoch than the record's, or without holding its lease, is
-//!   [`Refused`], and changes nothing.
+//! - Epochs only grow. Whatever an executor sends with another epoch than the record's, or without holding its lease,
+//!   is [`Refused`], and changes nothing.
 //! - A final state stays. `progress` falls only with an event that says why.
 //! - No command touches a committed destination.
 //! - Leases are durations on this process's monotonic clock, in memory; after a restart they run in full again.
@@ -73,11 +73,11 @@ use lease::Leases;
 
 /// The ledger. Cheap to clone.
 ///
-/// For the REST API: [`Ledger::create`], [`Ledger::create_each`], [`Ledger::get`], [`Ledger::list`], [`Ledger::cancel`], [`Ledger::pause`],
-/// [`Ledger::resume`], [`Ledger::delete`]. For the scheduler: [`Ledger::mark_ready`]. For executors: [`Ledger::claim`],
-/// [`Ledger::heartbeat`], [`Ledger::checkpoint`], [`Ledger::prepare`], [`Ledger::committed`], [`Ledger::release`],
-/// [`Ledger::claim_sweeps`], [`Ledger::sweep_done`]. For `serve`: [`Ledger::open`], [`Ledger::run`],
-/// [`Ledger::register_executor`], [`Ledger::release_executor`].
+/// For the REST API: [`Ledger::create`], [`Ledger::create_each`], [`Ledger::get`], [`Ledger::list`],
+/// [`Ledger::cancel`], [`Ledger::pause`], [`Ledger::resume`], [`Ledger::delete`]. For the scheduler:
+/// [`Ledger::mark_ready`]. For executors: [`Ledger::claim`], [`Ledger::heartbeat`], [`Ledger::checkpoint`],
+/// [`Ledger::prepare`], [`Ledger::committed`], [`Ledger::release`], [`Ledger::claim_sweeps`], [`Ledger::sweep_done`].
+/// For `serve`: [`Ledger::open`], [`Ledger::run`], [`Ledger::register_executor`], [`Ledger::release_executor`].
 #[derive(Clone)]
 pub struct Ledger {
     inner: Arc<Inner>,

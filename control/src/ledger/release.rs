@@ -12,8 +12,8 @@ use super::{
 };
 
 impl Ledger {
-    /// Ends an attempt: its I/O is over and its lease free. A failure that a later try may not meet is tried again after
-    /// a wait, at most `retries` times; told stops, kills and lost leases do not count.
+    /// Ends an attempt: its I/O is over and its lease free. A failure that a later try may not meet is tried again
+    /// after a wait, at most `retries` times; told stops, kills and lost leases do not count.
     pub async fn release(
         &self,
         executor: &str,

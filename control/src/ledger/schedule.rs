@@ -5,8 +5,8 @@ use crate::model::{State, TransferId, lifecycle::Event, transfer::NoteKind};
 use super::{Ledger, LedgerError};
 
 impl Ledger {
-    /// Makes a waiting transfer ready, with the scheduler's reason. `false` when it does not wait any more (decisions may
-    /// come late), or cannot be read.
+    /// Makes a waiting transfer ready, with the scheduler's reason. `false` when it does not wait any more (decisions
+    /// may come late), or cannot be read.
     pub async fn mark_ready(&self, id: TransferId, reason: &str) -> Result<bool, LedgerError> {
         let changed = self
             .change(id, |change| {

@@ -1,6 +1,6 @@
 //! Records that this version cannot read: a newer one wrote them, or they are damaged. Each stops nobody but itself. It
-//! is set aside: taken out of whatever line it stands in, in memory only, and said once. In the store it stays as it is,
-//! so that everything goes on where a version opens the store that can read it.
+//! is set aside: taken out of whatever line it stands in, in memory only, and said once. In the store it stays as it
+//! is, so that everything goes on where a version opens the store that can read it.
 
 use crate::model::TransferId;
 

@@ -4,8 +4,8 @@
 /// the same stay below it.
 const LIKENESS_MIN: f64 = 0.75;
 
-/// The known name that is most like `name`; none where nothing known is near. Likeness is Jaro-Winkler's, which forgives
-/// what typing does: letters left out, doubled or swapped, and wrong endings.
+/// The known name that is most like `name`; none where nothing known is near. Likeness is Jaro-Winkler's, which
+/// forgives what typing does: letters left out, doubled or swapped, and wrong endings.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let likeness = |known: &str| strsim::jaro_winkler(known, name);
     let near =

@@ -141,8 +141,8 @@ pub struct TransferBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1048576, maximum = 67108864)]
     pub chunk_size: Option<u64>,
-    /// Connections to a source that is read over a network, 1 to 1,024; memory may allow fewer. Without, as many are used
-    /// as bring something.
+    /// Connections to a source that is read over a network, 1 to 1,024; memory may allow fewer. Without, as many are
+    /// used as bring something.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1024)]
     pub connections: Option<u32>,

@@ -386,8 +386,8 @@ pub struct TransferDocument {
     pub bytes_total: Option<u64>,
     /// Bytes read from the source over all attempts; above `progress` when some were fetched twice.
     pub bytes_fetched: u64,
-    /// CRC-32 of the part in hex, once complete; null when the storage cloned the object (FICLONE), because then no byte
-    /// of it was read.
+    /// CRC-32 of the part in hex, once complete; null when the storage cloned the object (FICLONE), because then no
+    /// byte of it was read.
     pub crc32: Option<String>,
     /// Attempts so far.
     pub attempts: u64,
@@ -398,8 +398,9 @@ pub struct TransferDocument {
     /// Seconds until it is complete, at this throughput.
     pub eta: Option<u64>,
     /// Microseconds that the last attempt spent in each stage, as far as it told. `idle`, `queue`, `memory`, `read`,
-    /// `checksum`, `write` and `read_back` are summed over chunks, which are in them side by side: the largest one is what
-    /// limits the transfer. Stages without time are left out. `open`, `sync`, `verify`, `ledger` and `commit` are wall time.
+    /// `checksum`, `write` and `read_back` are summed over chunks, which are in them side by side: the largest one is
+    /// what limits the transfer. Stages without time are left out. `open`, `sync`, `verify`, `ledger` and `commit` are
+    /// wall time.
     #[serde(default)]
     pub stage_times: BTreeMap<String, u64>,
     /// 0 to 9, 9 goes first.

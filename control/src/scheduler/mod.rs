@@ -33,8 +33,8 @@ impl Default for SchedulerConfig {
 
 /// Most changes that are taken in before the plug-in is asked again.
 const CHANGES_PER_TURN: usize = 512;
-/// While transfers only come, and none that takes a slot goes, the plug-in is asked again after this many times of what it
-/// took to ask it: a flood of submissions costs the scheduler a tenth of a core at most.
+/// While transfers only come, and none that takes a slot goes, the plug-in is asked again after this many times of what
+/// it took to ask it: a flood of submissions costs the scheduler a tenth of a core at most.
 const ARRIVALS_PACE: u32 = 9;
 /// Active transfers that are read in one go.
 const PAGE: usize = 1024;
@@ -128,7 +128,8 @@ impl Scheduler {
             }
             Some((id?, decision.reason))
         });
-        // Together, so that they share a group of commits; each makes its own mark on the window, whatever comes of others.
+        // Together, so that they share a group of commits; each makes its own mark on the window, whatever comes of
+        // others.
         let ledger = &self.ledger;
         let marking = waiting.map(async |(id, reason)| (id, ledger.mark_ready(id, &reason).await));
         let marked = join_all(marking.collect::<Vec<_>>()).await;

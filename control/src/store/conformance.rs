@@ -12,7 +12,8 @@ use super::{
     contract::{COMMIT_WRITES_MAX, COMMITS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, WATCH_BACKLOG_MAX},
 };
 
-/// Opens the store under test, with [`DERIVE`]; called again, it opens the same one again. The suite drops the store before.
+/// Opens the store under test, with [`DERIVE`]; called again, it opens the same one again. The suite drops the store
+/// before.
 pub type Open<'a> = &'a mut dyn FnMut() -> SharedStore;
 
 /// Runs every case and panics at the first promise that is not kept. Wants a runtime of several threads. `seed` drives

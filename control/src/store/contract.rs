@@ -12,12 +12,12 @@
 //! - **Revisions grow.** Each commit has a revision above that of every earlier one, across restarts; a record's
 //!   revision is that of the commit that last wrote it.
 //! - **Derived records follow.** What a store was opened to [`Derive`] from a record is read, watched and required like
-//!   any other record, and changes with the commit that changes what it comes from; nobody writes it. It is nothing of its own: whether a
-//!   store keeps it or makes it anew when it opens is the store's affair. So its revision is that of some commit that
-//!   wrote what it comes from, and not always the same one: require its absence, or the revision of its source.
+//!   any other record, and changes with the commit that changes what it comes from; nobody writes it. Whether a store
+//!   keeps it or makes it anew when it opens is the store's affair. So its revision is that of some commit that wrote
+//!   what it comes from, and not always the same one: require its absence, or the revision of its source.
 //! - **Bounded.** Keys are at most [`KEY_BYTES_MAX`], values at most [`VALUE_BYTES_MAX`], commits at most
-//!   [`COMMIT_WRITES_MAX`] writes, and at most [`COMMITS_MAX`] are handed over together, with no more writes in all than
-//!   one may have; more is a defect of the caller and panics.
+//!   [`COMMIT_WRITES_MAX`] writes, and at most [`COMMITS_MAX`] are handed over together, with no more writes in all
+//!   than one may have; more is a defect of the caller and panics.
 
 use std::sync::Arc;
 
@@ -57,8 +57,8 @@ pub trait Store: Send + Sync + 'static {
         reverse: bool,
     ) -> Result<Vec<(Vec<u8>, Record)>, StoreError>;
 
-    /// Commits atomically and durably, in turn: its place is taken when this is first polled. Dropping the future does not
-    /// take the commit back: it may happen or not.
+    /// Commits atomically and durably, in turn: its place is taken when this is first polled. Dropping the future does
+    /// not take the commit back: it may happen or not.
     async fn commit(&self, commit: Commit) -> Result<Revision, CommitError> {
         self.commit_each(vec![commit]).await.pop().expect("each commit has a result")
     }
@@ -78,8 +78,8 @@ pub const WATCH_BACKLOG_MAX: usize = 4096;
 /// Events that a watcher may be behind, however few commits they belong to: bounds the memory of a slow watcher.
 pub const WATCH_EVENTS_MAX: usize = 4 * WATCH_BACKLOG_MAX;
 
-/// Which records follow from others: the indexes of a store's user. A function of a record alone, and a stable one: it must
-/// give for a stored record what it gave when that was written. No two records may give the same key at a time.
+/// Which records follow from others: the indexes of a store's user. A function of a record alone, and a stable one: it
+/// must give for a stored record what it gave when that was written. No two records may give the same key at a time.
 #[derive(Clone, Copy)]
 pub struct Derive {
     /// What keys of records that others follow from begin with.

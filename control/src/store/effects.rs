@@ -40,8 +40,8 @@ pub fn decide(state: &mut impl State, preconditions: Vec<Precondition>) -> Resul
     Ok(())
 }
 
-/// Applies the writes of a commit whose preconditions hold, and what follows from them. Returns everything that changed,
-/// in order: the writes themselves, then derived records.
+/// Applies the writes of a commit whose preconditions hold, and what follows from them. Returns everything that
+/// changed, in order: the writes themselves, then derived records.
 pub fn apply(
     state: &mut impl State,
     writes: Vec<Write>,
@@ -114,9 +114,6 @@ impl State for Table {
     }
 
     fn set(&mut self, change: &Change) {
-        match &change.record {
-            Some(record) => self.put(&change.key, &record.value, record.revision),
-            None => drop(self.delete(&change.key)),
-        }
+        self.apply([change]);
     }
 }

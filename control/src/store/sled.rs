@@ -46,8 +46,9 @@ use committer::{Committer, Submission};
 use records::{Records, guarded};
 use recovery::Recovered;
 
-/// Submissions that wait for the committer before [`Store::commit`] itself waits.
-const QUEUE_COMMITS_MAX: usize = 1024;
+/// Submissions, each of [`contract::COMMITS_MAX`] commits at most, that wait for the committer before
+/// [`Store::commit_each`] itself waits.
+const QUEUE_SUBMISSIONS_MAX: usize = 1024;
 /// Reads that wait for a thread before a reader itself waits.
 const QUEUE_READS_MAX: usize = 1024;
 /// Threads that read.
@@ -111,7 +112,7 @@ impl SledStore {
             stopping: AtomicBool::new(false),
             _lock: lock,
         });
-        let (commits, submissions) = flume::bounded(QUEUE_COMMITS_MAX);
+        let (commits, submissions) = flume::bounded(QUEUE_SUBMISSIONS_MAX);
         let (reads, jobs) = flume::bounded::<ReadJob>(QUEUE_READS_MAX);
         // One export is under way at most.
         let (orders, ordered) = flume::bounded(1);

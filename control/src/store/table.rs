@@ -2,8 +2,7 @@
 //!
 //! Records lie one behind the other in *pages* of about [`PAGE_BYTES`], in order of their keys; what all keys of a page
 //! begin with is kept once. A map of the pages by a lower bound of their keys leads to the right one, which is then
-//! searched from its beginning. Against a map with an allocation for each key and value this takes about half of the
-//! memory, and a change still moves no more than a page.
+//! searched from its beginning. So a record costs little more than its bytes, and a change moves no more than a page.
 //!
 //! Invariants:
 //!
@@ -93,17 +92,6 @@ impl Table {
         found
     }
 
-    /// Puts a record under a key, in place of the one that is there.
-    pub fn put(&mut self, key: &[u8], value: &[u8], revision: Revision) {
-        let page = self.page_of_mut(key);
-        let was_new = page.put(key, value, revision);
-        let is_long = page.bytes() > PAGE_BYTES;
-        self.len += usize::from(was_new);
-        if is_long {
-            self.split(key, key);
-        }
-    }
-
     /// Splits the page that `within` belongs to until no part is too long; `put` is the key that was put last.
     fn split(&mut self, within: &[u8], put: &[u8]) {
         let page = self.page_of_mut(within);
@@ -147,20 +135,6 @@ impl Table {
                 self.join(last);
             }
         }
-    }
-
-    /// Removes the record under a key; `false` when there is none.
-    pub fn delete(&mut self, key: &[u8]) -> bool {
-        let page = self.page_of_mut(key);
-        if !page.delete(key) {
-            return false;
-        }
-        let short = page.bytes() < PAGE_BYTES_SHORT;
-        self.len -= 1;
-        if short {
-            self.join(key);
-        }
-        true
     }
 
     /// Joins the short page that `key` belongs to with its neighbour, if they fit into one.
@@ -216,6 +190,20 @@ mod tests {
     use crate::store::conformance::tests::seed;
 
     type Model = BTreeMap<Vec<u8>, Record>;
+
+    impl Table {
+        /// Puts one record.
+        pub(super) fn put(&mut self, key: &[u8], value: &[u8], revision: Revision) {
+            self.apply([&Change { key: key.to_vec(), record: Some(Record { value: value.to_vec(), revision }) }]);
+        }
+
+        /// Removes one record; `false` when there is none.
+        pub(super) fn delete(&mut self, key: &[u8]) -> bool {
+            let len_before = self.len;
+            self.apply([&Change { key: key.to_vec(), record: None }]);
+            self.len < len_before
+        }
+    }
 
     /// Keys as the ledger has them: long shared beginnings, some growing, some random; and some that are none of it.
     fn key(random: &mut fastrand::Rng, spread: u64) -> Vec<u8> {

@@ -1,5 +1,5 @@
-//! The program that the tests trace and kill: their own binary once more, which commits numbered records to a store when
-//! its environment says so. It is always built with the tests, and never for them.
+//! The program that the tests trace and kill: their own binary once more, which commits numbered records to a store
+//! when its environment says so. It is always built with the tests, and never for them.
 
 use std::{
     env,
@@ -25,8 +25,8 @@ pub fn data(place: &Path) -> PathBuf {
     place.join("new/data")
 }
 
-/// Where the program says `ack K` after the commit of record K was acknowledged, and `refused K` when it was not: a line
-/// each, in one write.
+/// Where the program says `ack K` after the commit of record K was acknowledged, and `refused K` when it was not: a
+/// line each, in one write.
 pub fn said(place: &Path) -> PathBuf {
     place.join("said")
 }

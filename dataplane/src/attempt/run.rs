@@ -27,8 +27,8 @@ use crate::{
 
 /// Chunks in flight on one lane: what keeps a disk at its speed (measured: 8 to 32 chunks of 4 MiB do not differ).
 pub(crate) const WINDOW_CHUNKS_PER_LANE: usize = 8;
-/// The same for sources that are asked over a network, where many connections may be what makes them fast, and each needs
-/// a chunk. Mostly the attempt's share of memory allows fewer.
+/// The same for sources that are asked over a network, where many connections may be what makes them fast, and each
+/// needs a chunk. Mostly the attempt's share of memory allows fewer.
 const WINDOW_CONNECTIONS_PER_LANE_MAX: usize = 32;
 /// So many chunks are worth one more lane.
 const CHUNKS_PER_LANE_MIN: u64 = 8;
@@ -209,9 +209,9 @@ impl<'a> Attempt<'a> {
                 }
                 coordinator.use_lanes(lanes);
                 if let Some(length) = part.length.filter(|_| !resumed) {
-                    // On ext4 a write with O_DIRECT that makes a file longer is done alone, one into a hole is not (measured
-                    // on ext4 in memory: chunks were in `write` for 54 % of their time instead of 81 %). What padding adds
-                    // is cut at the end.
+                    // On ext4 a write with O_DIRECT that makes a file longer is done alone, one into a hole is not
+                    // (measured on ext4 in memory: chunks were in `write` for 54 % of their time instead of 81 %). What
+                    // padding adds is cut at the end.
                     session.set_length(length)?;
                 }
                 let anew = started_over.is_some();

@@ -183,8 +183,8 @@ impl StopReason {
         matches!(self, Self::Pause | Self::Shutdown)
     }
 
-    /// Whether this reason counts although `earlier` was there before: a cancel overrides what keeps the partial, a lost
-    /// lease everything, and nothing a lost lease (what is left belongs to somebody else).
+    /// Whether this reason counts although `earlier` was there before: a cancel overrides what keeps the partial, a
+    /// lost lease everything, and nothing a lost lease (what is left belongs to somebody else).
     pub fn overrides(self, earlier: Self) -> bool {
         let strength = |reason| match reason {
             Self::Pause | Self::Shutdown => 0,

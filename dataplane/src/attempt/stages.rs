@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 /// Microseconds that an attempt spent in each stage.
 ///
 /// Chunks are in many stages at a time: `queue`, `memory`, `read`, `checksum`, `write`, `read_back` and `idle` are sums
-/// over them, and may be above the wall time. What limits an attempt is where its chunks spend most of theirs: in `read`
-/// the source, in `write` the destination, in `memory` the executor's memory, in `queue` its cores; much `idle` means that
-/// fewer chunks were under way than could have been (a rate limit, a slow sync, a small object). The others are wall time.
+/// over them, and may be above the wall time. What limits an attempt is where its chunks spend most of theirs: in
+/// `read` the source, in `write` the destination, in `memory` the executor's memory, in `queue` its cores; much `idle`
+/// means that fewer chunks were under way than could have been (a rate limit, a slow sync, a small object). The others
+/// are wall time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StageTimes {

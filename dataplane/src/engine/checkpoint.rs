@@ -1,8 +1,8 @@
 //! Sets of ranges with a CRC-32 for each.
 //!
-//! Invariant: ranges do not overlap and do not touch; what touches is joined, and the CRC of the whole computed from the
-//! CRCs of its parts (the `crc32_combine` of zlib, as crc32fast offers it). So a set that grew in order is one range
-//! however large the object, and memory is bounded by the window, not by the size.
+//! Invariant: ranges do not overlap and do not touch; what touches is joined, and the CRC of the whole computed from
+//! the CRCs of its parts (the `crc32_combine` of zlib, as crc32fast offers it). So a set that grew in order is one
+//! range however large the object, and memory is bounded by the window, not by the size.
 
 use std::collections::BTreeMap;
 
@@ -77,8 +77,8 @@ impl CrcRanges {
     }
 }
 
-/// Whether a checkpoint can be one of an object of `length` bytes (of any length, when unknown): its ranges are in order,
-/// apart, and made of whole blocks, but for the object's last one.
+/// Whether a checkpoint can be one of an object of `length` bytes (of any length, when unknown): its ranges are in
+/// order, apart, and made of whole blocks, but for the object's last one.
 pub fn fits(checkpoint: &[VerifiedRange], length: Option<u64>) -> bool {
     let in_order = checkpoint.windows(2).all(|pair| pair[0].range.end() <= pair[1].range.start());
     let whole = |at: u64| at.is_multiple_of(CRC_BLOCK);

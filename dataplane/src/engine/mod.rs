@@ -67,8 +67,9 @@ pub struct EngineConfig {
     pub sequential: bool,
     /// Whether nothing was ever written to the destination, so that zero blocks may be left out.
     pub fresh: bool,
-    /// Whether the ledger still promises what is not there any more (another source, another inode). It is told so first,
-    /// and nothing is fetched before that is recorded: a later attempt would take for durable what it finds in a cache.
+    /// Whether the ledger still promises what is not there any more (another source, another inode). It is told so
+    /// first, and nothing is fetched before that is recorded: a later attempt would take for durable what it finds in a
+    /// cache.
     pub started_over: bool,
     /// Bytes per second.
     pub rate_limit: Option<u64>,
@@ -373,8 +374,8 @@ impl Engine {
         self.window.counts_reads()
     }
 
-    /// Chunks that are under way at a time when nothing holds them up; where connections are few, more can be while they
-    /// are written.
+    /// Chunks that are under way at a time when nothing holds them up; where connections are few, more can be while
+    /// they are written.
     pub fn window_chunks(&self) -> usize {
         self.fetches_max().min(self.window.limit())
     }
@@ -397,8 +398,8 @@ impl Engine {
         self.plan.is_complete() && self.verification.is_done() && !self.report.holds_back()
     }
 
-    /// Whether chunks are fetched one after the other: a stream has one reader, and an end that nobody has told is found
-    /// by walking up to it.
+    /// Whether chunks are fetched one after the other: a stream has one reader, and an end that nobody has told is
+    /// found by walking up to it.
     fn is_in_order(&self) -> bool {
         self.config.sequential || self.length.is_none()
     }

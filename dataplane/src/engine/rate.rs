@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Bytes per second on average; bursts of at most a quarter of a second's worth, and none at the beginning: attempts that
-/// begin again and again (after kills) must not add up to more than the limit.
+/// Bytes per second on average; bursts of at most a quarter of a second's worth, and none at the beginning: attempts
+/// that begin again and again (after kills) must not add up to more than the limit.
 #[derive(Clone, Debug)]
 pub struct RateLimit {
     bytes_per_second: f64,

@@ -6,16 +6,17 @@
 //! beforehand, so it is tried:
 //!
 //! 1. *Start*: the number doubles as long as that brings something.
-//! 2. *Trials*: one step down or up, between two measurements of what is. It must keep its promise against both of them,
-//!    because machines and networks are noisy: connections that bring nothing are given back, more are taken only for a
-//!    gain. Trials follow one another while they succeed; else they become rare.
+//! 2. *Trials*: one step down or up, between two measurements of what is. It must keep its promise against both, because
+//!    machines and networks are noisy: connections that bring nothing are given back, more are taken only for a gain.
+//!    Trials follow one another while they succeed; else they become rare.
 //! 3. A *refusal* (429, 5xx, no connection) costs one connection each, and for a while the number stays below what was
 //!    refused: twice as long each time.
 //!
-//! A measurement, or *round*, is made of the reads handed out within it. By Little's law (L = λ W; Little, 1961) the rate
-//! is the number of reads under way, times their bytes, over the time they took. Counting completions per second would be
-//! wrong by as much as a whole round when reads end together, as they do when each connection has the same limit. A round
-//! in which something else (a rate limit, the destination, the end of the object) kept the number down says nothing.
+//! A measurement, or *round*, is made of the reads handed out within it. By Little's law (L = λ W; Little, 1961) the
+//! rate is the number of reads under way, times their bytes, over the time they took. Counting completions per second
+//! would be wrong by as much as a whole round when reads end together, as they do when each connection has the same
+//! limit. A round in which something else (a rate limit, the destination, the end of the object) kept the number down
+//! says nothing.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -115,7 +115,8 @@ impl<'a> Coordinator<'a> {
         self.load = vec![0; lanes];
     }
 
-    /// Moves bytes until the engine has finished or ended. `source_shift` is where the wanted part begins in the source.
+    /// Moves bytes until the engine has finished or ended. `source_shift` is where the wanted part begins in the
+    /// source.
     pub fn run(
         &mut self,
         engine: &mut Engine,

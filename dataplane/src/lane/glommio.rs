@@ -10,16 +10,16 @@ use staccato_protocols::{BufferPool, Error, Lane, Runtime};
 
 use super::{LaneConfig, Ready, failed_to_start, message::Command, service};
 
-/// How long a turn of glommio's loop may last. That there is a limit at all makes the queue one for which latency matters:
-/// wake-ups from other threads then end the turn at once. See [`PULSE`] for why the limit is not a short one.
+/// How long a turn of glommio's loop may last. That there is a limit at all makes the queue one for which latency
+/// matters: wake-ups from other threads then end the turn at once. See [`PULSE`] for why the limit is not a short one.
 const TURN_MAX: Duration = Duration::from_millis(100);
 
 /// How often a lane is woken whatever happens.
 ///
-/// When the timer of [`TURN_MAX`] runs out before the turn's first task has begun (the thread was put aside, or the process
-/// stopped and continued), glommio 0.9 takes that for a turn with nothing to do and sleeps on work that is ready, until the
-/// next event; with none to come, for ever. (Mended upstream by glommio/glommio#53, not released.) A long limit makes
-/// that rare, and the pulse makes it end.
+/// When the timer of [`TURN_MAX`] runs out before the turn's first task has begun (the thread was put aside, or the
+/// process stopped and continued), glommio 0.9 takes that for a turn with nothing to do and sleeps on work that is
+/// ready, until the next event; with none to come, for ever. (Mended upstream by glommio/glommio#53, not released.) A
+/// long limit makes that rare, and the pulse makes it end.
 const PULSE: Duration = Duration::from_millis(50);
 
 pub(super) fn start(

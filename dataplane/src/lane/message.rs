@@ -12,7 +12,8 @@ use crate::attempt::{ChecksumKind, Notice, stages::ChunkTimes};
 /// Tells the attempts on a lane apart; unique within the process.
 pub(crate) type AttemptKey = u64;
 
-/// To a lane. Each command but [`Command::Close`] is answered by one event of the same name; a close is always answered.
+/// To a lane. Each command but [`Command::Close`] is answered by one event of the same name; a close is always
+/// answered.
 pub(crate) enum Command {
     /// Open the attempt's source.
     OpenSource { job: JobRef, module: SharedProtocol, request: Box<SourceRequest> },

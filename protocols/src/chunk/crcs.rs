@@ -2,8 +2,8 @@ use crc32fast::Hasher;
 
 use crate::CRC_BLOCK;
 
-/// CRC-32 of each block of a chunk, computed piece by piece while it is being filled: bytes that were just copied are in
-/// the processor's cache, those of a whole chunk are not any more.
+/// CRC-32 of each block of a chunk, computed piece by piece while it is being filled: bytes that were just copied are
+/// in the processor's cache, those of a whole chunk are not any more.
 #[derive(Debug, Default)]
 pub struct BlockCrcs {
     whole: Vec<u32>,

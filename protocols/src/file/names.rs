@@ -16,8 +16,8 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Names for the attempt `epoch` of `transfer`, which writes `name`. A `name` too long for the additions is cut, and
-    /// told from others that begin alike by its digest.
+    /// Names for the attempt `epoch` of `transfer`, which writes `name`. A `name` too long for the additions is cut,
+    /// and told from others that begin alike by its digest.
     pub fn new(name: &OsStr, transfer: &str, epoch: u64) -> Self {
         Self { prefix: prefix(name, transfer), epoch }
     }

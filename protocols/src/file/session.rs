@@ -2,10 +2,10 @@
 //!
 //! Invariants:
 //!
-//! - Every attempt has a name of its own for the partial. A new attempt first *renames* its predecessor's partial to that
-//!   name, so that a stale rename or unlink by the old name finds nothing; then it takes a lock that no description of
-//!   an earlier attempt shares ([`lock`](super::lock)). What is still held after a while ([`lock::FENCE_WAIT`]) is copied to a new inode, which
-//!   the old holder cannot reach.
+//! - Every attempt has a name of its own for the partial. A new attempt first *renames* its predecessor's partial to
+//!   that name, so that a stale rename or unlink by the old name finds nothing; then it takes a lock that no
+//!   description of an earlier attempt shares ([`lock`](super::lock)). What is still held after a while
+//!   ([`lock::FENCE_WAIT`]) is copied to a new inode, which the old holder cannot reach.
 //! - The destination's own name is touched by nothing but [`Session::commit`], by one rename.
 //! - Starting over means a new inode.
 
@@ -80,8 +80,8 @@ impl FileSession {
     }
 
     fn find(&mut self, request: &DestinationRequest, patience: Duration) -> Result<(), Error> {
-        // First this: a stale attempt's rename has been done by now, or never will be. Looking at the destination earlier
-        // could miss a commit that comes in between.
+        // First this: a stale attempt's rename has been done by now, or never will be. Looking at the destination
+        // earlier could miss a commit that comes in between.
         // Epochs begin at 1: the first attempt need not look for others.
         let left = if self.epoch > 1 { self.entries() } else { Ok(Vec::new()) };
         let predecessor = left.and_then(|left| self.take_over(&left));
@@ -118,7 +118,8 @@ impl FileSession {
 
     /// Renames the newest earlier attempt's files to this attempt's names and removes the others; whether there was a
     /// partial. One that was being copied because somebody held it is the partial still: its copy need not be whole.
-    /// Touches only what is in `left`, one listing of the folder: what a later attempt makes in the meantime is its own.
+    /// Touches only what is in `left`, one listing of the folder: what a later attempt makes in the meantime is its
+    /// own.
     pub(super) fn take_over(&self, left: &[(OsString, Entry)]) -> io::Result<bool> {
         if let Some((_, later)) = left.iter().find(|(_, entry)| entry.epoch > self.epoch) {
             return Err(io::Error::other(format!("epoch {} has taken it over already", later.epoch)));
@@ -319,8 +320,8 @@ impl Session for FileSession {
         }
         let partial = &self.partial()?.file;
         let cloned = rustix::fs::ioctl_ficlone(partial, &file).is_ok();
-        // Seen on XFS: a clone that meets an error half-way may be called done, or leave extents behind when it is called
-        // failed. The length tells, for the partial was empty.
+        // Seen on XFS: a clone that meets an error half-way may be called done, or leave extents behind when it is
+        // called failed. The length tells, for the partial was empty.
         let whole = cloned && rustix::fs::fstat(partial).is_ok_and(|stat| stat.st_size as u64 == part.end());
         if !whole {
             let emptied = rustix::fs::ftruncate(partial, 0);
@@ -346,8 +347,8 @@ impl Session for FileSession {
             Overwrite::Never => self.rename_to_free_name(&partial),
         };
         if let Err(error) = renamed {
-            // An error does not always mean that nothing happened (rename(3p) says so of EIO, and a server may have lost
-            // its answer only): the name itself tells.
+            // An error does not always mean that nothing happened (rename(3p) says so of EIO, and a server may have
+            // lost its answer only): the name itself tells.
             return Err(match self.stat(&self.name) {
                 Ok(named) if named.map(|(named, _)| named) != Some(identity) => {
                     CommitError::NotDone(self.rename_refused(&error))

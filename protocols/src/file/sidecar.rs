@@ -1,10 +1,10 @@
 //! The sidecar: CRCs of a partial's blocks.
 //!
-//! Format, version 1, little endian. A header of 16 bytes: the magic `STACCRC1`, the block size (u32), CRC-32 of these 12
-//! bytes. Then records of 16 bytes: index of the block (u64), CRC-32 of its bytes (u32), CRC-32 of the record's first 12
-//! bytes. Records are appended; a later one for the same block wins. The sidecar is never synced: it only says *which*
-//! blocks of a range differ, the ledger says whether a range is durable. So a damaged record is skipped, and a damaged
-//! header means that nothing is known.
+//! Format, version 1, little endian. A header of 16 bytes: the magic `STACCRC1`, the block size (u32), CRC-32 of these
+//! 12 bytes. Then records of 16 bytes: index of the block (u64), CRC-32 of its bytes (u32), CRC-32 of the record's
+//! first 12 bytes. Records are appended; a later one for the same block wins. The sidecar is never synced: it only says
+//! *which* blocks of a range differ, the ledger says whether a range is durable. So a damaged record is skipped, and a
+//! damaged header means that nothing is known.
 
 use std::{
     collections::BTreeMap,

@@ -47,8 +47,8 @@ impl Body {
         &self.head
     }
 
-    /// Fills `buffer` and returns how much of it; less than all only where the body ends, as its framing says. `crcs` is
-    /// told of the bytes as they come.
+    /// Fills `buffer` and returns how much of it; less than all only where the body ends, as its framing says. `crcs`
+    /// is told of the bytes as they come.
     pub async fn fill(&mut self, buffer: &mut [u8], crcs: &mut BlockCrcs) -> Result<usize, Error> {
         let mut limit = Limit::new(self.pace, Instant::now());
         let mut filled = 0;
@@ -168,8 +168,8 @@ impl Limit {
     }
 }
 
-/// The error when an object's total time-out has passed. Another attempt would begin with a new allowance; a client that
-/// set a limit does not mean that.
+/// The error when an object's total time-out has passed. Another attempt would begin with a new allowance; a client
+/// that set a limit does not mean that.
 pub(super) fn timed_out(url: &str) -> Error {
     Error::fatal(Code::TimedOut, format!("{url} was not read within total_timeout; raise it, or leave it out"))
 }

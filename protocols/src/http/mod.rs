@@ -1,9 +1,9 @@
 //! `http://` and `https://` sources.
 //!
 //! Every read is a ranged GET of its own on a pooled connection, so as many connections carry data as reads are under
-//! way on the lane. What a server answers is believed only as far as it can be checked: `answer` holds the rules, all of
-//! them pure; `connection` sends requests and follows redirects; `body` moves bytes into the pool's buffers, one copy
-//! each; `source` joins them.
+//! way on the lane. What a server answers is believed only as far as it can be checked: `answer` holds the rules, all
+//! of them pure; `connection` sends requests and follows redirects; `body` moves bytes into the pool's buffers, one
+//! copy each; `source` joins them.
 //!
 //! A server that cannot give ranges, or does not say how long the object is, is read as one stream from the front.
 //! One thing cannot be told: a server that gives neither a length nor chunks ends the object by closing the connection,

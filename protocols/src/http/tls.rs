@@ -73,8 +73,8 @@ impl Native {
 fn config(roots: RootCertStore) -> Arc<ClientConfig> {
     // The provider is passed, not installed: the process-wide default belongs to the binary.
     let mut provider = rustls::crypto::ring::default_provider();
-    // AES-128 before AES-256 and ChaCha20, as browsers have it: as good for what can be foreseen, and bulk data crosses for
-    // a fifth less CPU at both ends (servers mostly follow the client's order).
+    // AES-128 before AES-256 and ChaCha20, as browsers have it: as good for what can be foreseen, and bulk data crosses
+    // for a fifth less CPU at both ends (servers mostly follow the client's order).
     provider.cipher_suites.sort_by_key(|suite| !is_aes_128(suite.suite()));
     let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
@@ -112,7 +112,8 @@ pub(super) fn tls_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a r
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// The causes of an error, itself first. `io::Error::source` skips the error it wraps, so that one is looked at by hand.
+/// The causes of an error, itself first. `io::Error::source` skips the error it wraps, so that one is looked at by
+/// hand.
 pub(super) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn StdError + 'static) = *error;

@@ -1,7 +1,7 @@
 //! `zero:///SIZE`: an object of that many zero bytes, or of pseudo-random ones.
 //!
-//! SIZE is a number of bytes, or one with a suffix: `K`, `M`, `G`, `T` and their long forms `KiB`, `MiB`, `GiB`, `TiB` all
-//! count in powers of 1,024. `KB` and the like, which mean 1,000 to some and 1,024 to others, are refused.
+//! SIZE is a number of bytes, or one with a suffix: `K`, `M`, `G`, `T` and their long forms `KiB`, `MiB`, `GiB`, `TiB`
+//! all count in powers of 1,024. `KB` and the like, which mean 1,000 to some and 1,024 to others, are refused.
 //!
 //! Without a seed the whole object is one hole. With one (`zero:///SIZE?seed=N`, or the option `seed`) its bytes are a
 //! pure function of seed and offset, so that every range can be made on its own, and read again by somebody else.
@@ -23,9 +23,9 @@ pub const SIZE_BYTES_MAX: u64 = 1 << 60;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ZeroProtocol;
 
-/// Fills `buffer` with the bytes from `offset` on of the object that belongs to `seed`: the 64-bit words of a SplitMix64
-/// sequence (Steele, Lea and Flood, OOPSLA 2014) that starts at a mix of the seed, in little-endian order. A format
-/// constant: measurements and checksums of such objects are written down.
+/// Fills `buffer` with the bytes from `offset` on of the object that belongs to `seed`: the 64-bit words of a
+/// SplitMix64 sequence (Steele, Lea and Flood, OOPSLA 2014) that starts at a mix of the seed, in little-endian order. A
+/// format constant: measurements and checksums of such objects are written down.
 pub fn fill(seed: u64, offset: u64, buffer: &mut [u8]) {
     let start = mix(seed.wrapping_add(STEP));
     let word = |index: u64| mix(start.wrapping_add(index.wrapping_add(1).wrapping_mul(STEP))).to_le_bytes();

@@ -1,5 +1,5 @@
-//! The number of connections that a transfer finds by itself, beside fixed ones, from a real nginx: one that is fast, one
-//! whose connections are slow each, and one behind a path that is slow for all of them together.
+//! The number of connections that a transfer finds by itself, beside fixed ones, from a real nginx: one that is fast,
+//! one whose connections are slow each, and one behind a path that is slow for all of them together.
 
 use std::{
     io::{self, Read, Write},
@@ -39,8 +39,8 @@ fn fetch(service: &Service, url: &str, connections: Option<usize>, bytes: usize)
     begun.elapsed().as_secs_f64()
 }
 
-/// Bytes per second of each number of connections, `None` the one that is found; each fetches from a URL of its own, all
-/// of them at once, as many bytes as take about the same time.
+/// Bytes per second of each number of connections, `None` the one that is found; each fetches from a URL of its own,
+/// all of them at once, as many bytes as take about the same time.
 fn rates(cases: &[(Option<usize>, String, usize)]) -> Vec<f64> {
     let service = service(cases.len());
     thread::scope(|scope| {

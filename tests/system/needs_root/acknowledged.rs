@@ -11,7 +11,8 @@ fn a_transfer_is_written_then_synced_then_acknowledged() {
     let strace = Strace::attach(service.pid(), &["-e", CALLS]);
     service.submit("zero:///1", &service.file("a-name-to-look-for"), json!({}));
     let trace = strace.finish();
-    // "THREAD CALL(...) = RESULT", or that in two lines: "CALL(... <unfinished ...>" and "<... CALL resumed>...) = RESULT".
+    // "THREAD CALL(...) = RESULT", or that in two lines: "CALL(... <unfinished ...>" and "<... CALL resumed>...) =
+    // RESULT".
     let lines: Vec<(&str, &str)> = trace.lines().filter_map(|line| line.split_once(' ')).collect();
     let find = |what: &str, after: usize, wanted: &dyn Fn(&str, &str) -> bool| {
         let found = lines.iter().skip(after).position(|(thread, call)| wanted(thread, call.trim_start()));

@@ -1,5 +1,5 @@
-//! The page of [`specimen`] in a real browser: it loads without errors and without asking anybody for anything, everything
-//! is there and has a size, and nothing sticks out, on a desk and on a phone.
+//! The page of [`specimen`] in a real browser: it loads without errors and without asking anybody for anything,
+//! everything is there and has a size, and nothing sticks out, on a desk and on a phone.
 //!
 //! `TEST_PAGE_FOLDER=/some/folder` keeps the page and what it looks like, light and dark, wide and narrow and printed.
 

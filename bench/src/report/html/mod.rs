@@ -1,7 +1,7 @@
 //! Results as one page that needs nothing else: no network, no other file, no script.
 //!
-//! It answers, from top to bottom: which machine this was; how fast it can be, how fast Staccato is on it, and what limits
-//! it; and then, case by case, everything that was measured.
+//! It answers, from top to bottom: which machine this was; how fast it can be, how fast Staccato is on it, and what
+//! limits it; and then, case by case, everything that was measured.
 
 mod case;
 #[cfg(test)]

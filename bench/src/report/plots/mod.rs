@@ -1,5 +1,5 @@
-//! Plots as vector graphics within a page. Drawn by plotters; colours are named by the light page's and exchanged by the
-//! style sheet on a dark one ([`style_of_colours`]), text is in the page's own font.
+//! Plots as vector graphics within a page. Drawn by plotters; colours are named by the light page's and exchanged by
+//! the style sheet on a dark one ([`style_of_colours`]), text is in the page's own font.
 
 mod latency;
 mod stages;

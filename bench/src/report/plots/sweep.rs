@@ -26,8 +26,8 @@ const PLOTS_MAX: usize = 24;
 /// One measured point: its settings, contestant included, and its rate.
 type Point<'a> = (BTreeMap<String, String>, &'a Series, Spread);
 
-/// Plots along the settings with the most values; a line for each value of the next one, and a plot for each combination
-/// of the others. The values stand at equal distances, whatever they are.
+/// Plots along the settings with the most values; a line for each value of the next one, and a plot for each
+/// combination of the others. The values stand at equal distances, whatever they are.
 pub fn sweep(case: &CaseResults) -> Vec<Plot> {
     if !case.is_sweep() {
         return Vec::new();

@@ -69,8 +69,8 @@ fn middle(series: &Series) -> Option<&Sample> {
     samples.get(samples.len() / 2).copied()
 }
 
-/// Seconds at the middle of each interval, and MB/s in it. The last one is left out where there are others: it is shorter,
-/// by how much is not known.
+/// Seconds at the middle of each interval, and MB/s in it. The last one is left out where there are others: it is
+/// shorter, by how much is not known.
 fn points(timeline: &Timeline) -> Vec<(f64, f64)> {
     let whole = if timeline.bytes.len() > 2 { timeline.bytes.len() - 1 } else { timeline.bytes.len() };
     let interval = timeline.interval_seconds.max(f64::EPSILON);

@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use staccato_dataplane::attempt::{CheckpointReport, Completion, Outcome, StageTimes, VerifiedRange};
 use staccato_protocols::{ByteRange, Code, Error};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 use crate::{
@@ -27,6 +27,7 @@ pub struct Driver {
     pub ledger: Ledger,
     pub router: Router,
     pub stop: watch::Sender<bool>,
+    pub large_bodies: Arc<Semaphore>,
 }
 
 /// An answer, whole.
@@ -46,8 +47,9 @@ impl Driver {
         let ledger =
             Ledger::open(store, Seal::ephemeral(), registry, LedgerConfig::default(), environment).await.unwrap();
         let (stop, stopping) = watch::channel(false);
-        let router = router(Api::new(ledger.clone(), stopping));
-        Self { ledger, router, stop }
+        let api = Api::new(ledger.clone(), stopping);
+        let large_bodies = api.large_bodies.clone();
+        Self { ledger, router: router(api), stop, large_bodies }
     }
 
     /// Sends a request as it is; `Host` and peer are there unless it has its own.

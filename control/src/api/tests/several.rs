@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::driver::{Answer, Driver, transfer};
-use crate::api::transfers::SUBMISSION_ITEMS_MAX;
+use crate::api::{
+    body::{LARGE_BODIES_MAX, LARGE_BODY_BYTES},
+    transfers::SUBMISSION_ITEMS_MAX,
+};
 
 async fn post(driver: &Driver, items: &[Value], key: Option<&str>) -> Answer {
     let key: Vec<_> = key.map(|key| ("idempotency-key", key)).into_iter().collect();
@@ -99,4 +102,25 @@ async fn secrets_of_several_are_shown_nowhere() {
     let answer = post(&driver, &[secret], None).await;
     assert_eq!(results(&answer)[0]["status"], 201, "{}", answer.text());
     assert!(!answer.text().contains("s3cr3t"));
+}
+
+#[tokio::test]
+async fn large_bodies_wait_for_one_another_and_small_ones_do_not() {
+    let driver = Driver::new().await;
+    let places = (0..LARGE_BODIES_MAX).map(|_| driver.large_bodies.clone().try_acquire_owned().unwrap());
+    let places: Vec<_> = places.collect();
+    let items = |count: usize| Value::from((0..count).map(|n| transfer(&format!("{count}-{n}"))).collect::<Vec<_>>());
+    let large = items(SUBMISSION_ITEMS_MAX);
+    assert!(large.to_string().len() > LARGE_BODY_BYTES);
+
+    let large = driver.post("/v1/transfers", &large);
+    tokio::pin!(large);
+    for _ in 0..100 {
+        assert!(futures_util::poll!(&mut large).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(driver.post("/v1/transfers", &items(1)).await.status, 207);
+    drop(places);
+    assert_eq!(large.await.status, 207);
+    assert_eq!(driver.large_bodies.available_permits(), LARGE_BODIES_MAX);
 }

@@ -282,8 +282,8 @@ async fn resuming_a_failure_forgets_it_and_its_count() {
     assert_eq!((spec.epoch, spec.checkpoint.len()), (2, 1), "epochs go on, and so does the checkpoint");
 }
 
-/// An attempt prepared and was lost; the next one runs, and the client deletes meanwhile. Whether the commit was done is
-/// not known then: the delete takes effect as soon as the running attempt shows that it was not.
+/// An attempt prepared and was lost; the next one runs, and the client deletes meanwhile. Whether the commit was done
+/// is not known then: the delete takes effect as soon as the running attempt shows that it was not.
 #[tokio::test]
 async fn a_delete_during_a_commit_in_doubt_cancels_once_the_commit_is_ruled_out() {
     for shown_by in ["a checkpoint", "a prepare"] {

@@ -28,8 +28,8 @@ pub const GROUP_COMMITS_MAX: usize = 1024;
 const _: () = assert!(COMMITS_MAX <= GROUP_COMMITS_MAX, "what is handed over together fits into a group");
 /// A group takes no further commit when its payload has reached this.
 pub const GROUP_BYTES_FULL: usize = 4 << 20;
-/// No payload is longer: a group may be just short of full and take commits of the largest size together. Bounds what is
-/// believed of a length field.
+/// No payload is longer: a group may be just short of full and take commits of the largest size together. Bounds what
+/// is believed of a length field.
 const PAYLOAD_BYTES_MAX: usize =
     GROUP_BYTES_FULL + 4 * COMMITS_MAX + COMMIT_WRITES_MAX * (7 + KEY_BYTES_MAX + VALUE_BYTES_MAX);
 

@@ -159,8 +159,8 @@ impl Records {
         })
     }
 
-    /// Applies changes, each key at most once and those of derived records in order, and marks the last commit they belong
-    /// to.
+    /// Applies changes, each key at most once and those of derived records in order, and marks the last commit they
+    /// belong to.
     pub fn apply<'a>(
         &self,
         changes: impl Iterator<Item = Change<'a>>,
@@ -183,16 +183,13 @@ impl Records {
         })
     }
 
-    /// Fills an empty sled. Marks nothing: until [`Records::apply`] does, what is there counts for nothing.
+    /// Fills an empty sled, to be scanned then. Marks nothing: until [`Records::apply`] does, what is there counts for
+    /// nothing.
     pub fn load(&self, records: &[(Vec<u8>, Record)]) -> Result<(), StoreError> {
         let mut batch = ::sled::Batch::default();
-        let mut derived = Vec::new();
         for (key, record) in records {
             stage(&mut batch, &Change { key, old_len: None, new: Some(record) });
-            derive(self.derive, key, record, &mut derived);
         }
-        derived.sort_unstable_by(|one, next| one.key.cmp(&next.key));
-        self.derived_mut().apply(&derived);
         guarded(|| self.db.apply_batch(batch).map_err(failed))
     }
 
@@ -321,16 +318,6 @@ impl Scanned {
             let of_its_kind = self.derived.iter_mut().find(|(prefix, _)| key.starts_with(prefix));
             of_its_kind.expect("what is derived begins as it was said to").1.push(&key, &value, record.revision);
         }
-    }
-}
-
-fn derive(from: Derive, key: &[u8], record: &Record, derived: &mut Vec<effects::Change>) {
-    if from.is_source(key) {
-        derived.extend(
-            from.from(key, &record.value)
-                .into_iter()
-                .map(|(key, value)| effects::Change { key, record: Some(Record { value, revision: record.revision }) }),
-        );
     }
 }
 

@@ -304,10 +304,9 @@ fn build(folders: &Folders, store: StoreId, open: OpenRecords<'_>) -> Result<(Re
     let merge = Merge::open(&folders.journal, store, None)?;
     let recorded = merge.end();
     let records = open(&folders.sled)?;
-    let (mut digest, mut waiting, mut bytes) = (Digest::default(), Vec::new(), 0);
+    let (mut waiting, mut bytes) = (Vec::new(), 0);
     for item in merge {
         let (key, record) = item?;
-        digest.add(&key, &record);
         bytes += key.len() + record.value.len();
         waiting.push((key, record));
         if waiting.len() >= LOAD_RECORDS || bytes >= LOAD_BYTES {
@@ -317,6 +316,7 @@ fn build(folders: &Folders, store: StoreId, open: OpenRecords<'_>) -> Result<(Re
         }
     }
     records.load(&waiting)?;
+    let digest = records.scan()?;
     records.apply(std::iter::empty(), &[], store, recorded.revision)?;
     if digest != recorded.digest {
         tracing::error!(

@@ -110,8 +110,8 @@ impl Page {
         true
     }
 
-    /// Moves the later part to a new page, and returns it with a bound: the shortest that all its keys have before them and
-    /// no key that stays. Nothing when there is one record only.
+    /// Moves the later part to a new page, and returns it with a bound: the shortest that all its keys have before them
+    /// and no key that stays. Nothing when there is one record only.
     /// Where `put`, the key that was put last, is the last one, only that one moves: keys that grow fill their pages.
     pub fn split_behind(&mut self, put: &[u8]) -> Option<(Vec<u8>, Self)> {
         let half = self.bytes.len() / 2;

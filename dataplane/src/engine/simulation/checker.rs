@@ -1,5 +1,5 @@
-//! What must hold at every step of every attempt, whatever the days are like. It knows the truth (the source's bytes, and
-//! which of them survive a crash at this very moment); the engine knows only what it is told.
+//! What must hold at every step of every attempt, whatever the days are like. It knows the truth (the source's bytes,
+//! and which of them survive a crash at this very moment); the engine knows only what it is told.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -3,8 +3,8 @@
 //! A seed stands for the life of one transfer: several attempts on virtual time, one disk, one source, one ledger. The
 //! disk loses and tears what was not synced, forgets after a failed sync and rots between attempts; the source fails in
 //! every way and changes; answers come in any order, any time; processes are killed and power is cut at any step;
-//! checkpoints are recorded or not; the sidecar is lost, torn and stale. Then the days become good, and the transfer must
-//! end. `checker` says what must hold at every step.
+//! checkpoints are recorded or not; the sidecar is lost, torn and stale. Then the days become good, and the transfer
+//! must end. `checker` says what must hold at every step.
 //!
 //! - `scenario`: what a seed stands for
 //! - `world`: attempts, and what happens between them
