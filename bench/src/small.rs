@@ -13,9 +13,6 @@ use serde_json::{Value, json};
 
 use crate::service::{self, Service};
 
-/// ext4 passes over inodes that were deleted within the last 5 s, one by one: what an earlier sample left behind is not
-/// to slow the next one.
-const REST: Duration = Duration::from_secs(6);
 /// Transfers in one request: a client with so many sends arrays.
 const SUBMITTED_TOGETHER: usize = 500;
 /// How often it is asked how many are complete.
@@ -58,7 +55,6 @@ impl Small {
         let (sources, targets) = (self.folder.join("sources"), self.folder.join("targets"));
         fs::create_dir(&targets)?;
         make(&sources, self.objects, self.bytes)?;
-        std::thread::sleep(REST);
         let arguments =
             ["--root".into(), format!("{}:rw", self.folder.display()), "--slots".into(), self.slots.to_string()];
         let service = Service::start(&service::binary()?, &self.folder.join("data"), &arguments)?;

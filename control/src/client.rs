@@ -225,7 +225,7 @@ where
 }
 
 /// An error with what caused it: hyper's own sentence often says only that something went wrong.
-fn describe(error: &dyn std::error::Error) -> String {
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -5,6 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use super::Workplace;
@@ -21,9 +22,12 @@ use crate::{
 pub const NAME: &str = "small";
 
 /// So many objects of so many bytes as so many transfers, from the first submission to the last commit. Each sample has
-/// a service, and files, of its own; making them is not counted.
+/// a service, and files, of its own; making them is not counted. They stay until the case has ended: ext4 without a
+/// journal passes over inodes that were deleted within the last minutes, one by one, whenever a file is made, so that
+/// removing one sample's files would slow the next.
 pub fn transfers(program: &Program, place: &Workplace, objects: usize, bytes: usize, slots: usize) -> Case {
-    let small = Small { program: program.clone(), folder: place.path("small"), objects, bytes, slots };
+    let (program, folder) = (program.clone(), place.path("small"));
+    let small = Small { program, folder, samples: AtomicUsize::new(0), objects, bytes, slots };
     Case {
         settings: BTreeMap::from([
             ("objects".into(), objects.to_string()),
@@ -38,6 +42,8 @@ pub fn transfers(program: &Program, place: &Workplace, objects: usize, bytes: us
 struct Small {
     program: Program,
     folder: PathBuf,
+    /// Samples that were begun.
+    samples: AtomicUsize,
     objects: usize,
     bytes: usize,
     slots: usize,
@@ -57,10 +63,11 @@ impl Contestant for Small {
     }
 
     fn command(&self, _target: &Path) -> Command {
-        let _ = std::fs::remove_dir_all(&self.folder);
-        let _ = std::fs::create_dir(&self.folder);
+        let folder = self.folder.join(self.samples.fetch_add(1, Ordering::Relaxed).to_string());
+        // Where that fails, the command says so.
+        let _ = std::fs::create_dir_all(&folder);
         let mut command = self.program.command("small");
-        command.arg(&self.folder).arg(format!("--objects={}", self.objects));
+        command.arg(&folder).arg(format!("--objects={}", self.objects));
         command.arg(format!("--bytes={}", self.bytes)).arg(format!("--slots={}", self.slots));
         command
     }
