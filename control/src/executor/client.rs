@@ -168,12 +168,14 @@ mod tests {
         };
         let message = Swept { transfer: TransferId::nil(), failure: None };
         let call = || runtime.block_on(client.call(&message, Duration::ZERO));
-        for services in 1..=2 {
+        for _ in 0..2 {
             let service = service(&socket, &accepted);
-            for _ in 0..20 {
+            let before = accepted.load(Ordering::Relaxed);
+            for _ in 0..100 {
                 assert_eq!(call(), Ok(Noted {}));
             }
-            assert_eq!(accepted.load(Ordering::Relaxed), services);
+            // A connection is given back a moment after the answer: who is quicker makes another.
+            assert!((1..10).contains(&(accepted.load(Ordering::Relaxed) - before)), "{accepted:?} connections");
             drop(service);
         }
         assert!(matches!(call(), Err(CallError::Unreachable(_))));
