@@ -6,7 +6,9 @@
 pub mod attempt;
 pub mod engine;
 pub mod lane;
+pub mod transport;
 pub mod yardstick;
+mod zeros;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -29,6 +29,7 @@ pub fn series(results: &Results) -> Vec<Series> {
             round,
             seconds: time.as_secs_f64(),
             operations: 1,
+            latency: vec![(0.0, time.as_secs_f64()), (1.0, time.as_secs_f64())],
             rss_bytes_max: full.bytes_restarted,
             ..Sample::default()
         }));

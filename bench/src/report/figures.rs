@@ -148,7 +148,7 @@ fn at_quantile(known: &[(f64, f64)], wanted: f64) -> Option<f64> {
 }
 
 /// The stages that chunks pass, in the order of the pipeline. Others run beside them or after the last chunk.
-pub const CHUNK_STAGES: [&str; 7] = ["idle", "queue", "memory", "read", "checksum", "write", "read_back"];
+pub const CHUNK_STAGES: [&str; 8] = ["idle", "sync_wait", "queue", "memory", "read", "checksum", "write", "read_back"];
 
 /// Median seconds in each stage, in the order of the pipeline; stages that this list does not know come last.
 pub fn stages(series: &Series) -> Vec<(String, f64)> {

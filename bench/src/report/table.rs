@@ -107,9 +107,9 @@ fn of_bytes() -> Vec<Column> {
 fn of_operations() -> Vec<Column> {
     let millis = |quantile: f64| move |_: &Group, one: &Series| optional(latency(one, quantile).map(|s| s * 1e3), 2);
     vec![
-        ("ops/s", 8, Box::new(|_, one| optional(rate(one).map(|rate| rate.median), 0))),
-        ("min", 8, Box::new(|_, one| optional(rate(one).map(|rate| rate.min), 0))),
-        ("max", 8, Box::new(|_, one| optional(rate(one).map(|rate| rate.max), 0))),
+        ("ops/s", 8, Box::new(|_, one| per_second(rate(one).map(|rate| rate.median)))),
+        ("min", 8, Box::new(|_, one| per_second(rate(one).map(|rate| rate.min)))),
+        ("max", 8, Box::new(|_, one| per_second(rate(one).map(|rate| rate.max)))),
         count(),
         ours_to_it(),
         ("p50 ms", 8, Box::new(millis(0.5))),
@@ -137,6 +137,10 @@ fn memory() -> Column {
 }
 
 /// A number, or a dash where there is none.
+fn per_second(rate: Option<f64>) -> String {
+    optional(rate, if rate.is_some_and(|rate| rate < 10.0) { 2 } else { 0 })
+}
+
 fn optional(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }

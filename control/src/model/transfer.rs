@@ -397,10 +397,10 @@ pub struct TransferDocument {
     pub throughput: Option<u64>,
     /// Seconds until it is complete, at this throughput.
     pub eta: Option<u64>,
-    /// Microseconds that the last attempt spent in each stage, as far as it told. `idle`, `queue`, `memory`, `read`,
-    /// `checksum`, `write` and `read_back` are summed over chunks, which are in them side by side: the largest one is
-    /// what limits the transfer. Stages without time are left out. `open`, `sync`, `verify`, `ledger` and `commit` are
-    /// wall time.
+    /// Microseconds that the last attempt spent in each stage, as far as it told. `idle`, `sync_wait`, `queue`,
+    /// `memory`, `read`, `checksum`, `write` and `read_back` are summed over chunks, which are in them side by side: the
+    /// largest one is what limits the transfer. Stages without time are left out. `open`, `sync`, `verify`, `ledger` and
+    /// `commit` are wall time.
     #[serde(default)]
     pub stage_times: BTreeMap<String, u64>,
     /// 0 to 9, 9 goes first.

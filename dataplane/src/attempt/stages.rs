@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 /// Microseconds that an attempt spent in each stage.
 ///
-/// Chunks are in many stages at a time: `queue`, `memory`, `read`, `checksum`, `write`, `read_back` and `idle` are sums
-/// over them, and may be above the wall time. What limits an attempt is where its chunks spend most of theirs: in
-/// `read` the source, in `write` the destination, in `memory` the executor's memory, in `queue` its cores; much `idle`
-/// means that fewer chunks were under way than could have been (a rate limit, a slow sync, a small object). The others
-/// are wall time.
+/// Chunks are in many stages at a time: `queue`, `memory`, `read`, `checksum`, `write`, `read_back`, `idle` and
+/// `sync_wait` are sums over them, and may be above the wall time. What limits an attempt is where its chunks spend most
+/// of theirs: in `read` the source, in `write` the destination, in `sync_wait` the destination's way to make things
+/// durable, in `memory` the executor's memory, in `queue` its cores; much `idle` means that fewer chunks were under way
+/// than could have been (a rate limit, a small object). The others are wall time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StageTimes {
@@ -18,6 +18,9 @@ pub struct StageTimes {
     pub open_us: u64,
     /// Places in the window that no chunk had.
     pub idle_us: u64,
+    /// Places that no chunk had because a sync was under way: behind the last chunk, or where no more may be written
+    /// before what is written is durable.
+    pub sync_wait_us: u64,
     /// Chunks waited for their lane's turn, or for the coordinator's.
     pub queue_us: u64,
     /// Chunks waited for memory.
@@ -47,10 +50,11 @@ impl StageTimes {
     }
 
     /// Every stage by its name, in the order of the pipeline.
-    pub fn named(&self) -> [(&'static str, u64); 12] {
+    pub fn named(&self) -> [(&'static str, u64); 13] {
         [
             ("open", self.open_us),
             ("idle", self.idle_us),
+            ("sync_wait", self.sync_wait_us),
             ("queue", self.queue_us),
             ("memory", self.memory_us),
             ("read", self.read_us),

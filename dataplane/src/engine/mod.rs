@@ -380,6 +380,11 @@ impl Engine {
         self.fetches_max().min(self.window.limit())
     }
 
+    /// Whether nothing can be fetched before the sync under way has ended.
+    pub fn waits_for_sync(&self) -> bool {
+        self.unsynced.is_syncing() && (self.plan.is_complete() || !self.unsynced_has_room())
+    }
+
     fn fetches_max(&self) -> usize {
         if self.is_in_order() { 1 } else { self.config.window_chunks_max }
     }

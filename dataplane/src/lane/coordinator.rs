@@ -183,12 +183,14 @@ impl<'a> Coordinator<'a> {
                     Action::End(ending) => return Err(ending),
                 }
             }
+            let waits_for_sync = engine.waits_for_sync();
             let input = match engine.poll_timeout(began.elapsed()) {
                 Some(at) => self.inbox.recv_deadline(began + at).ok(),
                 None => Some(self.inbox.recv().expect("this coordinator holds a sender itself")),
             };
             let places = engine.window_chunks().saturating_sub(self.load.iter().sum()) as u64;
-            self.stages.idle_us += places * micros(std::mem::replace(&mut counted_up_to, Instant::now()).elapsed());
+            let empty = if waits_for_sync { &mut self.stages.sync_wait_us } else { &mut self.stages.idle_us };
+            *empty += places * micros(std::mem::replace(&mut counted_up_to, Instant::now()).elapsed());
             if let Some(input) = input {
                 self.handle(input, engine, began.elapsed());
             }

@@ -27,6 +27,12 @@ impl BlockCrcs {
         }
     }
 
+    /// Those of every block so far, the last of which may be short.
+    pub fn blocks(&self) -> Vec<u32> {
+        let last = (self.partial_bytes > 0).then(|| self.partial.clone().finalize());
+        self.whole.iter().copied().chain(last).collect()
+    }
+
     /// Those of every block, the last of which may be short.
     pub(super) fn finish(mut self) -> (Vec<u32>, usize) {
         let bytes = self.whole.len() * CRC_BLOCK as usize + self.partial_bytes;

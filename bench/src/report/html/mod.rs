@@ -169,7 +169,7 @@ fn reading() -> Markup {
             dt { "Start" }
             dd { "Programs are timed from their start to their end, ours with the start of its lanes (in “Seconds in every stage”), limits without. In sweeps (chunk size, depth) ours are timed without it too." }
             dt { "Stages" }
-            dd { "Time that the chunks of an object spent in each stage, summed over chunks; several are under way at a time. " b { "read" } " and " b { "write" } ": storage or network had it. " b { "checksum" } ": the processor. " b { "queue" } ": waited for a lane’s turn. " b { "memory" } ": waited for a buffer. " b { "idle" } ": a place in the window that no chunk took. " b { "read back" } ": compared with what an earlier attempt wrote." }
+            dd { "Time that the chunks of an object spent in each stage, summed over chunks; several are under way at a time. " b { "read" } " and " b { "write" } ": storage or network had it. " b { "checksum" } ": the processor. " b { "queue" } ": waited for a lane’s turn. " b { "memory" } ": waited for a buffer. " b { "sync wait" } ": what was written had to become durable first. " b { "idle" } ": a place in the window that no chunk took. " b { "read back" } ": compared with what an earlier attempt wrote." }
             dt { "Noisy" }
             dd { "The hypervisor, or other work on the machine, took more than " (format!("{:.0}", NOISY_SHARE * 100.0)) " % of all cores while Staccato was measured. Whatever its own processes did, preparing and putting away included, is no noise; what the kernel’s threads did for them counts as other work." }
         }

@@ -199,7 +199,8 @@ fn meaning(stage: &str) -> Option<&'static str> {
         ("checksum", "the processor"),
         ("queue", "waits for a lane"),
         ("memory", "waits for a buffer"),
-        ("idle", "places for chunks that none took: at the end of the object, and while it is synced"),
+        ("sync wait", "the destination makes durable what is written"),
+        ("idle", "places for chunks that none took"),
     ];
     meanings.into_iter().find(|(name, _)| stage.starts_with(name)).map(|(_, meaning)| meaning)
 }

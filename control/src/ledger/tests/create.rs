@@ -201,6 +201,7 @@ async fn the_largest_request_there_can_be_is_recorded() {
     let stages = StageTimes {
         open_us: most,
         idle_us: most,
+        sync_wait_us: most,
         queue_us: most,
         memory_us: most,
         read_us: most,

@@ -1,0 +1,123 @@
+//! One end of a connection: frames, and the bytes that follow them, over any stream.
+
+use futures_util::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use staccato_protocols::{CRC_BLOCK, Code, Error, chunk::BlockCrcs};
+
+use super::frame::{Frame, VERSIONS, common_version};
+
+/// A stream between two executors. Reads and writes that take longer than it allows fail with `TimedOut`.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// Read at once where frames are expected: what is behind them already is copied once more.
+const READ_BYTES: usize = 4 << 10;
+
+/// See the module.
+pub struct Connection {
+    stream: Box<dyn Stream>,
+    /// What the other end is called in errors.
+    peer: String,
+    /// Read and not taken yet, from `taken` on.
+    inbox: Vec<u8>,
+    taken: usize,
+    outbox: Vec<u8>,
+}
+
+impl Connection {
+    /// Greets the other end, and hears whether the two can work together.
+    pub async fn begin(stream: Box<dyn Stream>, peer: String) -> Result<Self, Error> {
+        let mut connection = Self { stream, peer, inbox: Vec::new(), taken: 0, outbox: Vec::new() };
+        let own = Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 };
+        connection.send(&own, &[]).await?;
+        match connection.receive().await? {
+            Some(Frame::Hello { versions, crc_block }) if u64::from(crc_block) == CRC_BLOCK => {
+                match common_version(VERSIONS, versions) {
+                    Some(_) => Ok(connection),
+                    None => Err(connection.violation(&format!(
+                        "speaks versions {} to {} of the protocol, this executor {} to {}; update the older one",
+                        versions.0, versions.1, VERSIONS.0, VERSIONS.1
+                    ))),
+                }
+            }
+            Some(Frame::Hello { crc_block, .. }) => {
+                Err(connection.violation(&format!("has CRC blocks of {crc_block} bytes instead of {CRC_BLOCK}")))
+            }
+            Some(_) => Err(connection.violation("does not begin with a greeting")),
+            None => Err(connection.lost("it closed the connection")),
+        }
+    }
+
+    /// Says something, with the bytes that follow it.
+    pub async fn send(&mut self, frame: &Frame, payload: &[u8]) -> Result<(), Error> {
+        assert_eq!(frame.payload_bytes(), payload.len() as u64, "what follows a frame is what it announces");
+        self.outbox.clear();
+        frame.encode(&mut self.outbox);
+        let sent = async {
+            self.stream.write_all(&self.outbox).await?;
+            self.stream.write_all(payload).await?;
+            self.stream.flush().await
+        };
+        let sent = sent.await;
+        sent.map_err(|error| self.failed(&error))
+    }
+
+    /// What the other end says next; nothing when it has closed the connection behind its last frame. What follows the
+    /// frame is to be taken before the next one.
+    pub async fn receive(&mut self) -> Result<Option<Frame>, Error> {
+        loop {
+            if let Some((frame, len)) = Frame::decode(&self.inbox[self.taken..])? {
+                self.taken += len;
+                return Ok(Some(frame));
+            }
+            self.inbox.drain(..self.taken);
+            self.taken = 0;
+            let had = self.inbox.len();
+            self.inbox.resize(had + READ_BYTES, 0);
+            let read = self.stream.read(&mut self.inbox[had..]).await;
+            self.inbox.truncate(had + *read.as_ref().unwrap_or(&0));
+            match read {
+                Ok(0) if had == 0 => return Ok(None),
+                Ok(0) => return Err(self.lost("it closed the connection in the middle of a frame")),
+                Ok(_) => (),
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+    }
+
+    /// The bytes that follow a frame, as many as `into` has room for; their CRCs go into `crcs`.
+    pub async fn take_payload(&mut self, into: &mut [u8], crcs: &mut BlockCrcs) -> Result<(), Error> {
+        let had = into.len().min(self.inbox.len() - self.taken);
+        let (first, mut rest) = into.split_at_mut(had);
+        first.copy_from_slice(&self.inbox[self.taken..self.taken + had]);
+        self.taken += had;
+        crcs.update(first);
+        while !rest.is_empty() {
+            let read = self.stream.read(rest).await.map_err(|error| self.failed(&error))?;
+            if read == 0 {
+                return Err(self.lost("it closed the connection in the middle of a chunk"));
+            }
+            let (new, later) = rest.split_at_mut(read);
+            crcs.update(new);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// The other end broke the protocol; says how.
+    pub fn violation(&self, how: &str) -> Error {
+        Error::retry(Code::ProtocolViolation, format!("{} {how}", self.peer))
+    }
+
+    /// The connection cannot be used any more; says why.
+    pub fn lost(&self, why: &str) -> Error {
+        Error::retry(Code::ConnectionLost, format!("the connection to {} is lost: {why}", self.peer))
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Error {
+        if error.kind() == std::io::ErrorKind::TimedOut {
+            return Error::retry(Code::Stalled, format!("nothing moves on the connection to {}", self.peer));
+        }
+        self.lost(&error.to_string())
+    }
+}

@@ -1,0 +1,16 @@
+//! Bytes between two executors.
+//!
+//! The reader asks, the owner of the object answers, over whichever transport their link has. `frame` is what they say
+//! to one another, `ticket` what allows the reader to ask: both pure. `connection` is one end of a stream of frames,
+//! `serve` the owner's side, `remote` the reader's: a source like any other. `tcp` makes connections.
+
+pub mod connection;
+pub mod frame;
+pub mod remote;
+pub mod serve;
+pub mod tcp;
+pub mod ticket;
+mod wire;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! Objects of another executor, for this one: a source like any other.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use futures_util::{FutureExt as _, future::LocalBoxFuture};
+use staccato_protocols::{
+    BufferPool, ByteRange, CRC_BLOCK, Capabilities, Chunk, Code, Error, Interrupt, Lane, Object, ObjectUrl, Options,
+    Protocol, Runtime, Session, Source, Validator,
+    chunk::BlockCrcs,
+    contract::{DestinationRequest, SourceRequest},
+};
+
+use super::{
+    connection::{Connection, Stream},
+    frame::{Content, Frame},
+};
+
+/// A way to the owner of an object.
+pub trait Transport: Send + Sync + 'static {
+    /// What the owner is called in errors.
+    fn peer(&self) -> String;
+
+    /// Makes a connection, on the calling lane.
+    fn connect(&self) -> LocalBoxFuture<'_, Result<Box<dyn Stream>, Error>>;
+}
+
+/// The objects of one other executor that a ticket allows to read.
+pub struct RemoteProtocol {
+    transport: Arc<dyn Transport>,
+    ticket: Vec<u8>,
+}
+
+impl RemoteProtocol {
+    /// What `ticket` allows, over `transport`.
+    pub fn new(transport: Arc<dyn Transport>, ticket: Vec<u8>) -> Self {
+        Self { transport, ticket }
+    }
+}
+
+impl Protocol for RemoteProtocol {
+    /// None: which URLs are another executor's is not said by their scheme.
+    fn schemes(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { source: true, destination: false, runtimes: &[Runtime::Glommio], options: &[] }
+    }
+
+    /// Its owner checks it.
+    fn check_source(&self, _url: &ObjectUrl, _options: &Options) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn check_destination(&self, _url: &ObjectUrl, _options: &Options) -> Result<(), Error> {
+        Err(no_destination())
+    }
+
+    fn open_source<'a>(
+        &'a self,
+        request: &'a SourceRequest,
+        _lane: &'a Lane,
+    ) -> LocalBoxFuture<'a, Result<Rc<dyn Source>, Error>> {
+        async move {
+            let link = Link {
+                transport: self.transport.clone(),
+                ticket: self.ticket.clone(),
+                url: request.url.as_str().to_owned(),
+                aligned: request.aligned,
+            };
+            let (asker, object) = request.interrupt.cut(link.open(request.pinned.clone())).await?;
+            let idle = RefCell::new(vec![asker]);
+            Ok(Rc::new(RemoteSource { link, object, interrupt: request.interrupt.clone(), idle }) as Rc<dyn Source>)
+        }
+        .boxed_local()
+    }
+
+    fn begin(&self, _request: &DestinationRequest) -> Result<Box<dyn Session>, Error> {
+        Err(no_destination())
+    }
+
+    fn sweep(&self, _url: &ObjectUrl, _transfer: &str) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+fn no_destination() -> Error {
+    Error::fatal(Code::UnsupportedScheme, "objects of other executors are read, and written by their own executor")
+}
+
+/// How to get at an object.
+struct Link {
+    transport: Arc<dyn Transport>,
+    ticket: Vec<u8>,
+    url: String,
+    aligned: bool,
+}
+
+impl Link {
+    /// Makes a connection and opens the object on it.
+    async fn open(&self, pinned: Option<Validator>) -> Result<(Asker, Object), Error> {
+        let stream = self.transport.connect().await?;
+        let connection = Connection::begin(stream, self.transport.peer()).await?;
+        let mut asker = Asker { connection, last_request: 0 };
+        let request = asker.next_request();
+        let (ticket, url) = (self.ticket.clone(), self.url.clone());
+        let open = Frame::Open { request, object: OBJECT, ticket, url, pinned, aligned: self.aligned };
+        asker.connection.send(&open, &[]).await?;
+        match asker.answer(request).await? {
+            Frame::Opened { size, validator, access, .. } => Ok((asker, Object { size, validator, access })),
+            _ => Err(asker.unexpected()),
+        }
+    }
+}
+
+/// The only object of a connection.
+const OBJECT: u32 = 0;
+
+/// A connection on which the object is open, and nothing is under way.
+struct Asker {
+    connection: Connection,
+    last_request: u32,
+}
+
+impl Asker {
+    fn next_request(&mut self) -> u32 {
+        self.last_request = self.last_request.wrapping_add(1);
+        self.last_request
+    }
+
+    /// What is answered to a question; a refusal is an error.
+    async fn answer(&mut self, request: u32) -> Result<Frame, Error> {
+        let frame = self.connection.receive().await?;
+        match frame.ok_or_else(|| self.connection.lost("it was closed instead of an answer"))? {
+            Frame::Refused { request: of, error } if of == request => Err(error),
+            Frame::Opened { request: of, .. }
+            | Frame::Chunk { request: of, .. }
+            | Frame::Summed { request: of, .. }
+            | Frame::Valid { request: of }
+            | Frame::Refused { request: of, .. }
+                if of != request =>
+            {
+                Err(self.unexpected())
+            }
+            frame => Ok(frame),
+        }
+    }
+
+    fn unexpected(&self) -> Error {
+        self.connection.violation("answers what it was not asked")
+    }
+
+    async fn fetch(&mut self, wanted: ByteRange, buffer: &mut [u8]) -> Result<BlockCrcs, Error> {
+        let request = self.next_request();
+        self.connection.send(&Frame::Fetch { request, object: OBJECT, range: wanted }, &[]).await?;
+        let (mut crcs, mut at) = (BlockCrcs::default(), wanted.start());
+        while at < wanted.end() {
+            let Frame::Chunk { range, content, .. } = self.answer(request).await? else {
+                return Err(self.unexpected());
+            };
+            let from = at - wanted.start();
+            if range.start() != at || range.end() > wanted.end() || !from.is_multiple_of(CRC_BLOCK) {
+                return Err(self.connection.violation(&format!("sent {range} where {at} should go on")));
+            }
+            let part = &mut buffer[from as usize..][..range.len() as usize];
+            match content {
+                Content::Zero => {
+                    part.fill(0);
+                    crcs.update(part);
+                }
+                Content::Data(announced) => {
+                    self.connection.take_payload(part, &mut crcs).await?;
+                    if crcs.blocks()[(from / CRC_BLOCK) as usize..] != announced {
+                        return Err(self.connection.violation(&format!("sent bytes at {range} with another CRC")));
+                    }
+                }
+            }
+            at = range.end();
+        }
+        Ok(crcs)
+    }
+}
+
+struct RemoteSource {
+    link: Link,
+    object: Object,
+    interrupt: Interrupt,
+    /// Connections that wait for something to do. What fails on one is not asked for on that one again.
+    idle: RefCell<Vec<Asker>>,
+}
+
+impl RemoteSource {
+    async fn asker(&self) -> Result<Asker, Error> {
+        let idle = self.idle.borrow_mut().pop();
+        if let Some(asker) = idle {
+            return Ok(asker);
+        }
+        let (asker, object) = self.link.open(self.object.validator.clone()).await?;
+        if object != self.object {
+            return Err(Error::source_changed("the source changed while it was being read"));
+        }
+        Ok(asker)
+    }
+}
+
+impl Source for RemoteSource {
+    fn object(&self) -> &Object {
+        &self.object
+    }
+
+    fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
+        let read = async move {
+            if self.object.size.is_some_and(|size| range.end() > size) {
+                return Err(Error::fatal(Code::RangeOutsideObject, format!("{range} does not lie within the object")));
+            }
+            let mut chunk = pool.take(range.len() as usize).await;
+            let mut asker = self.asker().await?;
+            let buffer = chunk.buffer_mut().expect("chunks from a pool have a buffer");
+            let crcs = asker.fetch(range, &mut buffer[..range.len() as usize]).await?;
+            chunk.set_crcs(crcs);
+            self.idle.borrow_mut().push(asker);
+            Ok(chunk)
+        };
+        self.interrupt.cut(read).boxed_local()
+    }
+
+    fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>> {
+        let valid = async move {
+            let mut asker = self.asker().await?;
+            let request = asker.next_request();
+            asker.connection.send(&Frame::Revalidate { request, object: OBJECT }, &[]).await?;
+            let Frame::Valid { .. } = asker.answer(request).await? else { return Err(asker.unexpected()) };
+            self.idle.borrow_mut().push(asker);
+            Ok(())
+        };
+        self.interrupt.cut(valid).boxed_local()
+    }
+
+    fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
+        // Connections close with the last hold on them.
+        async move { drop(self) }.boxed_local()
+    }
+}

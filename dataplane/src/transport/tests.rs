@@ -1,0 +1,365 @@
+//! Objects of another executor, over TCP on loopback: the conformance suite of sources, what tickets refuse, and peers that
+//! break the protocol.
+
+use std::{
+    fs,
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use futures_util::future::{Either, LocalBoxFuture, select};
+use glommio::{LocalExecutorBuilder, net::TcpListener};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use staccato_protocols::{
+    BufferPool, ByteRange, CRC_BLOCK, Capabilities, Code, Disposition, Error, Interrupt, Lane, ObjectUrl, Options,
+    Protocol, Registry, Runtime, Session, Source,
+    conformance::{self, Made, SourceHarness, on_lane, sample},
+    contract::{DestinationRequest, SharedProtocol, SourceRequest},
+    file::{FileProtocol, Root, RootAccess, Roots},
+};
+
+use super::{
+    frame::{Content, Frame, VERSIONS},
+    remote::RemoteProtocol,
+    serve::Owner,
+    tcp::{PlainTcp, accept},
+    ticket::{KeyDigest, Ticket},
+};
+
+const READER: KeyDigest = [7; 32];
+const NOW_MS: u64 = 1_000_000;
+
+fn control_key() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap()
+}
+
+/// A ticket for a whole object, signed by the control plane.
+fn ticket(url: &ObjectUrl) -> Ticket {
+    let range = ByteRange::new(0, u64::MAX).unwrap();
+    let url = url.as_str().to_owned();
+    Ticket { transfer: "t".into(), epoch: 1, url, range, reader: READER, until_ms: NOW_MS + 1 }
+}
+
+/// An executor on a thread of its own, which owns a folder and serves it on loopback.
+struct Host {
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+    owner: Arc<Owner>,
+    stop: Option<flume::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Host {
+    fn start() -> Rc<Self> {
+        let executable = std::env::current_exe().unwrap();
+        let folder = tempfile::tempdir_in(executable.parent().unwrap()).unwrap();
+        let root = Root::new(folder.path(), RootAccess::ReadOnly).unwrap();
+        let registry = Registry::new().with(FileProtocol::new(Roots::new(vec![root])));
+        let key = control_key().public_key().as_ref().to_vec();
+        let owner = Arc::new(Owner::new(registry, key, Box::new(|| NOW_MS)));
+        let (stop, stopped) = flume::bounded::<()>(0);
+        let (tell, told) = flume::bounded(1);
+        let serving = owner.clone();
+        let run = move || {
+            let executor = LocalExecutorBuilder::default().name("owner").make().unwrap();
+            executor.run(async move {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                tell.send(listener.local_addr().unwrap()).unwrap();
+                let (pool, _) = BufferPool::new(Runtime::Glommio, 64 << 20, 0, 0);
+                let lane = Rc::new(Lane { index: 0, runtime: Runtime::Glommio, pool });
+                let serve_all = async {
+                    while let Ok((stream, from)) = accept(&listener).await {
+                        let (owner, lane) = (serving.clone(), lane.clone());
+                        let serve = async move { owner.serve(&lane, &READER, stream, from.to_string()).await };
+                        glommio::spawn_local(serve).detach();
+                    }
+                };
+                match select(Box::pin(serve_all), stopped.into_recv_async()).await {
+                    Either::Left(_) => panic!("accepting failed"),
+                    Either::Right(_) => (),
+                }
+            });
+        };
+        let thread = thread::spawn(run);
+        let address = told.recv().unwrap();
+        Rc::new(Self { folder, address, owner, stop: Some(stop), thread: Some(thread) })
+    }
+
+    fn url(&self, name: &str) -> ObjectUrl {
+        let url = url::Url::from_file_path(self.folder.path().join(name)).unwrap();
+        ObjectUrl::parse(url.as_str()).unwrap()
+    }
+
+    fn path(url: &ObjectUrl) -> PathBuf {
+        url.url().to_file_path().unwrap()
+    }
+
+    /// What a reader with this ticket gets when it opens an object.
+    fn open(&self, lane: &Lane, url: &ObjectUrl, ticket: &[u8]) -> impl Future<Output = Result<Rc<dyn Source>, Error>> {
+        let module = RemoteProtocol::new(Arc::new(PlainTcp::new(self.address)), ticket.to_vec());
+        let request = request(url);
+        async move { module.open_source(&request, lane).await }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stop.take();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn request(url: &ObjectUrl) -> SourceRequest {
+    let (url, interrupt) = (url.clone(), Interrupt::default());
+    SourceRequest { url, options: Options::new(), pinned: None, aligned: false, interrupt }
+}
+
+/// Gets a ticket for whatever is opened.
+struct Ticketed(SocketAddr);
+
+impl Protocol for Ticketed {
+    fn schemes(&self) -> &'static [&'static str] {
+        &["file"]
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        RemoteProtocol::new(Arc::new(PlainTcp::new(self.0)), Vec::new()).capabilities()
+    }
+
+    fn check_source(&self, _: &ObjectUrl, _: &Options) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn check_destination(&self, _: &ObjectUrl, _: &Options) -> Result<(), Error> {
+        unreachable!("sources are checked")
+    }
+
+    fn open_source<'a>(
+        &'a self,
+        request: &'a SourceRequest,
+        lane: &'a Lane,
+    ) -> LocalBoxFuture<'a, Result<Rc<dyn Source>, Error>> {
+        Box::pin(async move {
+            let ticket = ticket(&request.url).sign(&control_key());
+            RemoteProtocol::new(Arc::new(PlainTcp::new(self.0)), ticket).open_source(request, lane).await
+        })
+    }
+
+    fn begin(&self, _: &DestinationRequest) -> Result<Box<dyn Session>, Error> {
+        unreachable!("sources are checked")
+    }
+
+    fn sweep(&self, _: &ObjectUrl, _: &str) -> Result<(), Error> {
+        unreachable!("sources are checked")
+    }
+}
+
+impl SourceHarness for Host {
+    fn protocol(&self) -> SharedProtocol {
+        Arc::new(Ticketed(self.address))
+    }
+
+    /// Every third block is a hole, every third is zero and stored.
+    fn make(&self, name: &str, len: usize) -> Made {
+        let url = self.url(name);
+        let mut bytes = sample(name, len);
+        let mut file = fs::File::create(Self::path(&url)).unwrap();
+        for (index, block) in bytes.chunks_mut(CRC_BLOCK as usize).enumerate() {
+            if index % 3 > 0 {
+                block.fill(0);
+            }
+            if index % 3 < 2 {
+                file.seek(SeekFrom::Start(index as u64 * CRC_BLOCK)).unwrap();
+                file.write_all(block).unwrap();
+            }
+        }
+        file.set_len(len as u64).unwrap();
+        Made { url, bytes }
+    }
+
+    fn change(&self, made: &Made) -> bool {
+        let bytes: Vec<u8> = made.bytes.iter().map(|byte| !byte).collect();
+        fs::write(Self::path(&made.url), bytes).unwrap();
+        true
+    }
+
+    fn missing(&self) -> Option<ObjectUrl> {
+        Some(self.url("missing"))
+    }
+}
+
+#[test]
+fn objects_of_another_executor_conform() {
+    conformance::check_source(Host::start(), Runtime::Glommio);
+}
+
+#[test]
+fn what_no_ticket_allows_is_refused_and_counted() {
+    let host = Host::start();
+    let (made, other) = (host.make("a", 10_000), host.make("b", 10));
+    let counted = host.clone();
+    on_lane(Runtime::Glommio, async move |lane| {
+        let good = ticket(&made.url);
+        let stranger = Ed25519KeyPair::from_seed_unchecked(&[2; 32]).unwrap();
+        let mut altered = good.sign(&control_key());
+        altered[20] ^= 1;
+        let refused = [
+            good.sign(&stranger),
+            altered,
+            Vec::new(),
+            Ticket { until_ms: NOW_MS, ..good.clone() }.sign(&control_key()),
+            Ticket { reader: [8; 32], ..good.clone() }.sign(&control_key()),
+            ticket(&other.url).sign(&control_key()),
+        ];
+        for (number, bytes) in refused.iter().enumerate() {
+            let error = host.open(&lane, &made.url, bytes).await.err().expect("refused");
+            assert_eq!((error.code, error.disposition), (Code::PermissionDenied, Disposition::Fatal), "{number}");
+            assert_eq!(host.owner.refused(), number as u64 + 1);
+        }
+        // Of an object that may be opened, only the part that the ticket names.
+        let part = Ticket { range: ByteRange::new(100, 200).unwrap(), ..good };
+        let source = host.open(&lane, &made.url, &part.sign(&control_key())).await.unwrap();
+        let read = |start, end| {
+            let source = source.clone();
+            let lane = lane.clone();
+            async move { source.read(ByteRange::new(start, end).unwrap(), &lane.pool).await }
+        };
+        assert_eq!(read(100, 200).await.unwrap().bytes(), Some(&made.bytes[100..200]));
+        assert_eq!(read(99, 200).await.err().map(|error| error.code), Some(Code::PermissionDenied));
+        assert_eq!(read(100, 200).await.unwrap().bytes(), Some(&made.bytes[100..200]), "the next one is answered");
+        source.close().await;
+    });
+    assert_eq!(counted.owner.refused(), 7);
+}
+
+/// An owner that greets so, and then answers each frame with these bytes, whatever it was.
+fn liar(hello: &Frame, says: Vec<Vec<u8>>) -> (SocketAddr, thread::JoinHandle<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let greeting = encoded(std::slice::from_ref(hello));
+    let run = move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&greeting).unwrap();
+        let (mut heard, mut scrap) = (Vec::new(), vec![0; 4096]);
+        for answer in says {
+            let taken = loop {
+                if let Some((_, len)) = Frame::decode(&heard).unwrap() {
+                    break len;
+                }
+                match stream.read(&mut scrap) {
+                    Ok(read) if read > 0 => heard.extend(&scrap[..read]),
+                    _ => return,
+                }
+            };
+            heard.drain(..taken);
+            let _ = stream.write_all(&answer);
+        }
+        // Once everything is said, nothing more comes.
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = stream.read_to_end(&mut heard);
+    };
+    (address, thread::spawn(run))
+}
+
+fn encoded(frames: &[Frame]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frames.iter().for_each(|frame| frame.encode(&mut bytes));
+    bytes
+}
+
+#[test]
+fn an_owner_that_breaks_the_protocol_is_not_believed() {
+    let url = ObjectUrl::parse("file:///a").unwrap();
+    let hello = Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 };
+    let opened = |request| Frame::Opened {
+        request,
+        size: Some(3 * CRC_BLOCK),
+        validator: None,
+        access: staccato_protocols::Access::Random,
+    };
+    let chunk =
+        |request, start, end, content| Frame::Chunk { request, range: ByteRange::new(start, end).unwrap(), content };
+    let ten = |crc| chunk(2, 0, 10, Content::Data(vec![crc]));
+    let right = crc32fast::hash(&[5; 10]);
+    // What the owner answers to the greeting, to the opening and to the fetch of ten bytes, and what that is.
+    let lies: Vec<(&str, Frame, Vec<Vec<u8>>, Code)> = vec![
+        ("other versions", Frame::Hello { versions: (9, 9), crc_block: 1 << 20 }, vec![], Code::ProtocolViolation),
+        ("other blocks", Frame::Hello { versions: VERSIONS, crc_block: 4096 }, vec![], Code::ProtocolViolation),
+        ("no greeting", Frame::Ping { nonce: 1 }, vec![], Code::ProtocolViolation),
+        ("no frames", hello.clone(), vec![vec![], vec![b'x'; 100]], Code::ProtocolViolation),
+        ("closes", hello.clone(), vec![vec![]], Code::ConnectionLost),
+        ("another question's answer", hello.clone(), vec![vec![], encoded(&[opened(7)])], Code::ProtocolViolation),
+        (
+            "bytes under another CRC",
+            hello.clone(),
+            vec![vec![], encoded(&[opened(1)]), [encoded(&[ten(!right)]), vec![5; 10]].concat()],
+            Code::ProtocolViolation,
+        ),
+        (
+            "other bytes under the right CRC",
+            hello.clone(),
+            vec![vec![], encoded(&[opened(1)]), [encoded(&[ten(right)]), vec![6; 10]].concat()],
+            Code::ProtocolViolation,
+        ),
+        (
+            "bytes of elsewhere",
+            hello.clone(),
+            vec![vec![], encoded(&[opened(1)]), encoded(&[chunk(2, 5, 10, Content::Zero)])],
+            Code::ProtocolViolation,
+        ),
+        (
+            "more than was asked for",
+            hello.clone(),
+            vec![vec![], encoded(&[opened(1)]), encoded(&[chunk(2, 0, 11, Content::Zero)])],
+            Code::ProtocolViolation,
+        ),
+        (
+            "half of a chunk",
+            hello.clone(),
+            vec![vec![], encoded(&[opened(1)]), [encoded(&[ten(right)]), vec![5; 4]].concat()],
+            Code::ConnectionLost,
+        ),
+    ];
+    for (lie, hello, says, code) in lies {
+        let (address, thread) = liar(&hello, says);
+        let url = url.clone();
+        let error = on_lane(Runtime::Glommio, async move |lane| {
+            let module = RemoteProtocol::new(Arc::new(PlainTcp::new(address)), Vec::new());
+            let source = module.open_source(&request(&url), &lane).await?;
+            source.read(ByteRange::new(0, 10).unwrap(), &lane.pool).await.map(drop)
+        });
+        let error = error.expect_err(lie);
+        assert_eq!((error.code, error.is_retryable()), (code, true), "{lie}: {error}");
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_reader_that_sends_nonsense_ends_its_own_connection_only() {
+    let host = Host::start();
+    let made = host.make("a", 100);
+    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 64], &encoded(&[Frame::Ping { nonce: 1 }])] {
+        let mut stream = std::net::TcpStream::connect(host.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(nonsense).unwrap();
+        let mut answer = Vec::new();
+        // Its greeting, then the end.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(matches!(Frame::decode(&answer), Ok(Some((Frame::Hello { .. }, len))) if len == answer.len()));
+    }
+    // Idle connections cost others nothing.
+    let idle: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(host.address).unwrap()).collect();
+    on_lane(Runtime::Glommio, async move |lane| {
+        let ticket = ticket(&made.url).sign(&control_key());
+        let source = host.open(&lane, &made.url, &ticket).await.unwrap();
+        let chunk = source.read(ByteRange::new(0, 100).unwrap(), &lane.pool).await.unwrap();
+        assert_eq!(chunk.bytes(), Some(&made.bytes[..]));
+        source.close().await;
+    });
+    drop(idle);
+}
