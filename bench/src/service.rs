@@ -87,10 +87,21 @@ impl Service {
     /// Anonymous memory of the control plane: heap, stacks, and what the allocator keeps for later (`RssAnon` of
     /// proc_pid_status(5)).
     pub fn anonymous_bytes(&self) -> io::Result<u64> {
+        self.memory("RssAnon:")
+    }
+
+    /// Most memory of the control plane at a time (`VmHWM`).
+    pub fn rss_bytes_max(&self) -> io::Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> io::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kibibytes.map(|kibibytes| kibibytes << 10).ok_or_else(|| io::Error::other("the kernel tells no RssAnon"))
+        kibibytes
+            .map(|kibibytes| kibibytes << 10)
+            .ok_or_else(|| io::Error::other(format!("the kernel tells no {name}")))
     }
 
     /// The process of its executor, once it has one.

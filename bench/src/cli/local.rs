@@ -20,7 +20,7 @@ use crate::{
 /// Arguments of `local`.
 #[derive(Debug, Args)]
 pub struct Local {
-    /// Folder on the disk to measure; needs three times the object free
+    /// Folder on the disk to measure; needs three times the object free, or all small objects of all pairs twice
     #[arg(long, default_value = ".")]
     folder: PathBuf,
     /// MiB of the object; some cases have one that is larger, by a factor that they name
@@ -83,7 +83,8 @@ impl Local {
             cases.iter_mut().for_each(|case| case.keep(&self.contestants));
             let effort = Effort {
                 pairs: self.pairs.max(PAIRS_MIN),
-                time_max: Duration::from_secs_f64(self.minutes * 60.0 * share / shares),
+                time_max: Duration::try_from_secs_f64(self.minutes * 60.0 * share / shares)
+                    .map_err(io::Error::other)?,
                 count_system_calls: self.system_calls,
             };
             for series in run_all(&cases, effort, &mut Lines)? {

@@ -36,8 +36,8 @@ pub struct Rest {
     /// Transfers to store before everything is measured once more
     #[arg(long, default_value_t = 0)]
     stored: u64,
-    /// Operations: submit, bulk-N, read, list-marker, list-state
-    #[arg(long = "operation", value_name = "NAME", default_values = ["submit", "bulk-1000", "read", "list-marker", "list-state"])]
+    /// Operations, in this order: read, list-marker, list-state, submit, bulk-N
+    #[arg(long = "operation", value_name = "NAME", default_values = ["read", "list-marker", "list-state", "submit", "bulk-1000"])]
     operations: Vec<Operation>,
     /// How often to kill the service that has everything stored, and to time its return
     #[arg(long, default_value_t = 3)]
@@ -58,19 +58,25 @@ impl Rest {
             folder: self.folder,
             clients: self.clients.max(1),
             rounds: self.rounds.max(1),
-            time: Duration::from_secs_f64(self.seconds),
+            time: Duration::try_from_secs_f64(self.seconds).map_err(io::Error::other)?,
             stored: self.stored,
             operations: self.operations,
             restarts: self.restarts,
         };
         let mut output = Output::open(self.output.as_deref(), Vec::new())?;
-        output.write(Record::Run(Box::new(host::this_run(&config.folder, []))))?;
-        let results = load::run(&config, |what| eprintln!("{what}"))?;
-        for series in load::series(&results) {
+        let binary = config.binary.display().to_string();
+        let run = host::this_run(&config.folder, [(binary.as_str(), "--version")]);
+        output.write(Record::Run(Box::new(run)))?;
+        let told = |what: &str| eprintln!("{what}");
+        for series in load::of_rounds(&load::rounds(&config, told)?) {
+            output.write(Record::Series(series))?;
+        }
+        let full = if config.stored > 0 { Some(load::full(&config, told)?) } else { None };
+        for series in full.iter().flat_map(load::of_full) {
             output.write(Record::Series(series))?;
         }
         print_tables(output.records.clone());
-        if let Some(full) = &results.full {
+        if let Some(full) = &full {
             for (when, bytes) in [("filled", Some(full.bytes_filled)), ("restarted", full.bytes_restarted)] {
                 if let Some(bytes) = bytes {
                     println!("memory for each stored transfer, {when}: {} bytes", bytes / full.stored.max(1));

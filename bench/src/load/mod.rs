@@ -1,8 +1,8 @@
 //! How fast the service's REST interface is: a closed loop of clients against a `serve` of the bench's own.
 //!
-//! [`run`] starts services (`--executors none`: nothing is moved) on fresh data folders: one for each round with
-//! nothing stored, then one that is filled with idle transfers, killed and timed until it is back, and measured in as
-//! many rounds. A *client* is one connection that is kept alive and has one request under way. All clients share one
+//! Services (`--executors none`: nothing is moved) are started on fresh data folders: one for each round with little
+//! stored ([`rounds`]), and one that is filled with idle transfers, killed and timed until it is back, and measured in as
+//! many rounds ([`full`]). A *client* is one connection that is kept alive and has one request under way. All clients share one
 //! thread, so that the generator costs the service as little as may be; it runs beside the service, on the same cores.
 
 mod client;
@@ -17,12 +17,14 @@ use std::{
 
 pub use client::Measured;
 pub use operation::Operation;
-pub use series::series;
+pub use series::{of_full, of_rounds};
 
 use crate::{cases::Workplace, service::Service};
 use client::{Until, measure};
 use operation::Names;
 
+/// What every service has before anything is measured: something must be there to be read.
+const STORED_FIRST: (Operation, u64) = (Operation::Bulk(10), 1000);
 /// Transfers in a request that fills the store, and clients that send such.
 const FILL: (Operation, usize) = (Operation::Bulk(1000), 4);
 
@@ -47,28 +49,32 @@ pub struct Config {
     pub restarts: usize,
 }
 
-/// What was measured.
-#[derive(Clone, Debug)]
-pub struct Results {
-    /// Operations, in the order in which they were measured.
-    pub measured: Vec<Measured>,
-    /// What was seen with everything stored.
-    pub full: Option<Full>,
-}
-
 /// A service with everything stored.
 #[derive(Clone, Debug)]
 pub struct Full {
+    /// Operations, in the order in which they were measured.
+    pub measured: Vec<Measured>,
     /// Transfers stored.
     pub stored: u64,
     /// How they were stored.
     pub fill: Measured,
-    /// From the start of the process to its word that it is ready, after SIGKILL.
-    pub restarts: Vec<Duration>,
-    /// Anonymous memory that the service has more than an empty one.
+    /// Most memory of the service at a time, until it was filled.
+    pub rss_bytes_max: u64,
+    /// Restarts after SIGKILL.
+    pub restarts: Vec<Restart>,
+    /// Anonymous memory that the service has more than one with little stored.
     pub bytes_filled: u64,
     /// The same after the last restart.
     pub bytes_restarted: Option<u64>,
+}
+
+/// A return after SIGKILL.
+#[derive(Clone, Copy, Debug)]
+pub struct Restart {
+    /// From the start of the process to its word that it is ready.
+    pub time: Duration,
+    /// Most memory at a time, until then.
+    pub rss_bytes_max: u64,
 }
 
 /// A service of its own, and what it was asked so far.
@@ -86,52 +92,61 @@ impl Subject {
         fs::create_dir(&root)?;
         let arguments = ["--executors".into(), "none".into(), "--root".into(), root.display().to_string()];
         let service = Service::start(binary, &place.path("data"), &arguments)?;
-        Ok(Self { service, names: Names::new(&root), _place: place })
+        let mut names = Names::new(&root);
+        measure(&service, &mut names, STORED_FIRST.0, 1, 0, Until::Submitted(STORED_FIRST.1))?;
+        Ok(Self { service, names, _place: place })
     }
 
-    fn round(&mut self, config: &Config, round: usize, told: &mut impl FnMut(&str)) -> io::Result<Vec<Measured>> {
+    /// `stored` is what was there before the first round.
+    fn round(
+        &mut self,
+        config: &Config,
+        round: usize,
+        stored: u64,
+        told: &mut impl FnMut(&str),
+    ) -> io::Result<Vec<Measured>> {
         let mut all = Vec::new();
         for operation in &config.operations {
             told(&format!("{operation}, {} clients, {} stored", config.clients, self.names.submitted()));
             let until = Until::Elapsed(config.time);
-            all.push(measure(&self.service, &mut self.names, *operation, config.clients, round, until)?);
+            let measured = measure(&self.service, &mut self.names, *operation, config.clients, round, until)?;
+            all.push(Measured { stored, ..measured });
         }
         Ok(all)
     }
 }
 
-/// Measures everything.
-pub fn run(config: &Config, mut told: impl FnMut(&str)) -> io::Result<Results> {
-    let mut results = Results { measured: Vec::new(), full: None };
+/// Measures every operation with little stored, in rounds, each with a service of its own.
+pub fn rounds(config: &Config, mut told: impl FnMut(&str)) -> io::Result<Vec<Measured>> {
+    let mut measured = Vec::new();
     for round in 0..config.rounds {
-        let mut empty = Subject::start(&config.binary, &config.folder)?;
-        results.measured.extend(empty.round(config, round, &mut told)?);
-    }
-    if config.stored > 0 {
         let mut subject = Subject::start(&config.binary, &config.folder)?;
-        let full = fill(&mut subject, config, &mut told)?;
-        for round in 0..config.rounds {
-            let measured = subject.round(config, round, &mut told)?;
-            results.measured.extend(measured.into_iter().map(|one| Measured { stored: full.stored, ..one }));
-        }
-        results.full = Some(full);
+        measured.extend(subject.round(config, round, STORED_FIRST.1, &mut told)?);
     }
-    Ok(results)
+    Ok(measured)
 }
 
-fn fill(subject: &mut Subject, config: &Config, told: &mut impl FnMut(&str)) -> io::Result<Full> {
-    let Subject { service, names, .. } = subject;
-    let bytes_empty = service.anonymous_bytes()?;
+/// Fills a service, kills it as often as it is told, and measures every operation in rounds.
+pub fn full(config: &Config, mut told: impl FnMut(&str)) -> io::Result<Full> {
+    let mut subject = Subject::start(&config.binary, &config.folder)?;
+    let bytes_first = subject.service.anonymous_bytes()?;
     told(&format!("storing {} transfers", config.stored));
     let (operation, clients) = FILL;
+    let Subject { service, names, .. } = &mut subject;
     let fill = measure(service, names, operation, clients, 0, Until::Submitted(config.stored))?;
-    let bytes = |service: &Service| Ok::<u64, io::Error>(service.anonymous_bytes()?.saturating_sub(bytes_empty));
-    let bytes_filled = bytes(service)?;
+    let bytes = |service: &Service| Ok::<u64, io::Error>(service.anonymous_bytes()?.saturating_sub(bytes_first));
+    let (bytes_filled, rss_bytes_max) = (bytes(service)?, service.rss_bytes_max()?);
     let mut restarts = Vec::new();
     for _ in 0..config.restarts {
         told("killing it and starting it again");
-        restarts.push(service.kill_and_restart()?);
+        let time = service.kill_and_restart()?;
+        restarts.push(Restart { time, rss_bytes_max: service.rss_bytes_max()? });
     }
     let bytes_restarted = if restarts.is_empty() { None } else { Some(bytes(service)?) };
-    Ok(Full { stored: names.submitted(), fill, restarts, bytes_filled, bytes_restarted })
+    let stored = names.submitted();
+    let mut measured = Vec::new();
+    for round in 0..config.rounds {
+        measured.extend(subject.round(config, round, stored, &mut told)?);
+    }
+    Ok(Full { measured, stored, fill, rss_bytes_max, restarts, bytes_filled, bytes_restarted })
 }

@@ -4,6 +4,8 @@ use std::{fmt, fmt::Write as _, path::Path, str::FromStr};
 
 /// Transfers on a page that is asked for.
 pub const PAGE: usize = 100;
+/// Most transfers that a service takes in one array.
+const ITEMS_MAX: usize = 1000;
 /// Most ids that are remembered to ask for later.
 const IDS_MAX: usize = 10_000;
 
@@ -38,16 +40,15 @@ impl FromStr for Operation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let items = |items: &str| items.parse().ok().filter(|items| *items > 0).map(Self::Bulk);
+        let items = |items: &str| items.parse().ok().filter(|items| (1..=ITEMS_MAX).contains(items)).map(Self::Bulk);
         match text {
             "submit" => Ok(Self::Submit),
             "read" => Ok(Self::Read),
             "list-marker" => Ok(Self::ListMarker),
             "list-state" => Ok(Self::ListState),
-            other => other
-                .strip_prefix("bulk-")
-                .and_then(items)
-                .ok_or_else(|| format!("{other:?} is not one of submit, bulk-N, read, list-marker, list-state")),
+            other => other.strip_prefix("bulk-").and_then(items).ok_or_else(|| {
+                format!("{other:?} is not one of submit, bulk-1 to bulk-{ITEMS_MAX}, read, list-marker, list-state")
+            }),
         }
     }
 }
@@ -182,7 +183,7 @@ mod tests {
         for text in ["submit", "bulk-100", "read", "list-marker", "list-state"] {
             assert_eq!(text.parse::<Operation>().map(|operation| operation.to_string()), Ok(text.to_owned()));
         }
-        for text in ["", "bulk-", "bulk-0", "bulk-x", "write"] {
+        for text in ["", "bulk-", "bulk-0", "bulk-1001", "bulk-x", "write"] {
             assert!(text.parse::<Operation>().is_err(), "{text}");
         }
     }

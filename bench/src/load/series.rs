@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{Measured, Results};
+use super::{Full, Measured};
 use crate::record::{Kind, Sample, Series};
 
 /// Quantiles of latency that are written down: enough to draw the curve.
 const QUANTILES: [f64; 9] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1.0];
 
-/// A series for each operation with each number of stored transfers, one for the filling, and one for the restarts.
-pub fn series(results: &Results) -> Vec<Series> {
+/// A series for each operation with each number of stored transfers.
+pub fn of_rounds(measured: &[Measured]) -> Vec<Series> {
     let mut all: Vec<Series> = Vec::new();
-    for one in &results.measured {
+    for one in measured {
         let new = of("rest", one.operation.to_string(), settings(one.clients, one.stored));
         let known = all.iter().position(|old| (&old.contestant, &old.settings) == (&new.contestant, &new.settings));
         let place = known.unwrap_or_else(|| {
@@ -20,22 +20,25 @@ pub fn series(results: &Results) -> Vec<Series> {
         });
         all[place].samples.push(sample(one));
     }
-    if let Some(full) = &results.full {
-        let mut fill = of("rest-fill", full.fill.operation.to_string(), settings(full.fill.clients, 0));
-        fill.samples.push(Sample { rss_bytes_max: Some(full.bytes_filled), ..sample(&full.fill) });
-        let stored = BTreeMap::from([("stored".to_owned(), full.stored.to_string())]);
-        let mut restart = of("rest-restart", "ready after SIGKILL".to_owned(), stored);
-        restart.samples.extend(full.restarts.iter().enumerate().map(|(round, time)| Sample {
-            round,
-            seconds: time.as_secs_f64(),
-            operations: 1,
-            latency: vec![(0.0, time.as_secs_f64()), (1.0, time.as_secs_f64())],
-            rss_bytes_max: full.bytes_restarted,
-            ..Sample::default()
-        }));
-        all.extend([fill, restart].into_iter().filter(|series| !series.samples.is_empty()));
-    }
     all
+}
+
+/// The same, and one series for the filling, and one for the restarts.
+pub fn of_full(full: &Full) -> Vec<Series> {
+    let mut fill = of("rest-fill", full.fill.operation.to_string(), settings(full.fill.clients, 0));
+    fill.samples.push(Sample { rss_bytes_max: Some(full.rss_bytes_max), ..sample(&full.fill) });
+    let stored = BTreeMap::from([("stored".to_owned(), full.stored.to_string())]);
+    let mut restart = of("rest-restart", "ready after SIGKILL".to_owned(), stored);
+    restart.samples.extend(full.restarts.iter().enumerate().map(|(round, restart)| Sample {
+        round,
+        seconds: restart.time.as_secs_f64(),
+        operations: 1,
+        latency: vec![(0.0, restart.time.as_secs_f64()), (1.0, restart.time.as_secs_f64())],
+        rss_bytes_max: Some(restart.rss_bytes_max),
+        ..Sample::default()
+    }));
+    let beside = [fill, restart].into_iter().filter(|series| !series.samples.is_empty());
+    of_rounds(&full.measured).into_iter().chain(beside).collect()
 }
 
 fn of(case: &str, contestant: String, settings: BTreeMap<String, String>) -> Series {
@@ -64,8 +67,11 @@ mod tests {
 
     use hdrhistogram::Histogram;
 
-    use super::{super::Full, *};
-    use crate::{load::Operation, record::MachineLoad};
+    use super::*;
+    use crate::{
+        load::{Operation, Restart},
+        record::MachineLoad,
+    };
 
     #[test]
     fn results_become_series() {
@@ -84,17 +90,18 @@ mod tests {
             machine: MachineLoad::default(),
             latency_us: latency_us.clone(),
         };
-        let results = Results {
-            measured: vec![measured(0, 0), measured(1, 0), measured(0, 7)],
-            full: Some(Full {
-                stored: 7,
-                fill: measured(0, 0),
-                restarts: vec![Duration::from_secs(3)],
-                bytes_filled: 1,
-                bytes_restarted: Some(2),
-            }),
+        let full = Full {
+            measured: vec![measured(0, 7)],
+            stored: 7,
+            fill: measured(0, 0),
+            rss_bytes_max: 1,
+            restarts: vec![Restart { time: Duration::from_secs(3), rss_bytes_max: 2 }],
+            bytes_filled: 3,
+            bytes_restarted: Some(4),
         };
-        let [empty, full, fill, restart] = &series(&results)[..] else { panic!("four series") };
+        let empty = of_rounds(&[measured(0, 0), measured(1, 0)]);
+        let [empty] = &empty[..] else { panic!("one series") };
+        let [full, fill, restart] = &of_full(&full)[..] else { panic!("three series") };
         let rounds = |series: &Series| series.samples.iter().map(|sample| sample.round).collect::<Vec<_>>();
         assert_eq!((rounds(empty), rounds(full)), (vec![0, 1], vec![0]));
         assert_eq!((empty.contestant.as_str(), empty.samples[0].rate()), ("bulk-10", 500.0));

@@ -64,7 +64,8 @@ pub async fn act_on_transfer(
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let id = parse_id(id)?;
-    let action = parse(body::read_json(&api, request.into_body()).await?.json)?;
+    let body = body::read_json(&api, request.into_body()).await?;
+    let action = parse(body.json)?;
     let scope = Scope::Owner(owner);
     let answer = match action {
         TransferAction::Cancel => api.ledger.cancel(id, &scope).await?,

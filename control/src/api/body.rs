@@ -15,8 +15,8 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// How long a body may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A body longer than this waits for a place before it is parsed, and keeps that until it is answered: in memory JSON is
-/// many times as long, and so is the answer to an array of transfers.
+/// A body longer than this waits for a place before it is parsed, and keeps that until its answer is made: in memory,
+/// parsed JSON is many times as long.
 pub const LARGE_BODY_BYTES: usize = 64 << 10;
 /// Places for large bodies.
 pub const LARGE_BODIES_MAX: usize = 16;
@@ -25,7 +25,7 @@ pub const LARGE_BODIES_MAX: usize = 16;
 pub struct Parsed {
     /// What it says.
     pub json: Value,
-    /// Of a large body, until it is answered.
+    /// Of a large body, until its answer is made.
     pub place: Option<OwnedSemaphorePermit>,
 }
 

@@ -110,7 +110,7 @@ pub async fn create_transfer(
     request: Request,
 ) -> Result<Response, Refusal> {
     let key = idempotency_key(request.headers())?;
-    let Parsed { json, place: _until_answered } = body::read_json(&api, request.into_body()).await?;
+    let Parsed { json, place: _place } = body::read_json(&api, request.into_body()).await?;
     if let Value::Array(items) = json {
         return create_several(&api, &owner, key.as_deref(), items).await;
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{net::UnixStream, time::Instant};
 
 use super::contract::{BODY_BYTES_MAX, Message, Refusal};
@@ -21,6 +21,10 @@ use crate::client::describe;
 
 /// Longest wait for an answer beyond what the message itself asks to wait.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// Most connections that wait for a message, and how long one waits before it is closed.
+const IDLE_CONNECTIONS_MAX: usize = 64;
+const IDLE_MAX: Duration = Duration::from_secs(30);
 
 const POISON: &str = "no code panics while it holds this lock";
 
@@ -68,7 +72,11 @@ impl tower::Service<Uri> for Socket {
 impl Client {
     /// A client of the service behind this socket.
     pub fn new(socket: PathBuf) -> Self {
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(Socket(socket.into()));
+        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .pool_idle_timeout(IDLE_MAX)
+            .pool_timer(TokioTimer::new())
+            .build(Socket(socket.into()));
         Self { http, heard: Arc::new(Mutex::new(Instant::now())) }
     }
 

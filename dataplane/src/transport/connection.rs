@@ -34,14 +34,14 @@ impl Connection {
             Some(Frame::Hello { versions, crc_block }) if u64::from(crc_block) == CRC_BLOCK => {
                 match common_version(VERSIONS, versions) {
                     Some(_) => Ok(connection),
-                    None => Err(connection.violation(&format!(
+                    None => Err(connection.stranger(&format!(
                         "speaks versions {} to {} of the protocol, this executor {} to {}; update the older one",
                         versions.0, versions.1, VERSIONS.0, VERSIONS.1
                     ))),
                 }
             }
             Some(Frame::Hello { crc_block, .. }) => {
-                Err(connection.violation(&format!("has CRC blocks of {crc_block} bytes instead of {CRC_BLOCK}")))
+                Err(connection.stranger(&format!("has CRC blocks of {crc_block} bytes instead of {CRC_BLOCK}")))
             }
             Some(_) => Err(connection.violation("does not begin with a greeting")),
             None => Err(connection.lost("it closed the connection")),
@@ -62,12 +62,17 @@ impl Connection {
         sent.map_err(|error| self.failed(&error))
     }
 
-    /// What the other end says next; nothing when it has closed the connection behind its last frame. What follows the
+    /// What the other end says next, but for pings, which are answered here; nothing when it has closed the connection behind its last frame. What follows the
     /// frame is to be taken before the next one.
     pub async fn receive(&mut self) -> Result<Option<Frame>, Error> {
         loop {
-            if let Some((frame, len)) = Frame::decode(&self.inbox[self.taken..])? {
+            let decoded = Frame::decode(&self.inbox[self.taken..]);
+            if let Some((frame, len)) = decoded.map_err(|error| self.violation(&format!("sent {error}")))? {
                 self.taken += len;
+                if let Frame::Ping { nonce } = frame {
+                    self.send(&Frame::Pong { nonce }, &[]).await?;
+                    continue;
+                }
                 return Ok(Some(frame));
             }
             self.inbox.drain(..self.taken);
@@ -102,6 +107,11 @@ impl Connection {
             rest = later;
         }
         Ok(())
+    }
+
+    /// Only an update makes the two work together; says why.
+    fn stranger(&self, why: &str) -> Error {
+        Error::fatal(Code::ProtocolViolation, format!("{} {why}", self.peer))
     }
 
     /// The other end broke the protocol; says how.

@@ -11,7 +11,7 @@
 //!
 //! Behind a [`Frame::Chunk`] with data, its bytes follow as they are: they have CRCs of their own.
 //!
-//! A connection begins with a [`Frame::Hello`] from both sides; they go on in the highest version that both know. The
+//! A connection begins with a [`Frame::Hello`] from both sides; those that have no version in common part at once. The
 //! reader asks ([`Frame::Open`], [`Frame::Fetch`], [`Frame::Sums`], [`Frame::Revalidate`]), numbers its questions, and
 //! every answer repeats the number. Objects are numbered by the reader, too, so that it need not wait for one to be open
 //! before it asks for its bytes: what comes behind an `Open` that is refused is refused like it.
@@ -25,7 +25,9 @@
 
 use std::time::Duration;
 
-use staccato_protocols::{Access, ByteRange, CRC_BLOCK, Code, Disposition, Error, FileTime, Validator};
+use staccato_protocols::{
+    Access, ByteRange, CRC_BLOCK, Code, Disposition, Error, FileTime, Validator, url::URL_BYTES_MAX,
+};
 
 #[cfg(test)]
 mod tests;
@@ -40,18 +42,14 @@ pub const HEAD_BYTES: usize = 12;
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// Most bytes that are asked for, or come, at a time.
 pub const CHUNK_BYTES_MAX: u64 = 64 << 20;
-/// Longest URL of an object.
-pub const URL_BYTES_MAX: usize = 8 << 10;
 /// Longest ticket.
 pub const TICKET_BYTES_MAX: usize = 16 << 10;
 /// Longest entity tag.
 pub const ETAG_BYTES_MAX: usize = 4 << 10;
 /// Longest sentence of a refusal; a longer one is cut.
 pub const DETAIL_BYTES_MAX: usize = 1 << 10;
-/// Most CRCs in a [`Frame::Summed`]; those of more blocks come in several.
-pub const SUMS_MAX: usize = 8 << 10;
-/// Most ranges in a [`Frame::Have`].
-pub const RANGES_MAX: usize = 2 << 10;
+/// Most blocks whose CRCs are asked for at a time.
+pub const SUMS_MAX: u64 = 8 << 10;
 
 const MAGIC: [u8; 8] = *b"staccato";
 const CODE_BYTES_MAX: usize = 64;
@@ -110,13 +108,13 @@ pub enum Frame {
         /// What they are.
         content: Content,
     },
-    /// Asks for the CRCs of bytes; answered by [`Frame::Summed`]s, in order, until the range is through.
+    /// Asks for the CRCs of bytes; answered by [`Frame::Summed`].
     Sums {
         /// Number of the question.
         request: u32,
         /// Number of the object.
         object: u32,
-        /// Of which bytes.
+        /// Of which bytes: at most [`SUMS_MAX`] blocks.
         range: ByteRange,
     },
     /// CRCs of blocks.
@@ -125,7 +123,7 @@ pub enum Frame {
         request: u32,
         /// Which bytes they are about.
         range: ByteRange,
-        /// One for each [`CRC_BLOCK`] of the range, counted from its start; at most [`SUMS_MAX`].
+        /// One for each [`CRC_BLOCK`] of the range, counted from its start.
         crcs: Vec<u32>,
     },
     /// Asks whether the object still is the one that was opened; answered by [`Frame::Valid`].
@@ -147,19 +145,12 @@ pub enum Frame {
         /// Why, and what the reader can do about it.
         error: Error,
     },
-    /// The speaker has these bytes of an object, and can be asked for them.
-    Have {
-        /// Number of the object.
-        object: u32,
-        /// Which bytes; at most [`RANGES_MAX`].
-        ranges: Vec<ByteRange>,
-    },
     /// The object is not needed any more. Not answered.
     Close {
         /// Number of the object.
         object: u32,
     },
-    /// Are you there? Answered at once, out of turn.
+    /// Are you there? Answered before anything else, as soon as it is read.
     Ping {
         /// To be repeated.
         nonce: u64,
@@ -200,12 +191,6 @@ pub enum FrameError {
 impl From<Malformed> for FrameError {
     fn from(Malformed(how): Malformed) -> Self {
         Self::Malformed(how)
-    }
-}
-
-impl From<FrameError> for Error {
-    fn from(error: FrameError) -> Self {
-        Self::retry(Code::ProtocolViolation, error.to_string())
     }
 }
 
@@ -264,10 +249,9 @@ impl Frame {
             Self::Revalidate { .. } => 8,
             Self::Valid { .. } => 9,
             Self::Refused { .. } => 10,
-            Self::Have { .. } => 11,
-            Self::Close { .. } => 12,
-            Self::Ping { .. } => 13,
-            Self::Pong { .. } => 14,
+            Self::Close { .. } => 11,
+            Self::Ping { .. } => 12,
+            Self::Pong { .. } => 13,
         }
     }
 
@@ -308,7 +292,7 @@ impl Frame {
                 }
             }
             Self::Summed { request, range, crcs } => {
-                assert!(crcs.len() <= SUMS_MAX && crcs.len() as u64 == blocks(*range), "a CRC for each block");
+                assert_eq!(crcs.len() as u64, blocks(*range), "a CRC for each block");
                 to.u32(*request);
                 to.range(*range);
                 crcs.iter().for_each(|crc| to.u32(*crc));
@@ -321,12 +305,6 @@ impl Frame {
             Self::Refused { request, error } => {
                 to.u32(*request);
                 encode_error(error, to);
-            }
-            Self::Have { object, ranges } => {
-                assert!(ranges.len() <= RANGES_MAX, "{} ranges", ranges.len());
-                to.u32(*object);
-                to.u16(ranges.len() as u16);
-                ranges.iter().for_each(|range| to.range(*range));
             }
             Self::Close { object } => to.u32(*object),
             Self::Ping { nonce } | Self::Pong { nonce } => to.u64(*nonce),
@@ -362,27 +340,17 @@ impl Frame {
                 let content = if zero { Content::Zero } else { Content::Data(crcs(from, blocks(range))?) };
                 Self::Chunk { request, range, content }
             }
-            6 => Self::Sums { request: from.u32()?, object: from.u32()?, range: from.range()? },
+            6 => Self::Sums { request: from.u32()?, object: from.u32()?, range: summed_range(from)? },
             7 => {
-                let (request, range) = (from.u32()?, from.range()?);
-                if blocks(range) > SUMS_MAX as u64 {
-                    return Err(FrameError::Malformed("it has too many CRCs"));
-                }
+                let (request, range) = (from.u32()?, summed_range(from)?);
                 Self::Summed { request, range, crcs: crcs(from, blocks(range))? }
             }
             8 => Self::Revalidate { request: from.u32()?, object: from.u32()? },
             9 => Self::Valid { request: from.u32()? },
             10 => Self::Refused { request: from.u32()?, error: decode_error(from)? },
-            11 => {
-                let (object, count) = (from.u32()?, usize::from(from.u16()?));
-                if count > RANGES_MAX {
-                    return Err(FrameError::Malformed("it has too many ranges"));
-                }
-                Self::Have { object, ranges: (0..count).map(|_| from.range()).collect::<Result<_, _>>()? }
-            }
-            12 => Self::Close { object: from.u32()? },
-            13 => Self::Ping { nonce: from.u64()? },
-            14 => Self::Pong { nonce: from.u64()? },
+            11 => Self::Close { object: from.u32()? },
+            12 => Self::Ping { nonce: from.u64()? },
+            13 => Self::Pong { nonce: from.u64()? },
             unknown => return Err(FrameError::UnknownKind(unknown)),
         })
     }
@@ -424,6 +392,14 @@ fn chunk_range(from: &mut Reader<'_>) -> Result<ByteRange, FrameError> {
     let range = from.range()?;
     if range.is_empty() || range.len() > CHUNK_BYTES_MAX {
         return Err(FrameError::Malformed("a chunk has no bytes, or too many"));
+    }
+    Ok(range)
+}
+
+fn summed_range(from: &mut Reader<'_>) -> Result<ByteRange, FrameError> {
+    let range = from.range()?;
+    if blocks(range) > SUMS_MAX {
+        return Err(FrameError::Malformed("it is about too many blocks"));
     }
     Ok(range)
 }

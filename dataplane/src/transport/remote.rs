@@ -1,11 +1,11 @@
 //! Objects of another executor, for this one: a source like any other.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use staccato_protocols::{
-    BufferPool, ByteRange, CRC_BLOCK, Capabilities, Chunk, Code, Error, Interrupt, Lane, Object, ObjectUrl, Options,
-    Protocol, Runtime, Session, Source, Validator,
+    BufferPool, ByteRange, CRC_BLOCK, Capabilities, Chunk, Code, Disposition, Error, Interrupt, Lane, Object,
+    ObjectUrl, Options, Protocol, Runtime, Session, Source, Validator,
     chunk::BlockCrcs,
     contract::{DestinationRequest, SourceRequest},
 };
@@ -115,6 +115,8 @@ impl Link {
 
 /// The only object of a connection.
 const OBJECT: u32 = 0;
+/// Longest wait that another executor may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// A connection on which the object is open, and nothing is under way.
 struct Asker {
@@ -132,7 +134,7 @@ impl Asker {
     async fn answer(&mut self, request: u32) -> Result<Frame, Error> {
         let frame = self.connection.receive().await?;
         match frame.ok_or_else(|| self.connection.lost("it was closed instead of an answer"))? {
-            Frame::Refused { request: of, error } if of == request => Err(error),
+            Frame::Refused { request: of, error } if of == request => Err(self.believed(error)),
             Frame::Opened { request: of, .. }
             | Frame::Chunk { request: of, .. }
             | Frame::Summed { request: of, .. }
@@ -146,8 +148,24 @@ impl Asker {
         }
     }
 
+    /// A refusal, as far as it is the other end's to say what this one does.
+    fn believed(&self, error: Error) -> Error {
+        match error.disposition {
+            Disposition::Canceled => self.connection.lost(&error.message),
+            Disposition::Retry { after: Some(wait) } => error.after(wait.min(RETRY_AFTER_MAX)),
+            _ => error,
+        }
+    }
+
     fn unexpected(&self) -> Error {
         self.connection.violation("answers what it was not asked")
+    }
+
+    async fn revalidate(&mut self) -> Result<(), Error> {
+        let request = self.next_request();
+        self.connection.send(&Frame::Revalidate { request, object: OBJECT }, &[]).await?;
+        let Frame::Valid { .. } = self.answer(request).await? else { return Err(self.unexpected()) };
+        Ok(())
     }
 
     async fn fetch(&mut self, wanted: ByteRange, buffer: &mut [u8]) -> Result<BlockCrcs, Error> {
@@ -190,16 +208,31 @@ struct RemoteSource {
 }
 
 impl RemoteSource {
-    async fn asker(&self) -> Result<Asker, Error> {
+    /// Asks over an idle connection, and where its other end turns out to be gone, over a new one.
+    async fn ask<T>(&self, mut question: impl AsyncFnMut(&mut Asker) -> Result<T, Error>) -> Result<T, Error> {
         let idle = self.idle.borrow_mut().pop();
-        if let Some(asker) = idle {
-            return Ok(asker);
+        if let Some(mut asker) = idle {
+            match question(&mut asker).await {
+                Err(error) if matches!(error.code, Code::ConnectionLost | Code::Stalled) => {
+                    // What happened to one most likely happened to all.
+                    self.idle.borrow_mut().clear();
+                }
+                asked => return self.done(asker, asked),
+            }
         }
-        let (asker, object) = self.link.open(self.object.validator.clone()).await?;
+        let (mut asker, object) = self.link.open(self.object.validator.clone()).await?;
         if object != self.object {
             return Err(Error::source_changed("the source changed while it was being read"));
         }
-        Ok(asker)
+        let asked = question(&mut asker).await;
+        self.done(asker, asked)
+    }
+
+    fn done<T>(&self, asker: Asker, asked: Result<T, Error>) -> Result<T, Error> {
+        if asked.is_ok() {
+            self.idle.borrow_mut().push(asker);
+        }
+        asked
     }
 }
 
@@ -214,26 +247,17 @@ impl Source for RemoteSource {
                 return Err(Error::fatal(Code::RangeOutsideObject, format!("{range} does not lie within the object")));
             }
             let mut chunk = pool.take(range.len() as usize).await;
-            let mut asker = self.asker().await?;
             let buffer = chunk.buffer_mut().expect("chunks from a pool have a buffer");
-            let crcs = asker.fetch(range, &mut buffer[..range.len() as usize]).await?;
+            let buffer = &mut buffer[..range.len() as usize];
+            let crcs = self.ask(async |asker| asker.fetch(range, buffer).await).await?;
             chunk.set_crcs(crcs);
-            self.idle.borrow_mut().push(asker);
             Ok(chunk)
         };
         self.interrupt.cut(read).boxed_local()
     }
 
     fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>> {
-        let valid = async move {
-            let mut asker = self.asker().await?;
-            let request = asker.next_request();
-            asker.connection.send(&Frame::Revalidate { request, object: OBJECT }, &[]).await?;
-            let Frame::Valid { .. } = asker.answer(request).await? else { return Err(asker.unexpected()) };
-            self.idle.borrow_mut().push(asker);
-            Ok(())
-        };
-        self.interrupt.cut(valid).boxed_local()
+        self.interrupt.cut(self.ask(async |asker| asker.revalidate().await)).boxed_local()
     }
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {

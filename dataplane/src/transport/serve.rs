@@ -2,26 +2,28 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
+    task::Poll,
 };
 
 use staccato_protocols::{
-    ByteRange, CRC_BLOCK, Chunk, Code, Error, Interrupt, Lane, ObjectUrl, Options, Registry, Source, Validator,
+    ByteRange, CRC_BLOCK, Chunk, Code, Error, Interrupt, Lane, Object, ObjectUrl, Options, Registry, Source, Validator,
     contract::SourceRequest,
 };
 
 use super::{
     connection::{Connection, Stream},
     frame::{Content, Frame},
-    ticket::{KeyDigest, Ticket},
+    ticket::{KeyDigest, Ticket, TicketError},
 };
 use crate::zeros::zero_runs;
 
 /// Most objects that one connection has open at a time.
 pub const OBJECTS_MAX: usize = 1024;
-/// Read at once to tell CRCs.
-const SUMS_BYTES: u64 = 4 * CRC_BLOCK;
+/// Read at once, however much is asked for: so much of the lane's memory a reader can hold.
+const READ_BYTES: u64 = 4 * CRC_BLOCK;
 
 /// Tells the time on the control plane's clock: milliseconds since 1970.
 pub type ControlTime = Box<dyn Fn() -> u64 + Send + Sync>;
@@ -45,8 +47,8 @@ impl Owner {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Answers one connection of a reader, whose certificate has this key, until it ends. At most one chunk is in memory
-    /// for it: a reader that is slow holds up nobody but itself.
+    /// Answers one connection of a reader, whose certificate has this key, until it ends. Holds at most 4 MiB of the lane's
+    /// memory for it, until the reader has taken them.
     pub async fn serve(
         &self,
         lane: &Lane,
@@ -57,14 +59,15 @@ impl Owner {
         let connection = Connection::begin(stream, peer.clone()).await?;
         let mut served = Served { owner: self, lane, reader, peer, connection, objects: HashMap::new() };
         let ended = served.answer_all().await;
-        for (_, shown) in served.objects {
+        for shown in served.objects.into_values().flatten() {
             shown.source.close().await;
         }
         ended
     }
 
-    fn not_allowed(&self, peer: &str, object: &str, why: impl std::fmt::Display) -> Error {
+    fn not_allowed(&self, peer: &str, url: &ObjectUrl, why: TicketError) -> Error {
         self.refused.fetch_add(1, Ordering::Relaxed);
+        let object = url.redacted();
         tracing::warn!(peer, object, %why, "refused to show an object");
         Error::fatal(Code::PermissionDenied, format!("{object} is not shown: {why}"))
     }
@@ -76,13 +79,37 @@ struct Served<'a> {
     reader: &'a KeyDigest,
     peer: String,
     connection: Connection,
-    objects: HashMap<u32, Shown>,
+    /// Those that are open, and why others are not: whoever asked for their bytes at once hears it again.
+    objects: HashMap<u32, Result<Shown, Error>>,
 }
 
 /// An object that is open for a reader.
 struct Shown {
     source: Rc<dyn Source>,
     ticket: Ticket,
+    url: ObjectUrl,
+}
+
+/// A range in pieces of [`READ_BYTES`], counted from its start.
+fn pieces(range: ByteRange) -> impl Iterator<Item = ByteRange> {
+    let mut at = range.start();
+    std::iter::from_fn(move || {
+        let piece = ByteRange::new(at, range.end().min(at.saturating_add(READ_BYTES)))?;
+        at = piece.end();
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl Served<'_> {
@@ -90,22 +117,21 @@ impl Served<'_> {
         while let Some(frame) = self.connection.receive().await? {
             match frame {
                 Frame::Open { request, object, ticket, url, pinned, aligned } => {
-                    let opened = self.open(object, &ticket, &url, pinned, aligned).await;
-                    let answer = opened.map_or_else(
-                        |error| Frame::Refused { request, error },
-                        |object| Frame::Opened {
-                            request,
-                            size: object.size,
-                            validator: object.validator,
-                            access: object.access,
-                        },
-                    );
+                    if self.objects.len() >= OBJECTS_MAX || self.objects.contains_key(&object) {
+                        return Err(self.connection.violation("opens too many objects, or one number twice"));
+                    }
+                    let opened = self.open(&ticket, &url, pinned, aligned).await;
+                    let answer = match &opened {
+                        Ok(shown) => {
+                            let Object { size, validator, access } = shown.source.object().clone();
+                            Frame::Opened { request, size, validator, access }
+                        }
+                        Err(error) => Frame::Refused { request, error: error.clone() },
+                    };
+                    self.objects.insert(object, opened);
                     self.connection.send(&answer, &[]).await?;
                 }
-                Frame::Fetch { request, object, range } => match self.read(object, range).await {
-                    Ok(chunk) => self.send_chunk(request, range, &chunk).await?,
-                    Err(error) => self.refuse(request, error).await?,
-                },
+                Frame::Fetch { request, object, range } => self.fetch(request, object, range).await?,
                 Frame::Sums { request, object, range } => self.sums(request, object, range).await?,
                 Frame::Revalidate { request, object } => {
                     let valid = match self.shown(object) {
@@ -117,51 +143,55 @@ impl Served<'_> {
                     self.connection.send(&answer, &[]).await?;
                 }
                 Frame::Close { object } => {
-                    if let Some(shown) = self.objects.remove(&object) {
+                    if let Some(Ok(shown)) = self.objects.remove(&object) {
                         shown.source.close().await;
                     }
                 }
-                Frame::Ping { nonce } => self.connection.send(&Frame::Pong { nonce }, &[]).await?,
                 Frame::Hello { .. }
                 | Frame::Opened { .. }
                 | Frame::Chunk { .. }
                 | Frame::Summed { .. }
                 | Frame::Valid { .. }
                 | Frame::Refused { .. }
-                | Frame::Have { .. }
+                | Frame::Ping { .. }
                 | Frame::Pong { .. } => return Err(self.connection.violation("answers what it was not asked")),
             }
         }
         Ok(())
     }
 
-    async fn open(
-        &mut self,
-        number: u32,
-        ticket: &[u8],
-        url: &str,
-        pinned: Option<Validator>,
-        aligned: bool,
-    ) -> Result<staccato_protocols::Object, Error> {
-        if self.objects.len() >= OBJECTS_MAX || self.objects.contains_key(&number) {
-            return Err(self.connection.violation("opens too many objects, or one number twice"));
-        }
+    async fn open(&self, ticket: &[u8], url: &str, pinned: Option<Validator>, aligned: bool) -> Result<Shown, Error> {
         let owner = self.owner;
         let url = ObjectUrl::parse(url)?;
         let ticket = Ticket::verify(ticket, &owner.ticket_key)
             .and_then(|ticket| ticket.allows(self.reader, &url, (owner.control_time)()).map(|()| ticket))
-            .map_err(|why| owner.not_allowed(&self.peer, url.as_str(), why))?;
+            .map_err(|why| owner.not_allowed(&self.peer, &url, why))?;
         let module = owner.registry.source(&url, &Options::new())?;
-        let request = SourceRequest { url, options: Options::new(), pinned, aligned, interrupt: Interrupt::default() };
+        let (options, interrupt) = (Options::new(), Interrupt::default());
+        let request = SourceRequest { url: url.clone(), options, pinned, aligned, interrupt };
         let source = module.open_source(&request, self.lane).await?;
-        let object = source.object().clone();
-        self.objects.insert(number, Shown { source, ticket });
-        Ok(object)
+        if source.object().size.is_none() {
+            source.close().await;
+            let why = "its length is not known, and so it can only be read where it is";
+            return Err(Error::fatal(Code::UnsupportedScheme, format!("{} is not shown: {why}", url.redacted())));
+        }
+        Ok(Shown { source, ticket, url })
+    }
+
+    /// The bytes of a range, piece by piece: the next one is read when the one before has left.
+    async fn fetch(&mut self, request: u32, object: u32, range: ByteRange) -> Result<(), Error> {
+        for piece in pieces(range) {
+            match self.read(object, piece).await {
+                Ok(chunk) => self.send_chunk(request, piece, &chunk).await?,
+                Err(error) => return self.refuse(request, error).await,
+            }
+        }
+        Ok(())
     }
 
     async fn read(&self, object: u32, range: ByteRange) -> Result<Chunk, Error> {
         let shown = self.shown(object)?;
-        shown.ticket.covers(range).map_err(|why| self.owner.not_allowed(&self.peer, &shown.ticket.url, why))?;
+        shown.ticket.covers(range).map_err(|why| self.owner.not_allowed(&self.peer, &shown.url, why))?;
         if shown.source.object().size.is_some_and(|size| range.end() > size) {
             return Err(Error::fatal(Code::RangeOutsideObject, format!("{range} does not lie within the object")));
         }
@@ -172,13 +202,16 @@ impl Served<'_> {
         if chunk.len() as u64 == range.len() {
             return Ok(chunk);
         }
-        // Sources that do not know their end are read where they are (a spool knows it).
         Err(Error::retry(Code::ReadFailed, format!("{range} is not there to its end")))
     }
 
+    /// An object that is open, while its ticket is valid.
     fn shown(&self, object: u32) -> Result<&Shown, Error> {
-        let missing = || Error::retry(Code::ProtocolViolation, format!("the object {object} is not open"));
-        self.objects.get(&object).ok_or_else(missing)
+        let missing = || self.connection.violation(&format!("asks for the object {object}, which it did not open"));
+        let shown = self.objects.get(&object).ok_or_else(missing)?.as_ref().map_err(Clone::clone)?;
+        let valid = shown.ticket.is_valid((self.owner.control_time)());
+        valid.map_err(|why| self.owner.not_allowed(&self.peer, &shown.url, why))?;
+        Ok(shown)
     }
 
     /// Zero blocks do not travel.
@@ -216,19 +249,16 @@ impl Served<'_> {
     }
 
     async fn sums(&mut self, request: u32, object: u32, range: ByteRange) -> Result<(), Error> {
-        let mut at = range.start();
-        while at < range.end() {
-            let piece = ByteRange::new(at, range.end().min(at.saturating_add(SUMS_BYTES))).expect("it is in order");
-            at = piece.end();
+        let mut crcs = Vec::new();
+        for piece in pieces(range) {
             match self.read(object, piece).await {
-                Ok(chunk) => {
-                    let crcs = chunk.block_crcs();
-                    self.connection.send(&Frame::Summed { request, range: piece, crcs }, &[]).await?;
-                }
+                Ok(chunk) => crcs.extend(chunk.block_crcs()),
                 Err(error) => return self.refuse(request, error).await,
             }
+            // What is made or known to be zero is there at once; others on this lane have their turn, too.
+            yield_now().await;
         }
-        Ok(())
+        self.connection.send(&Frame::Summed { request, range, crcs }, &[]).await
     }
 
     async fn refuse(&mut self, request: u32, error: Error) -> Result<(), Error> {

@@ -17,6 +17,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long nothing may move on a connection while something is waited for.
 const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a reader may ask for nothing before it has to connect again.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// TCP to one address, as it is.
 pub struct PlainTcp {
     address: SocketAddr,
@@ -37,7 +40,7 @@ impl Transport for PlainTcp {
     fn connect(&self) -> LocalBoxFuture<'_, Result<Box<dyn Stream>, Error>> {
         async move {
             let stream = TcpStream::connect_timeout(self.address, CONNECT_TIMEOUT).await;
-            let stream = stream.and_then(|stream| prepare(stream, Some(STALL_TIMEOUT)));
+            let stream = stream.and_then(|stream| prepare(stream, STALL_TIMEOUT));
             stream.map_err(|error| {
                 let error = io::Error::from(error);
                 Error::retry(Code::ConnectFailed, format!("cannot connect to {}: {error}", self.address))
@@ -47,16 +50,21 @@ impl Transport for PlainTcp {
     }
 }
 
-/// The next connection of a reader, and where it comes from. A reader may take its time to ask.
+/// The next connection of a reader, and where it comes from. An error is the listener's.
 pub async fn accept(listener: &TcpListener) -> io::Result<(Box<dyn Stream>, SocketAddr)> {
-    let stream = listener.accept().await.map_err(io::Error::from)?;
-    let from = stream.peer_addr().map_err(io::Error::from)?;
-    Ok((prepare(stream, None).map_err(io::Error::from)?, from))
+    loop {
+        let stream = listener.accept().await.map_err(io::Error::from)?;
+        // One that is gone already is of no interest.
+        let Ok(from) = stream.peer_addr() else { continue };
+        if let Ok(stream) = prepare(stream, IDLE_TIMEOUT) {
+            return Ok((stream, from));
+        }
+    }
 }
 
-fn prepare(stream: TcpStream, read_timeout: Option<Duration>) -> Result<Box<dyn Stream>, GlommioError<()>> {
+fn prepare(stream: TcpStream, read_timeout: Duration) -> Result<Box<dyn Stream>, GlommioError<()>> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(read_timeout)?;
+    stream.set_read_timeout(Some(read_timeout))?;
     stream.set_write_timeout(Some(STALL_TIMEOUT))?;
     Ok(Box::new(stream))
 }

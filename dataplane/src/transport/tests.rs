@@ -7,7 +7,10 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -47,7 +50,9 @@ fn ticket(url: &ObjectUrl) -> Ticket {
 
 /// An executor on a thread of its own, which owns a folder and serves it on loopback.
 struct Host {
-    folder: tempfile::TempDir,
+    folder: Rc<tempfile::TempDir>,
+    /// The time on the control plane's clock.
+    now_ms: Arc<AtomicU64>,
     address: SocketAddr,
     owner: Arc<Owner>,
     stop: Option<flume::Sender<()>>,
@@ -58,17 +63,23 @@ impl Host {
     fn start() -> Rc<Self> {
         let executable = std::env::current_exe().unwrap();
         let folder = tempfile::tempdir_in(executable.parent().unwrap()).unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), Rc::new(folder))
+    }
+
+    fn start_at(address: SocketAddr, folder: Rc<tempfile::TempDir>) -> Rc<Self> {
         let root = Root::new(folder.path(), RootAccess::ReadOnly).unwrap();
         let registry = Registry::new().with(FileProtocol::new(Roots::new(vec![root])));
         let key = control_key().public_key().as_ref().to_vec();
-        let owner = Arc::new(Owner::new(registry, key, Box::new(|| NOW_MS)));
+        let now_ms = Arc::new(AtomicU64::new(NOW_MS));
+        let clock = now_ms.clone();
+        let owner = Arc::new(Owner::new(registry, key, Box::new(move || clock.load(Ordering::Relaxed))));
         let (stop, stopped) = flume::bounded::<()>(0);
         let (tell, told) = flume::bounded(1);
         let serving = owner.clone();
         let run = move || {
             let executor = LocalExecutorBuilder::default().name("owner").make().unwrap();
             executor.run(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let listener = TcpListener::bind(address).unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 let (pool, _) = BufferPool::new(Runtime::Glommio, 64 << 20, 0, 0);
                 let lane = Rc::new(Lane { index: 0, runtime: Runtime::Glommio, pool });
@@ -87,7 +98,7 @@ impl Host {
         };
         let thread = thread::spawn(run);
         let address = told.recv().unwrap();
-        Rc::new(Self { folder, address, owner, stop: Some(stop), thread: Some(thread) })
+        Rc::new(Self { folder, now_ms, address, owner, stop: Some(stop), thread: Some(thread) })
     }
 
     fn url(&self, name: &str) -> ObjectUrl {
@@ -237,6 +248,106 @@ fn what_no_ticket_allows_is_refused_and_counted() {
     assert_eq!(counted.owner.refused(), 7);
 }
 
+#[test]
+fn owners_of_another_format_are_not_tried_again() {
+    for (versions, crc_block) in [((9, 9), 1 << 20), (VERSIONS, 4096)] {
+        let error = read_from_liar(&Frame::Hello { versions, crc_block }, vec![]);
+        assert_eq!((error.code, error.disposition), (Code::ProtocolViolation, Disposition::Fatal), "{error}");
+    }
+}
+
+#[test]
+fn what_an_owner_asks_for_is_bounded() {
+    let hello = Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 };
+    let refused = |error| vec![vec![], encoded(&[Frame::Refused { request: 1, error }])];
+    let long = Error::retry(Code::ReadFailed, "later").after(Duration::from_millis(u64::MAX));
+    let after = Some(Duration::from_secs(3600));
+    assert_eq!(read_from_liar(&hello, refused(long)).disposition, Disposition::Retry { after });
+    assert_eq!(read_from_liar(&hello, refused(Error::canceled())).code, Code::ConnectionLost);
+}
+
+#[test]
+fn a_ticket_that_expires_ends_the_reading() {
+    let host = Host::start();
+    let made = host.make("a", 100);
+    on_lane(Runtime::Glommio, async move |lane| {
+        let source = host.open(&lane, &made.url, &ticket(&made.url).sign(&control_key())).await.unwrap();
+        let all = ByteRange::new(0, 100).unwrap();
+        assert_eq!(source.read(all, &lane.pool).await.unwrap().bytes(), Some(&made.bytes[..]));
+        host.now_ms.store(NOW_MS + 1, Ordering::Relaxed);
+        for error in [source.read(all, &lane.pool).await.err(), source.revalidate().await.err()] {
+            assert_eq!(error.map(|error| error.code), Some(Code::PermissionDenied));
+        }
+        source.close().await;
+    });
+}
+
+#[test]
+fn questions_behind_an_object_that_is_refused_are_refused_alike() {
+    let host = Host::start();
+    let made = host.make("a", 100);
+    let missing = host.url("missing");
+    let open = |request, object, url: &ObjectUrl| Frame::Open {
+        request,
+        object,
+        ticket: ticket(url).sign(&control_key()),
+        url: url.as_str().to_owned(),
+        pinned: None,
+        aligned: false,
+    };
+    let range = ByteRange::new(0, 100).unwrap();
+    let hello = Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 };
+    let asked = [
+        hello.clone(),
+        open(1, 1, &missing),
+        Frame::Fetch { request: 2, object: 1, range },
+        Frame::Ping { nonce: 5 },
+        open(3, 2, &made.url),
+        Frame::Sums { request: 4, object: 2, range },
+        Frame::Close { object: 2 },
+        Frame::Fetch { request: 5, object: 2, range },
+        // One number twice ends the connection.
+        open(6, 3, &made.url),
+        open(7, 3, &made.url),
+        Frame::Ping { nonce: 6 },
+    ];
+    let mut stream = std::net::TcpStream::connect(host.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(&encoded(&asked)).unwrap();
+    let (mut bytes, mut said) = (Vec::new(), Vec::new());
+    let _ = stream.read_to_end(&mut bytes);
+    while let Some((frame, len)) = Frame::decode(&bytes).unwrap() {
+        said.push(frame);
+        bytes.drain(..len);
+    }
+    let [greeting, first, second, pong, opened, sums, closed, again] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((greeting, pong), (&hello, &Frame::Pong { nonce: 5 }));
+    for (number, refused) in [(1, first), (2, second)] {
+        let Frame::Refused { request, error } = refused else { panic!("{refused:?}") };
+        assert_eq!((*request, error.code), (number, Code::SourceMissing));
+    }
+    assert!(matches!(opened, Frame::Opened { request: 3, size: Some(100), .. }), "{opened:?}");
+    assert_eq!(sums, &Frame::Summed { request: 4, range, crcs: vec![crc32fast::hash(&made.bytes)] });
+    assert!(matches!(closed, Frame::Refused { request: 5, .. }), "{closed:?}");
+    assert!(matches!(again, Frame::Opened { request: 6, .. }), "{again:?}");
+}
+
+#[test]
+fn a_connection_that_was_lost_while_it_idled_is_made_again() {
+    let host = Host::start();
+    let made = host.make("a", 100);
+    on_lane(Runtime::Glommio, async move |lane| {
+        let source = host.open(&lane, &made.url, &ticket(&made.url).sign(&control_key())).await.unwrap();
+        let (address, folder) = (host.address, host.folder.clone());
+        drop(host);
+        let _again = Host::start_at(address, folder);
+        let all = ByteRange::new(0, 100).unwrap();
+        assert_eq!(source.read(all, &lane.pool).await.unwrap().bytes(), Some(&made.bytes[..]));
+        source.revalidate().await.unwrap();
+        source.close().await;
+    });
+}
+
 /// An owner that greets so, and then answers each frame with these bytes, whatever it was.
 fn liar(hello: &Frame, says: Vec<Vec<u8>>) -> (SocketAddr, thread::JoinHandle<()>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -266,6 +377,18 @@ fn liar(hello: &Frame, says: Vec<Vec<u8>>) -> (SocketAddr, thread::JoinHandle<()
     (address, thread::spawn(run))
 }
 
+/// What comes of reading ten bytes from a liar.
+fn read_from_liar(hello: &Frame, says: Vec<Vec<u8>>) -> Error {
+    let (address, thread) = liar(hello, says);
+    let read = on_lane(Runtime::Glommio, async move |lane| {
+        let module = RemoteProtocol::new(Arc::new(PlainTcp::new(address)), Vec::new());
+        let source = module.open_source(&request(&ObjectUrl::parse("file:///a").unwrap()), &lane).await?;
+        source.read(ByteRange::new(0, 10).unwrap(), &lane.pool).await.map(drop)
+    });
+    thread.join().unwrap();
+    read.expect_err("a liar is not believed")
+}
+
 fn encoded(frames: &[Frame]) -> Vec<u8> {
     let mut bytes = Vec::new();
     frames.iter().for_each(|frame| frame.encode(&mut bytes));
@@ -274,7 +397,6 @@ fn encoded(frames: &[Frame]) -> Vec<u8> {
 
 #[test]
 fn an_owner_that_breaks_the_protocol_is_not_believed() {
-    let url = ObjectUrl::parse("file:///a").unwrap();
     let hello = Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 };
     let opened = |request| Frame::Opened {
         request,
@@ -288,9 +410,7 @@ fn an_owner_that_breaks_the_protocol_is_not_believed() {
     let right = crc32fast::hash(&[5; 10]);
     // What the owner answers to the greeting, to the opening and to the fetch of ten bytes, and what that is.
     let lies: Vec<(&str, Frame, Vec<Vec<u8>>, Code)> = vec![
-        ("other versions", Frame::Hello { versions: (9, 9), crc_block: 1 << 20 }, vec![], Code::ProtocolViolation),
-        ("other blocks", Frame::Hello { versions: VERSIONS, crc_block: 4096 }, vec![], Code::ProtocolViolation),
-        ("no greeting", Frame::Ping { nonce: 1 }, vec![], Code::ProtocolViolation),
+        ("no greeting", Frame::Pong { nonce: 1 }, vec![], Code::ProtocolViolation),
         ("no frames", hello.clone(), vec![vec![], vec![b'x'; 100]], Code::ProtocolViolation),
         ("closes", hello.clone(), vec![vec![]], Code::ConnectionLost),
         ("another question's answer", hello.clone(), vec![vec![], encoded(&[opened(7)])], Code::ProtocolViolation),
@@ -322,20 +442,13 @@ fn an_owner_that_breaks_the_protocol_is_not_believed() {
             "half of a chunk",
             hello.clone(),
             vec![vec![], encoded(&[opened(1)]), [encoded(&[ten(right)]), vec![5; 4]].concat()],
-            Code::ConnectionLost,
+            // It is asked once more over a new connection, and is not there any more.
+            Code::ConnectFailed,
         ),
     ];
     for (lie, hello, says, code) in lies {
-        let (address, thread) = liar(&hello, says);
-        let url = url.clone();
-        let error = on_lane(Runtime::Glommio, async move |lane| {
-            let module = RemoteProtocol::new(Arc::new(PlainTcp::new(address)), Vec::new());
-            let source = module.open_source(&request(&url), &lane).await?;
-            source.read(ByteRange::new(0, 10).unwrap(), &lane.pool).await.map(drop)
-        });
-        let error = error.expect_err(lie);
+        let error = read_from_liar(&hello, says);
         assert_eq!((error.code, error.is_retryable()), (code, true), "{lie}: {error}");
-        thread.join().unwrap();
     }
 }
 
@@ -343,7 +456,7 @@ fn an_owner_that_breaks_the_protocol_is_not_believed() {
 fn a_reader_that_sends_nonsense_ends_its_own_connection_only() {
     let host = Host::start();
     let made = host.make("a", 100);
-    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 64], &encoded(&[Frame::Ping { nonce: 1 }])] {
+    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 64], &encoded(&[Frame::Pong { nonce: 1 }])] {
         let mut stream = std::net::TcpStream::connect(host.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.write_all(nonsense).unwrap();

@@ -8,10 +8,10 @@
 //! A ticket is its version (1 byte), its fields, and an Ed25519 signature (RFC 8032) of both.
 
 use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
-use staccato_protocols::{ByteRange, ObjectUrl};
+use staccato_protocols::{ByteRange, ObjectUrl, url::URL_BYTES_MAX};
 
 use super::{
-    frame::{TICKET_BYTES_MAX, URL_BYTES_MAX},
+    frame::TICKET_BYTES_MAX,
     wire::{Malformed, Reader, Writer},
 };
 
@@ -110,9 +110,7 @@ impl Ticket {
 
     /// Whether this reader may open this object now, which is a time on the control plane's clock.
     pub fn allows(&self, reader: &KeyDigest, url: &ObjectUrl, now_ms: u64) -> Result<(), TicketError> {
-        if now_ms >= self.until_ms {
-            return Err(TicketError::Expired);
-        }
+        self.is_valid(now_ms)?;
         if *reader != self.reader {
             return Err(TicketError::OtherReader);
         }
@@ -120,6 +118,11 @@ impl Ticket {
             return Err(TicketError::OtherObject);
         }
         Ok(())
+    }
+
+    /// Whether its time is not over, at this time on the control plane's clock.
+    pub fn is_valid(&self, now_ms: u64) -> Result<(), TicketError> {
+        if now_ms < self.until_ms { Ok(()) } else { Err(TicketError::Expired) }
     }
 
     /// Whether it covers these bytes.

@@ -42,13 +42,12 @@ fn samples() -> Vec<(&'static str, Frame)> {
             Frame::Chunk { request: 4, range: range(MIB, 2 * MIB + 1), content: Content::Data(vec![1, u32::MAX]) },
         ),
         ("chunk-zero", Frame::Chunk { request: 4, range: range(2 * MIB, 3 * MIB), content: Content::Zero }),
-        ("sums", Frame::Sums { request: 5, object: 2, range: range(0, u64::MAX) }),
+        ("sums", Frame::Sums { request: 5, object: 2, range: range(1, SUMS_MAX * MIB + 1) }),
         ("summed", Frame::Summed { request: 5, range: range(0, 2 * MIB), crcs: vec![3, 4] }),
         ("revalidate", Frame::Revalidate { request: 6, object: 2 }),
         ("valid", Frame::Valid { request: 6 }),
         ("refused", Frame::Refused { request: 7, error }),
         ("refused-fatal", Frame::Refused { request: 8, error: Error::fatal(Code::SourceMissing, "") }),
-        ("have", Frame::Have { object: 2, ranges: vec![range(0, MIB), range(2 * MIB, 3 * MIB)] }),
         ("close", Frame::Close { object: 2 }),
         ("ping", Frame::Ping { nonce: 0x0102_0304_0506_0708 }),
         ("pong", Frame::Pong { nonce: u64::MAX }),
@@ -129,8 +128,8 @@ fn what_is_out_of_bounds_is_refused_before_it_is_there() {
     malformed(5, &[&[0; 4], &number(0), &number(2 * MIB), &[0], &[0; 4]]);
     malformed(5, &[&[0; 4], &number(0), &number(1), &[0], &[0; 8]]);
     malformed(5, &[&[0; 4], &number(0), &number(1), &[2]]);
+    malformed(6, &[&[0; 8], &number(0), &number(SUMS_MAX * MIB + 1)]);
     malformed(7, &[&[0; 4], &number(0), &number(u64::MAX)]);
-    malformed(11, &[&[0; 4], &u16::MAX.to_le_bytes()]);
     // A text that is longer than it may be, and one that is none.
     malformed(10, &[&[0; 4], &[65, 0], &[b'a'; 65], &[2, 0, 0]]);
     malformed(10, &[&[0; 4], &[1, 0], &[0xff], &[2, 0, 0]]);
@@ -180,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_body_is_a_frame_or_an_error(sample in 0usize..17, at in any::<prop::sample::Index>(), value in any::<u8>()) {
+    fn a_changed_body_is_a_frame_or_an_error(sample in 0usize..16, at in any::<prop::sample::Index>(), value in any::<u8>()) {
         let bytes = encoded(&samples()[sample].1);
         let mut body = bytes[HEAD_BYTES..].to_vec();
         let at = at.index(body.len());
