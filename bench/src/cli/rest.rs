@@ -10,9 +10,10 @@ use super::{
 };
 use crate::{
     host,
-    load::{self, Config, Operation},
+    load::{self, Config, Full, Operation},
     record::Record,
     service,
+    statistics::Spread,
 };
 
 /// Arguments of `rest`.
@@ -33,7 +34,7 @@ pub struct Rest {
     /// Seconds for each operation, each time
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Transfers to store before everything is measured once more
+    /// Transfers to store in a second service; everything is measured on both
     #[arg(long, default_value_t = 0)]
     stored: u64,
     /// Operations, in this order: read, list-marker, list-state, submit, bulk-N
@@ -68,18 +69,24 @@ impl Rest {
         let run = host::this_run(&config.folder, [(binary.as_str(), "--version")]);
         output.write(Record::Run(Box::new(run)))?;
         let told = |what: &str| eprintln!("{what}");
-        for series in load::of_rounds(&load::rounds(&config, told)?) {
+        let mut full = if config.stored > 0 { Some(load::fill(&config, told)?) } else { None };
+        for series in full.iter().flat_map(|full| load::of_filling(&full.filling)) {
             output.write(Record::Series(series))?;
         }
-        let full = if config.stored > 0 { Some(load::full(&config, told)?) } else { None };
-        for series in full.iter().flat_map(load::of_full) {
+        let measured = load::rounds(&config, full.as_mut(), told)?;
+        for series in load::of_rounds(&measured) {
             output.write(Record::Series(series))?;
         }
         print_tables(output.records.clone());
-        if let Some(full) = &full {
-            for (when, bytes) in [("filled", Some(full.bytes_filled)), ("restarted", full.bytes_restarted)] {
+        if let Some(Full { filling, .. }) = &full {
+            println!("with {} stored, beside the fresh service of the same round:", filling.stored);
+            for (operation, Spread { median, min, max, count }) in load::with_more_stored(&measured) {
+                let name = operation.to_string();
+                println!("  {name:<12} {median:.2} times as fast ({min:.2} to {max:.2}, N {count})");
+            }
+            for (when, bytes) in [("filled", Some(filling.bytes_filled)), ("restarted", filling.bytes_restarted)] {
                 if let Some(bytes) = bytes {
-                    println!("memory for each stored transfer, {when}: {} bytes", bytes / full.stored.max(1));
+                    println!("memory for each stored transfer, {when}: {} bytes", bytes / filling.stored.max(1));
                 }
             }
         }

@@ -52,6 +52,11 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Transfers submitted in a second; of reading, requests.
+    pub fn rate(&self) -> f64 {
+        self.items as f64 / self.seconds
+    }
+
     /// The latency that this share of requests (0 to 1) did not exceed, in seconds.
     pub fn latency_seconds(&self, quantile: f64) -> f64 {
         self.latency_us.value_at_quantile(quantile) as f64 / 1e6

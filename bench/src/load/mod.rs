@@ -1,8 +1,9 @@
 //! How fast the service's REST interface is: a closed loop of clients against a `serve` of the bench's own.
 //!
-//! Services (`--executors none`: nothing is moved) are started on fresh data folders: one for each round with little
-//! stored ([`rounds`]), and one that is filled with idle transfers, killed and timed until it is back, and measured in as
-//! many rounds ([`full`]). A *client* is one connection that is kept alive and has one request under way. All clients share one
+//! Services (`--executors none`: nothing is moved) are started on fresh data folders: one that is filled with idle
+//! transfers, killed, and timed until it is back ([`fill`]), and one with little stored for each round. In a round every
+//! operation is measured on the fresh service and at once on the full one ([`rounds`]), so that machines that drift do so
+//! under both. A *client* is one connection that is kept alive and has one request under way. All clients share one
 //! thread, so that the generator costs the service as little as may be; it runs beside the service, on the same cores.
 
 mod client;
@@ -17,7 +18,7 @@ use std::{
 
 pub use client::Measured;
 pub use operation::Operation;
-pub use series::{of_full, of_rounds};
+pub use series::{of_filling, of_rounds, with_more_stored};
 
 use crate::{cases::Workplace, service::Service};
 use client::{Until, measure};
@@ -41,7 +42,7 @@ pub struct Config {
     pub rounds: usize,
     /// How long each time.
     pub time: Duration,
-    /// Transfers to store before everything is measured once more; none when 0.
+    /// Transfers to store in the service that everything is measured on once more; none when 0.
     pub stored: u64,
     /// Operations, in this order.
     pub operations: Vec<Operation>,
@@ -49,11 +50,9 @@ pub struct Config {
     pub restarts: usize,
 }
 
-/// A service with everything stored.
+/// How a service was filled, and what that cost.
 #[derive(Clone, Debug)]
-pub struct Full {
-    /// Operations, in the order in which they were measured.
-    pub measured: Vec<Measured>,
+pub struct Filling {
     /// Transfers stored.
     pub stored: u64,
     /// How they were stored.
@@ -97,37 +96,22 @@ impl Subject {
         Ok(Self { service, names, _place: place })
     }
 
-    /// `stored` is what was there before the first round.
-    fn round(
-        &mut self,
-        config: &Config,
-        round: usize,
-        stored: u64,
-        told: &mut impl FnMut(&str),
-    ) -> io::Result<Vec<Measured>> {
-        let mut all = Vec::new();
-        for operation in &config.operations {
-            told(&format!("{operation}, {} clients, {} stored", config.clients, self.names.submitted()));
-            let until = Until::Elapsed(config.time);
-            let measured = measure(&self.service, &mut self.names, *operation, config.clients, round, until)?;
-            all.push(Measured { stored, ..measured });
-        }
-        Ok(all)
+    fn ask(&mut self, operation: Operation, config: &Config, round: usize, stored: u64) -> io::Result<Measured> {
+        let until = Until::Elapsed(config.time);
+        let measured = measure(&self.service, &mut self.names, operation, config.clients, round, until)?;
+        Ok(Measured { stored, ..measured })
     }
 }
 
-/// Measures every operation with little stored, in rounds, each with a service of its own.
-pub fn rounds(config: &Config, mut told: impl FnMut(&str)) -> io::Result<Vec<Measured>> {
-    let mut measured = Vec::new();
-    for round in 0..config.rounds {
-        let mut subject = Subject::start(&config.binary, &config.folder)?;
-        measured.extend(subject.round(config, round, STORED_FIRST.1, &mut told)?);
-    }
-    Ok(measured)
+/// A service with everything stored.
+pub struct Full {
+    subject: Subject,
+    /// How it came to that.
+    pub filling: Filling,
 }
 
-/// Fills a service, kills it as often as it is told, and measures every operation in rounds.
-pub fn full(config: &Config, mut told: impl FnMut(&str)) -> io::Result<Full> {
+/// Fills a service, and kills it and starts it again as often as it is told.
+pub fn fill(config: &Config, told: impl Fn(&str)) -> io::Result<Full> {
     let mut subject = Subject::start(&config.binary, &config.folder)?;
     let bytes_first = subject.service.anonymous_bytes()?;
     told(&format!("storing {} transfers", config.stored));
@@ -143,10 +127,22 @@ pub fn full(config: &Config, mut told: impl FnMut(&str)) -> io::Result<Full> {
         restarts.push(Restart { time, rss_bytes_max: service.rss_bytes_max()? });
     }
     let bytes_restarted = if restarts.is_empty() { None } else { Some(bytes(service)?) };
-    let stored = names.submitted();
+    let filling = Filling { stored: names.submitted(), fill, rss_bytes_max, restarts, bytes_filled, bytes_restarted };
+    Ok(Full { subject, filling })
+}
+
+/// Measures every operation in rounds, each with a fresh service, and the full one beside it.
+pub fn rounds(config: &Config, mut full: Option<&mut Full>, told: impl Fn(&str)) -> io::Result<Vec<Measured>> {
     let mut measured = Vec::new();
     for round in 0..config.rounds {
-        measured.extend(subject.round(config, round, stored, &mut told)?);
+        let mut fresh = Subject::start(&config.binary, &config.folder)?;
+        for operation in &config.operations {
+            told(&format!("round {} of {}: {operation}, {} clients", round + 1, config.rounds, config.clients));
+            measured.push(fresh.ask(*operation, config, round, STORED_FIRST.1)?);
+            if let Some(Full { subject, filling }) = full.as_deref_mut() {
+                measured.push(subject.ask(*operation, config, round, filling.stored)?);
+            }
+        }
     }
-    Ok(Full { measured, stored, fill, rss_bytes_max, restarts, bytes_filled, bytes_restarted })
+    Ok(measured)
 }
