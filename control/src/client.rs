@@ -1,17 +1,22 @@
 //! A client of the REST API, for the commands and for tests.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::TlsConnector;
 
 use crate::model::problem::ProblemDocument;
 
@@ -28,13 +33,17 @@ pub const ANSWER_BYTES_MAX: usize = 256 << 20;
 #[derive(Clone, Debug)]
 pub struct Client {
     server: Server,
+    token: Option<String>,
+    roots: Option<PathBuf>,
 }
 
-/// Where a service listens: `http://HOST:PORT` or `unix:/PATH`.
+/// Where a service listens: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Server {
     /// On TCP; host (without brackets) and port.
     Tcp(String, u16),
+    /// On TCP, with TLS.
+    Tls(String, u16),
     /// On a Unix socket.
     Unix(PathBuf),
 }
@@ -64,6 +73,9 @@ pub enum ClientError {
     /// The service refused.
     #[error("{}", .0.detail)]
     Refused(Box<ProblemDocument>),
+    /// What was given to speak to it cannot be used.
+    #[error("{0}")]
+    Unusable(String),
     /// What came back is not what this version of Staccato answers.
     #[error("the service at {server} answered in a way that is not understood: {why}")]
     NotUnderstood {
@@ -77,7 +89,17 @@ pub enum ClientError {
 impl Client {
     /// A client of the service at `server`.
     pub fn new(server: Server) -> Self {
-        Self { server }
+        Self { server, token: None, roots: None }
+    }
+
+    /// The same, showing this token.
+    pub fn with_token(self, token: Option<String>) -> Self {
+        Self { token, ..self }
+    }
+
+    /// The same, trusting the certificates in this file (PEM) instead of the operating system's.
+    pub fn with_roots(self, roots: Option<PathBuf>) -> Self {
+        Self { roots, ..self }
     }
 
     /// GETs a document.
@@ -106,6 +128,17 @@ impl Client {
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
+        if let Some(token) = &self.token {
+            if !self.server.keeps_secrets() {
+                let why = "a token is not sent over plain http to another host; write https://HOST:PORT";
+                return Err(ClientError::Unusable(why.into()));
+            }
+            let shown = format!("Bearer {}", token.trim());
+            let mut shown = HeaderValue::from_str(&shown)
+                .map_err(|_| ClientError::Unusable("the token has characters that no token has".into()))?;
+            shown.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, shown);
+        }
         let bytes = body.map_or_else(Bytes::new, |body| body.to_string().into());
         let request = request.body(Full::new(bytes)).map_err(|error| self.not_understood(error.to_string()))?;
         match tokio::time::timeout(REQUEST_TIMEOUT, self.send(request)).await {
@@ -116,9 +149,18 @@ impl Client {
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
         let unreachable = |why: String| ClientError::Unreachable { server: self.server.clone(), why };
+        let tls = match &self.server {
+            Server::Tls(..) => Some(TlsConnector::from(self.tls()?)),
+            _ => None,
+        };
         let connect = async {
             match &self.server {
                 Server::Tcp(host, port) => exchange(TcpStream::connect((host.as_str(), *port)).await).await,
+                Server::Tls(host, port) => {
+                    let name = ServerName::try_from(host.clone()).map_err(|error| error.to_string())?;
+                    let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|error| error.to_string())?;
+                    exchange(tls.expect("made above").connect(name, stream).await).await
+                }
                 Server::Unix(path) => exchange(UnixStream::connect(path).await).await,
             }
         };
@@ -154,6 +196,29 @@ impl Client {
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }
 
+    /// How to tell the service from others.
+    fn tls(&self) -> Result<Arc<ClientConfig>, ClientError> {
+        let mut roots = RootCertStore::empty();
+        match &self.roots {
+            None => {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+            Some(path) => {
+                let unusable = |why: &dyn std::fmt::Display| {
+                    ClientError::Unusable(format!("the certificates in {} cannot be used: {why}", path.display()))
+                };
+                let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+                for certificate in read.map_err(|error| unusable(&error))? {
+                    roots.add(certificate).map_err(|error| unusable(&error))?;
+                }
+            }
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks TLS 1.2 and 1.3");
+        Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    }
+
     fn not_understood(&self, why: String) -> ClientError {
         ClientError::NotUnderstood { server: self.server.clone(), why }
     }
@@ -163,9 +228,19 @@ impl Server {
     /// What to call it in the `Host` field.
     fn host(&self) -> String {
         match self {
-            Self::Tcp(host, port) if host.contains(':') => format!("[{host}]:{port}"),
-            Self::Tcp(host, port) => format!("{host}:{port}"),
+            Self::Tcp(host, port) | Self::Tls(host, port) if host.contains(':') => format!("[{host}]:{port}"),
+            Self::Tcp(host, port) | Self::Tls(host, port) => format!("{host}:{port}"),
             Self::Unix(_) => "localhost".into(),
+        }
+    }
+
+    /// Whether nobody else hears what is said there.
+    fn keeps_secrets(&self) -> bool {
+        match self {
+            Self::Tcp(host, _) => {
+                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+            }
+            Self::Tls(..) | Self::Unix(_) => true,
         }
     }
 }
@@ -180,17 +255,19 @@ impl FromStr for Server {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let refused = || format!("{text:?} names no service; write http://HOST:PORT or unix:/PATH");
+        let refused = || format!("{text:?} names no service; write http://HOST:PORT, https://HOST:PORT or unix:/PATH");
         if let Some(path) = text.strip_prefix("unix:") {
             // unix:///path is the same path in the spelling of URLs.
             let path = path.strip_prefix("//").filter(|rest| rest.starts_with('/')).unwrap_or(path);
             return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(refused()) };
         }
         let uri: Uri = text.parse().map_err(|_| refused())?;
-        if uri.scheme_str() == Some("https") {
-            return Err("https needs tokens and TLS at the service, which this version does not have yet".into());
-        }
-        if uri.scheme_str() != Some("http") || uri.path() != "/" || uri.query().is_some() {
+        let make = match uri.scheme_str() {
+            Some("http") => Self::Tcp,
+            Some("https") => Self::Tls,
+            _ => return Err(refused()),
+        };
+        if uri.path() != "/" || uri.query().is_some() {
             return Err(refused());
         }
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(refused)?;
@@ -198,7 +275,7 @@ impl FromStr for Server {
         if host.is_empty() {
             return Err(refused());
         }
-        Ok(Self::Tcp(host.to_owned(), authority.port_u16().unwrap_or(5309)))
+        Ok(make(host.to_owned(), authority.port_u16().unwrap_or(5309)))
     }
 }
 
@@ -206,6 +283,7 @@ impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(..) => write!(f, "http://{}", self.host()),
+            Self::Tls(..) => write!(f, "https://{}", self.host()),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -240,15 +318,28 @@ mod tests {
             ("http://127.0.0.1:80", "http://127.0.0.1:80"),
             ("http://localhost", "http://localhost:5309"),
             ("http://[::1]:9/", "http://[::1]:9"),
+            ("https://staccato.example", "https://staccato.example:5309"),
             ("unix:/run/s.sock", "unix:/run/s.sock"),
             ("unix:///run/s.sock", "unix:/run/s.sock"),
         ] {
             assert_eq!(text.parse::<Server>().unwrap().to_string(), shown, "{text}");
         }
-        for text in ["", "localhost:80", "https://h", "ftp://h", "http://h/v1", "unix:s", "http://u@h", "http://h?x"] {
+        for text in ["", "localhost:80", "https://h/v1", "ftp://h", "http://h/v1", "unix:s", "http://u@h", "http://h?x"]
+        {
             assert!(text.parse::<Server>().is_err(), "{text}");
         }
         assert_eq!(Server::default().to_string(), SERVER_DEFAULT);
+    }
+
+    #[tokio::test]
+    async fn a_token_does_not_leave_the_host_in_the_clear() {
+        let ask = |server: &str| Client::new(server.parse().unwrap()).with_token(Some("x".into()));
+        let refused = ask("http://192.0.2.1:1").get("/").await.unwrap_err();
+        assert!(matches!(refused, ClientError::Unusable(_)), "{refused}");
+        for server in ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "unix:/does/not/exist"] {
+            let tried = ask(server).get("/").await.unwrap_err();
+            assert!(matches!(tried, ClientError::Unreachable { .. }), "{tried}");
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The service: store, ledger, scheduler, executor host and REST, put together in one process.
 //!
-//! Start: bind the addresses (so that a second service fails at once and changes nothing), open the store (which only
+//! Start: bind the addresses, or take those that were handed over (so that a second service fails at once and changes nothing), open the store (which only
 //! one service can), open the ledger, then let everybody in. Stop, on SIGINT or SIGTERM: let requests under way finish,
 //! end the executor (which stops its attempts and keeps what is durable), then close the store. A second signal ends
 //! the process at once; nothing acknowledged can be lost by that. When the store fails (its disk is full, say),
@@ -9,21 +9,15 @@
 
 use std::{
     fmt, fs, io,
-    net::SocketAddr,
-    os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::Serialize;
 use staccato_dataplane::lane::preflight;
 use staccato_scheduler_plugins::Slots;
-use tokio::{
-    net::{TcpListener, TcpSocket, UnixListener},
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     api::{
@@ -34,27 +28,26 @@ use crate::{
     executor::{host, routes},
     folder,
     ledger::{INDEXES, Ledger, LedgerConfig, LedgerError, Seal, SystemEnvironment},
+    listeners::{self, BindError, Bound, Inherited},
+    policy::Policy,
     scheduler::{self, SchedulerConfig},
     signals::Signals,
     store::{SharedStore, SledStore, StoreError},
+    tls::{Identity, TlsError},
 };
 
-/// How long an address may be taken at start: a predecessor that was killed may not be gone entirely.
-const BIND_PATIENCE: Duration = Duration::from_secs(5);
-/// The pause between two tries to bind.
-const BIND_PAUSE: Duration = Duration::from_millis(50);
 /// How often the store is asked whether it failed.
 const STORE_LOOK: Duration = Duration::from_millis(500);
 /// The pause before a store that failed is opened again.
 const REOPEN_WAIT: Duration = Duration::from_secs(2);
-/// Connections that the kernel keeps until they are accepted.
-const BACKLOG: u32 = 1024;
 
 /// What a service says when it is ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ready {
-    /// The URL of its TCP address.
+    /// The URL of its first TCP address.
     pub url: Option<String>,
+    /// Those of all.
+    pub urls: Vec<String>,
     /// Its Unix socket.
     pub socket: Option<PathBuf>,
     /// Its data folder.
@@ -67,12 +60,15 @@ pub struct Ready {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {place}: {why}")]
-    Bind {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The executors' socket cannot be made.
+    #[error("cannot listen on {}: {error}", .socket.display())]
+    ExecutorSocket {
         /// Which one.
-        place: String,
-        /// What stands against it.
-        why: String,
+        socket: PathBuf,
+        /// What the operating system says.
+        error: io::Error,
     },
     /// The data folder cannot be used.
     #[error("the data folder {} cannot be used: {error}", .folder.display())]
@@ -82,6 +78,9 @@ pub enum ServeError {
         /// What the operating system says.
         error: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The operating system denies something every process needs.
     #[error("cannot {0}: {1}")]
     System(&'static str, io::Error),
@@ -116,13 +115,14 @@ pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeErr
         .map_err(|error| ServeError::System("make an event loop", error))?;
     let served = runtime.block_on(async {
         let mut signals = Signals::new().map_err(|error| ServeError::System("listen to signals", error))?;
+        let inherited = Inherited::take()?;
         let mut was_ready = false;
         loop {
             let told = |told: &Ready| {
                 was_ready = true;
                 ready(told);
             };
-            let error = match serve(config.clone(), told, &mut signals).await {
+            let error = match serve(config.clone(), &inherited, told, &mut signals).await {
                 Err(error) if error.may_pass() => error,
                 ended => return ended,
             };
@@ -141,35 +141,36 @@ pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeErr
     served
 }
 
-async fn serve(config: Config, ready: impl FnOnce(&Ready), signals: &mut Signals) -> Result<(), ServeError> {
+async fn serve(
+    config: Config,
+    inherited: &Inherited,
+    ready: impl FnOnce(&Ready),
+    signals: &mut Signals,
+) -> Result<(), ServeError> {
     if config.executors == Executors::Local {
         preflight::check_io_uring(&config.dataplane())?;
     }
     make_data_dir(&config.data_dir)?;
-    let tcp = match config.listen {
-        None => None,
-        Some(address) => Some(bind_tcp(address).await?),
+    let identity = match (&config.tls_cert, &config.tls_key) {
+        (Some(certificate), Some(key)) => Some(Identity::read(certificate, key)?),
+        _ => None,
     };
-    let unix = match &config.socket {
-        None => None,
-        Some(path) => Some(bind_unix(path).await?),
-    };
-    let address = tcp.as_ref().map(TcpListener::local_addr).transpose();
-    let address = address.map_err(|error| ServeError::System("read an address back", error))?;
+    let tls = identity.as_ref().map(Identity::server);
+    let Bound { mut listeners, urls } = listeners::listen(&config, inherited, tls.as_ref()).await?;
 
     let store = open_store(&config.data_dir).await?;
     let shared: SharedStore = store.clone();
     let ledger = open_ledger(&config, shared).await?;
     let socket = config.executor_socket();
-    let bind_error =
-        |error: io::Error| ServeError::Bind { place: socket.display().to_string(), why: error.to_string() };
+    let bind_error = |error| ServeError::ExecutorSocket { socket: socket.clone(), error };
     let executors = routes::bind(&socket).map_err(bind_error)?;
+    let admin = config.admin_socket();
+    listeners.push(Listener::Admin(listeners::bind_unix(&admin, 0o600).await?));
 
     let (stop, stopping) = watch::channel(false);
-    let routes = router(Api::new(ledger.clone(), stopping.clone()));
+    let routes = router(Api::new(ledger.clone(), Policy::new(&config.roots), stopping.clone()));
     let mut doors = JoinSet::new();
-    let listeners = [tcp.map(Listener::Tcp), unix.map(Listener::Unix)];
-    for listener in listeners.into_iter().flatten() {
+    for listener in listeners {
         doors.spawn(server::serve(listener, routes.clone(), stopping.clone()));
     }
     // What never ends; dropped, and so ended, when this function returns.
@@ -189,6 +190,12 @@ async fn serve(config: Config, ready: impl FnOnce(&Ready), signals: &mut Signals
         let _ = answering.await;
         "executors' socket"
     });
+    if let Some(identity) = identity {
+        parts.spawn(async move {
+            identity.keep_current().await;
+            "watch over the certificate"
+        });
+    }
     let mut host = JoinSet::new();
     if config.executors == Executors::Local {
         let mut stopping = stopping.clone();
@@ -197,7 +204,8 @@ async fn serve(config: Config, ready: impl FnOnce(&Ready), signals: &mut Signals
     }
 
     let told = Ready {
-        url: address.map(|address| format!("http://{address}")),
+        url: urls.first().cloned(),
+        urls,
         socket: config.socket.clone(),
         data_dir: config.data_dir.clone(),
         pid: std::process::id(),
@@ -234,7 +242,7 @@ async fn serve(config: Config, ready: impl FnOnce(&Ready), signals: &mut Signals
         }
     }
     parts.shutdown().await;
-    for path in config.socket.iter().chain([&socket]) {
+    for path in config.socket.iter().chain([&socket, &admin]) {
         let _ = fs::remove_file(path);
     }
     tracing::info!("stopped");
@@ -277,70 +285,11 @@ async fn store_failure(store: &SledStore) -> StoreError {
     }
 }
 
-async fn bind_tcp(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    let bind = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // Connections of a predecessor may linger in TIME_WAIT; a listener that lives still refuses us.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    patiently(&format!("http://{address}"), bind).await
-}
-
-/// Binds a Unix socket with mode 0660. A file that a dead service left is replaced; one that is answered is not.
-async fn bind_unix(path: &Path) -> Result<UnixListener, ServeError> {
-    patiently(&path.display().to_string(), || {
-        match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(io::Error::other("there is something that is no socket; remove it or choose another path"));
-            }
-            Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
-                Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
-                Err(error) => return Err(error),
-            },
-        }
-        // The mode must hold from the first moment; nothing else makes files at this point of the start.
-        let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o117));
-        let bound = UnixListener::bind(path);
-        rustix::process::umask(before);
-        bound
-    })
-    .await
-}
-
-/// Tries until the address is free, for [`BIND_PATIENCE`].
-async fn patiently<T>(place: &str, bind: impl Fn() -> io::Result<T>) -> Result<T, ServeError> {
-    let begun = Instant::now();
-    loop {
-        match bind() {
-            Ok(bound) => return Ok(bound),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < BIND_PATIENCE => {
-                tokio::time::sleep(BIND_PAUSE).await;
-            }
-            Err(error) => {
-                let why = match error.kind() {
-                    io::ErrorKind::AddrInUse => "another service listens there".to_owned(),
-                    _ => error.to_string(),
-                };
-                return Err(ServeError::Bind { place: place.to_owned(), why });
-            }
-        }
-    }
-}
-
 impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("staccato is ready at ")?;
-        match (&self.url, &self.socket) {
-            (Some(url), Some(socket)) => write!(f, "{url} and unix:{}", socket.display()),
-            (Some(url), None) => f.write_str(url),
-            (None, Some(socket)) => write!(f, "unix:{}", socket.display()),
-            (None, None) => f.write_str("no address"),
-        }
+        let socket = self.socket.iter().map(|path| format!("unix:{}", path.display()));
+        f.write_str(&self.urls.iter().cloned().chain(socket).collect::<Vec<_>>().join(" and "))
     }
 }
 
@@ -349,29 +298,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-
-    #[tokio::test]
-    async fn a_socket_of_a_dead_service_is_replaced_and_one_of_a_live_service_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s");
-        drop(bind_unix(&path).await.unwrap());
-        assert!(path.exists(), "the file outlives its socket");
-        let bound = bind_unix(&path).await.unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        let error = bind_unix(&path).await.unwrap_err();
-        assert!(error.to_string().contains("another service listens there"), "{error}");
-        drop(bound);
-    }
-
-    #[tokio::test]
-    async fn a_file_that_is_no_socket_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s");
-        fs::write(&path, "precious").unwrap();
-        let error = bind_unix(&path).await.unwrap_err();
-        assert!(error.to_string().contains("no socket"), "{error}");
-        assert_eq!(fs::read(&path).unwrap(), b"precious");
-    }
 
     #[test]
     fn the_data_folder_is_ones_own() {

@@ -1,13 +1,18 @@
 //! Who may ask, and in which manner.
 //!
-//! There are no tokens: the service listens on loopback and on a Unix socket only, and the operating system says who is
-//! at the other end ([`super::peer`]). Every transfer belongs to the user who submitted it; others' do not exist for a
-//! client. What the operating system cannot see is a program that is made to ask on somebody else's behalf. So a
-//! request is refused
+//! A request comes from one of four kinds of [`Peer`]. On loopback and on a Unix socket the operating system says which
+//! user is at the other end ([`super::peer`]); over TLS a token must say it (`Authorization: Bearer`), and may anywhere;
+//! whoever reaches the admin socket, in the service's own data folder, may do everything. What a request may do is its
+//! [`Caller`]: an owner and a scope. Every transfer belongs to an owner; others' do not exist for a caller that is no
+//! admin.
 //!
-//! - when its `Host` (or the authority of its target) is not a name of this host's loopback: a web page whose name was
-//!   pointed at 127.0.0.1 would send its own;
-//! - when it carries `Forwarded` or `X-Forwarded-*`: a proxy speaks for somebody whom we do not see;
+//! What the operating system cannot see is a program that is made to ask on somebody else's behalf. So a request is
+//! refused
+//!
+//! - when it comes from this host and its `Host` (or the authority of its target) is not a name of this host's loopback:
+//!   a web page whose name was pointed at 127.0.0.1 would send its own;
+//! - when it comes from this host and carries `Forwarded` or `X-Forwarded-*`: a proxy speaks for somebody whom we do not
+//!   see;
 //! - when it has a body that is not `application/json`: browsers send other types across sites without asking.
 //!
 //! The header section is bounded here too, well below what [`super::server`] reads, so that the answer is a problem
@@ -21,63 +26,167 @@ use axum::{
 use http::{HeaderMap, HeaderValue, Uri, header, request::Parts, uri::Authority};
 
 use super::{
+    Api,
     body::{self, BODY_BYTES_MAX},
+    peer,
     problem::Refusal,
 };
-use crate::model::ProblemCode;
+use crate::{
+    ledger::Scope,
+    model::{
+        ProblemCode,
+        token::{Token, TokenScope},
+    },
+};
 
 /// Most header fields of a request.
 pub const HEADERS_MAX: usize = 64;
 /// Most bytes of all names and values of a request's header fields.
 pub const HEADERS_BYTES_MAX: usize = 16 << 10;
 
-/// The user at the other end of a connection; an extension of each request, set where the connection is accepted.
+/// Who is at the other end of a connection; an extension of each request, set where the connection is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Name of the user, or why it is not known.
-    pub user: Result<String, String>,
+pub enum Peer {
+    /// A user of this host.
+    User(String),
+    /// A program on this host, of a user that the operating system does not name; why.
+    Unknown(String),
+    /// A user of this host who may reach the admin socket.
+    Admin(String),
+    /// Somebody anywhere, over TLS.
+    Remote,
 }
 
 impl Peer {
     /// A known user.
     pub fn user(name: impl Into<String>) -> Self {
-        Self { user: Ok(name.into()) }
+        Self::User(name.into())
     }
 }
 
-/// The owner on whose behalf a request acts. Extracting it refuses peers that are not known.
+/// On whose behalf a request acts, and what it may do. Extracting it refuses callers that are not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner(pub String);
+pub struct Caller {
+    /// Whose transfers it makes.
+    pub owner: String,
+    /// What it may do.
+    pub scope: TokenScope,
+    /// Whether it runs the service: then every root is its own.
+    pub operator: bool,
+}
 
-impl<S: Sync> FromRequestParts<S> for Owner {
+impl Caller {
+    fn local(user: &str) -> Self {
+        // Whoever runs the service, or could, has all that it has anyway.
+        let operator = user == "root" || user == peer::own_user();
+        Self { owner: user.to_owned(), scope: TokenScope::Submit, operator }
+    }
+
+    fn of_token(token: Token) -> Self {
+        Self { owner: token.owner, scope: token.scope, operator: token.scope == TokenScope::Admin }
+    }
+
+    /// Refuses a caller whose scope is smaller.
+    pub fn may(&self, needed: TokenScope) -> Result<(), Refusal> {
+        if self.scope >= needed {
+            return Ok(());
+        }
+        let detail = format!("the token's scope is {}, and this needs {needed}; use another token", self.scope);
+        Err(Refusal::new(ProblemCode::Forbidden, detail))
+    }
+
+    /// Whose transfers it sees.
+    pub fn sees(&self) -> Scope {
+        if self.scope == TokenScope::Admin { Scope::All } else { Scope::Owner(self.owner.clone()) }
+    }
+}
+
+impl FromRequestParts<Api> for Caller {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        if let Some(text) = bearer(&parts.headers)? {
+            let token = api.ledger.token(text).await?;
+            return token.map(Self::of_token).map_err(|why| unauthorized(why.to_string()));
+        }
         let unknown = |why: &str| {
             Refusal::new(ProblemCode::Forbidden, format!("the service cannot tell which user is asking: {why}"))
         };
         match parts.extensions.get::<Peer>() {
-            Some(Peer { user: Ok(name) }) => Ok(Self(name.clone())),
-            Some(Peer { user: Err(why) }) => Err(unknown(why)),
+            Some(Peer::User(name)) => Ok(Self::local(name)),
+            Some(Peer::Admin(name)) => Ok(Self { owner: name.clone(), scope: TokenScope::Admin, operator: true }),
+            Some(Peer::Remote) => Err(unauthorized("a token is needed here: Authorization: Bearer TOKEN")),
+            Some(Peer::Unknown(why)) => Err(unknown(why)),
             None => Err(unknown("the connection has no peer")),
         }
     }
 }
 
-/// Refuses requests that do not come straight from a program on this host.
+/// Anybody on this host; from elsewhere, whoever has a token.
+pub struct Insider;
+
+impl FromRequestParts<Api> for Insider {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        if parts.extensions.get::<Peer>() == Some(&Peer::Remote) {
+            Caller::from_request_parts(parts, api).await?;
+        }
+        Ok(Self)
+    }
+}
+
+/// Whoever reaches the admin socket.
+pub struct AtAdminSocket;
+
+impl<S: Sync> FromRequestParts<S> for AtAdminSocket {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        if matches!(parts.extensions.get::<Peer>(), Some(Peer::Admin(_))) {
+            return Ok(Self);
+        }
+        let detail = "tokens are made and seen at the service's admin socket only: run `staccato token` on its host, as the \
+                      user it runs as";
+        Err(Refusal::new(ProblemCode::Forbidden, detail))
+    }
+}
+
+fn unauthorized(detail: impl Into<String>) -> Refusal {
+    Refusal::new(ProblemCode::Unauthorized, detail).at("authorization")
+}
+
+/// The token that a request shows; nothing when it shows none.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = shown.next() else { return Ok(None) };
+    let token = value.to_str().ok().and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    match (token, shown.next()) {
+        (Some(token), None) => Ok(Some(token)),
+        _ => Err(unauthorized("write it once, as Authorization: Bearer TOKEN")),
+    }
+}
+
+/// Refuses requests that are not what their peer may send.
 pub async fn guard(request: Request, next: Next) -> Response {
-    match check(request.uri(), request.headers()) {
+    let remote = request.extensions().get::<Peer>() == Some(&Peer::Remote);
+    match check(request.uri(), request.headers(), remote) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }
 }
 
-fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check(uri: &Uri, headers: &HeaderMap, remote: bool) -> Result<(), Refusal> {
     check_size(headers)?;
-    check_host(uri, headers)?;
-    if let Some(name) = headers.keys().find(|name| is_forwarded(name.as_str())) {
-        let detail = "requests through a proxy are not accepted: the service could not tell who is asking";
-        return Err(Refusal::new(ProblemCode::ForbiddenHost, detail).at(name.as_str()));
+    if !remote {
+        check_host(uri, headers)?;
+        if let Some(name) = headers.keys().find(|name| is_forwarded(name.as_str())) {
+            let detail = "requests through a proxy are not accepted: the service could not tell who is asking";
+            return Err(Refusal::new(ProblemCode::ForbiddenHost, detail).at(name.as_str()));
+        }
     }
     check_body(headers)
 }
@@ -237,6 +346,6 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(()).unwrap();
-        check(request.uri(), request.headers()).map_err(|refusal| refusal.0.code.to_string())
+        check(request.uri(), request.headers(), false).map_err(|refusal| refusal.0.code.to_string())
     }
 }

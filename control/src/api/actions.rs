@@ -8,17 +8,14 @@ use utoipa::ToSchema;
 
 use super::{
     Api,
-    access::Owner,
+    access::Caller,
     body,
     openapi::{Doors, Troubles},
     problem::Refusal,
     query::NoQuery,
     transfers::{parse_id, status},
 };
-use crate::{
-    ledger::Scope,
-    model::{ProblemCode, problem::ProblemDocument},
-};
+use crate::model::{ProblemCode, problem::ProblemDocument, token::TokenScope};
 
 /// What to do with a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -58,15 +55,16 @@ pub enum TransferAction {
 )]
 pub async fn act_on_transfer(
     State(api): State<Api>,
-    Owner(owner): Owner,
+    caller: Caller,
     NoQuery: NoQuery,
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<StatusCode, Refusal> {
+    caller.may(TokenScope::Submit)?;
     let id = parse_id(id)?;
     let body = body::read_json(&api, request.into_body()).await?;
     let action = parse(body.json)?;
-    let scope = Scope::Owner(owner);
+    let scope = caller.sees();
     let answer = match action {
         TransferAction::Cancel => api.ledger.cancel(id, &scope).await?,
         TransferAction::Pause => api.ledger.pause(id, &scope).await?,

@@ -17,6 +17,7 @@ use prometheus_client::{
 
 use super::{
     Api,
+    access::Insider,
     openapi::{Doors, Troubles},
     problem::Refusal,
 };
@@ -84,13 +85,13 @@ impl Metrics {
     }
 }
 
-/// What has happened since the service started.
+/// What has happened since the service started. Over TLS, any token may ask.
 #[utoipa::path(
     get, path = "/metrics", tag = "service",
     responses((status = 200, description = "OpenMetrics text", body = String,
         content_type = "application/openmetrics-text"), Doors, Troubles),
 )]
-pub async fn show_metrics(State(api): State<Api>) -> Result<Response, Refusal> {
+pub async fn show_metrics(State(api): State<Api>, _: Insider) -> Result<Response, Refusal> {
     let page = api.metrics.encode(&api.ledger).await?;
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, media_type)], page).into_response())

@@ -6,6 +6,7 @@
 //! | [`protocols`] | `GET /v1/protocols` |
 //! | [`transfers`] | `POST`, `GET /v1/transfers`; `GET`, `DELETE /v1/transfers/{id}` |
 //! | [`actions`] | `POST /v1/transfers/{id}/action` |
+//! | [`tokens`] | `POST`, `GET /v1/tokens`; `DELETE /v1/tokens/{id}` |
 //! | [`health`] | `GET /healthz`, `GET /readyz` |
 //! | [`metrics`] | `GET /metrics` |
 //! | [`openapi`] | `GET /openapi.json` |
@@ -25,6 +26,7 @@ pub mod protocols;
 pub mod query;
 pub mod routes;
 pub mod server;
+pub mod tokens;
 pub mod transfers;
 pub mod versions;
 
@@ -37,12 +39,13 @@ use bytes::Bytes;
 pub use routes::router;
 use tokio::sync::{Semaphore, watch};
 
-use crate::ledger::Ledger;
+use crate::{ledger::Ledger, policy::Policy};
 
 /// What handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
     ledger: Ledger,
+    policy: Arc<Policy>,
     metrics: Arc<metrics::Metrics>,
     stopping: watch::Receiver<bool>,
     openapi: Bytes,
@@ -50,10 +53,10 @@ pub struct Api {
 }
 
 impl Api {
-    /// An interface to `ledger`. `stopping` becomes `true` when the service begins to stop.
-    pub fn new(ledger: Ledger, stopping: watch::Receiver<bool>) -> Self {
+    /// An interface to `ledger`, for those who may use it. `stopping` becomes `true` when the service begins to stop.
+    pub fn new(ledger: Ledger, policy: Policy, stopping: watch::Receiver<bool>) -> Self {
         let metrics = Arc::new(metrics::Metrics::new(ledger.clone()));
         let large_bodies = Arc::new(Semaphore::new(body::LARGE_BODIES_MAX));
-        Self { ledger, metrics, stopping, openapi: Bytes::new(), large_bodies }
+        Self { ledger, policy: Arc::new(policy), metrics, stopping, openapi: Bytes::new(), large_bodies }
     }
 }

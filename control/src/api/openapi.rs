@@ -46,7 +46,8 @@ pub(super) struct Troubles;
 impl IntoResponses for Doors {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
         problems(&[
-            ("403", "A foreign Host, headers of a proxy, or a peer that is not known"),
+            ("401", "No token where one is needed, or one that is none, has expired or was revoked"),
+            ("403", "A foreign Host, headers of a proxy, a peer that is not known, or more than the token allows"),
             ("413", "The body is too large"),
             ("415", "The body is not application/json"),
             ("431", "The header section is too large"),

@@ -9,27 +9,33 @@ use std::{
     fs, io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     os::fd::AsFd,
+    sync::OnceLock,
 };
 
 use super::access::Peer;
 
 /// The peer of a connection on a Unix socket.
 pub fn of_unix(socket: impl AsFd) -> Peer {
-    let user = rustix::net::sockopt::socket_peercred(socket)
-        .map(|credentials| user_name(credentials.uid.as_raw()))
-        .map_err(|error| format!("SO_PEERCRED failed ({error})"));
-    Peer { user }
+    match rustix::net::sockopt::socket_peercred(socket) {
+        Ok(credentials) => Peer::User(user_name(credentials.uid.as_raw())),
+        Err(error) => Peer::Unknown(format!("SO_PEERCRED failed ({error})")),
+    }
+}
+
+/// The user whom this process runs as.
+pub fn own_user() -> &'static str {
+    static OWN: OnceLock<String> = OnceLock::new();
+    OWN.get_or_init(|| user_name(rustix::process::geteuid().as_raw()))
 }
 
 /// The peer of a connection on loopback TCP. Reads files of the kernel: some tens of microseconds, more with thousands
 /// of connections.
 pub fn of_tcp(peer: SocketAddr, local: SocketAddr) -> Peer {
-    let uid = match tcp_user(peer, local) {
-        Ok(Some(uid)) => Ok(user_name(uid)),
-        Ok(None) => Err("its end of the connection is closed or belongs to no process here".into()),
-        Err(error) => Err(format!("/proc/net/tcp cannot be read ({error})")),
-    };
-    Peer { user: uid }
+    match tcp_user(peer, local) {
+        Ok(Some(uid)) => Peer::User(user_name(uid)),
+        Ok(None) => Peer::Unknown("its end of the connection is closed or belongs to no process here".into()),
+        Err(error) => Peer::Unknown(format!("/proc/net/tcp cannot be read ({error})")),
+    }
 }
 
 fn tcp_user(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<u32>> {
@@ -123,7 +129,7 @@ mod tests {
             assert_eq!(of_tcp(peer, accepted.local_addr().unwrap()), Peer::user(&me));
             // Closed by its process: nobody's, and above all not root's.
             drop(client);
-            assert!(of_tcp(peer, accepted.local_addr().unwrap()).user.is_err());
+            assert!(matches!(of_tcp(peer, accepted.local_addr().unwrap()), Peer::Unknown(_)));
         }
         let (one, _other) = UnixStream::pair().unwrap();
         assert_eq!(of_unix(&one), Peer::user(&me));

@@ -6,7 +6,7 @@
 use axum::{Router, extract::Request, middleware, response::IntoResponse};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Api, access, actions, health, metrics, openapi, problem::Refusal, protocols, transfers, versions};
+use super::{Api, access, actions, health, metrics, openapi, problem::Refusal, protocols, tokens, transfers, versions};
 use crate::model::ProblemCode;
 
 /// The whole interface. Requests must carry a [`Peer`](super::access::Peer) extension; without one, everything that
@@ -31,6 +31,8 @@ pub(super) fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(transfers::create_transfer, transfers::list_transfers))
         .routes(routes!(transfers::show_transfer, transfers::delete_transfer))
         .routes(routes!(actions::act_on_transfer))
+        .routes(routes!(tokens::create_token, tokens::list_tokens))
+        .routes(routes!(tokens::revoke_token))
         .routes(routes!(health::show_health))
         .routes(routes!(health::show_readiness))
         .routes(routes!(metrics::show_metrics))

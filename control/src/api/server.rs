@@ -12,6 +12,7 @@ use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::{access::Peer, peer};
@@ -20,6 +21,8 @@ use super::{access::Peer, peer};
 pub const CONNECTIONS_MAX: usize = 1024;
 /// How long the head of a request may take to arrive, and a connection may be idle.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a TLS handshake may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of a request's head that are read. What is accepted is less: see [`super::access`].
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Most header fields of a request that are read.
@@ -33,8 +36,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum Listener {
     /// On loopback TCP.
     Tcp(TcpListener),
+    /// On TCP, with TLS.
+    Tls(TcpListener, TlsAcceptor),
     /// On a Unix socket.
     Unix(UnixListener),
+    /// On the admin socket.
+    Admin(UnixListener),
 }
 
 /// Serves `router` until `stopping` becomes `true`, then lets requests under way finish, for [`DRAIN_TIMEOUT`] at most.
@@ -54,14 +61,23 @@ pub async fn serve(listener: Listener, router: Router, mut stopping: watch::Rece
                 connections.spawn(async move {
                     let look_up = move || peer::of_tcp(peer_address, local_address);
                     let peer = tokio::task::spawn_blocking(look_up).await;
-                    let peer = peer.unwrap_or_else(|_| Peer { user: Err("the look-up failed".into()) });
+                    let peer = peer.unwrap_or_else(|_| Peer::Unknown("the look-up failed".into()));
                     connection(stream, router, peer, stopping).await;
                     drop(place);
                 });
             }
-            Ok(Accepted::Unix(stream)) => {
+            Ok(Accepted::Tls(stream, acceptor)) => {
                 connections.spawn(async move {
-                    let peer = peer::of_unix(&stream);
+                    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                        Ok(Ok(stream)) => connection(stream, router, Peer::Remote, stopping).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                        Err(_) => tracing::debug!("a TLS handshake took too long"),
+                    }
+                    drop(place);
+                });
+            }
+            Ok(Accepted::Unix(stream, peer)) => {
+                connections.spawn(async move {
                     connection(stream, router, peer, stopping).await;
                     drop(place);
                 });
@@ -81,7 +97,8 @@ pub async fn serve(listener: Listener, router: Router, mut stopping: watch::Rece
 
 enum Accepted {
     Tcp(tokio::net::TcpStream, std::net::SocketAddr, std::net::SocketAddr),
-    Unix(tokio::net::UnixStream),
+    Tls(tokio::net::TcpStream, TlsAcceptor),
+    Unix(tokio::net::UnixStream, Peer),
 }
 
 impl Listener {
@@ -93,7 +110,24 @@ impl Listener {
                 let local = stream.local_addr()?;
                 Ok(Accepted::Tcp(stream, peer, local))
             }
-            Self::Unix(listener) => Ok(Accepted::Unix(listener.accept().await?.0)),
+            Self::Tls(listener, acceptor) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Tls(stream, acceptor.clone()))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let peer = peer::of_unix(&stream);
+                Ok(Accepted::Unix(stream, peer))
+            }
+            Self::Admin(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let peer = match peer::of_unix(&stream) {
+                    Peer::User(name) => Peer::Admin(name),
+                    unknown => unknown,
+                };
+                Ok(Accepted::Unix(stream, peer))
+            }
         }
     }
 }

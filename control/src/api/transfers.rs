@@ -14,17 +14,17 @@ use utoipa::ToSchema;
 
 use super::{
     Api,
-    access::Owner,
+    access::Caller,
     body::{self, Parsed},
     openapi::{Doors, Troubles},
     problem::Refusal,
     query::{NoQuery, Query},
 };
 use crate::{
-    ledger::{CREATE_MAX, LedgerError, ListQuery, Scope},
+    ledger::{CREATE_MAX, LedgerError, ListQuery},
     model::{
         Answer, CreateRequest, Problem, ProblemCode, State as TransferState, TransferDocument, TransferId,
-        problem::ProblemDocument, request::TransferBody,
+        problem::ProblemDocument, request::TransferBody, token::TokenScope,
     },
 };
 
@@ -105,17 +105,18 @@ pub struct SubmissionResult {
 )]
 pub async fn create_transfer(
     State(api): State<Api>,
-    Owner(owner): Owner,
+    caller: Caller,
     NoQuery: NoQuery,
     request: Request,
 ) -> Result<Response, Refusal> {
+    caller.may(TokenScope::Submit)?;
     let key = idempotency_key(request.headers())?;
     let Parsed { json, place: _place } = body::read_json(&api, request.into_body()).await?;
     if let Value::Array(items) = json {
-        return create_several(&api, &owner, key.as_deref(), items).await;
+        return create_several(&api, &caller, key.as_deref(), items).await;
     }
-    let transfer = CreateRequest::from_json(&json, api.ledger.registry())?;
-    let created = api.ledger.create(&transfer, &owner, key.as_deref()).await?;
+    let transfer = accept(&api, &caller, &json)?;
+    let created = api.ledger.create(&transfer, &caller.owner, key.as_deref()).await?;
 
     let location = format!("/v1/transfers/{}", created.document.id);
     let mut response = (StatusCode::CREATED, Json(created.document)).into_response();
@@ -127,7 +128,14 @@ pub async fn create_transfer(
     Ok(response)
 }
 
-async fn create_several(api: &Api, owner: &str, key: Option<&str>, items: Vec<Value>) -> Result<Response, Refusal> {
+/// A transfer that may be created, by this caller.
+fn accept(api: &Api, caller: &Caller, json: &Value) -> Result<CreateRequest, Problem> {
+    let request = CreateRequest::from_json(json, api.ledger.registry())?;
+    api.policy.check(&request, caller, api.ledger.has_tokens())?;
+    Ok(request)
+}
+
+async fn create_several(api: &Api, caller: &Caller, key: Option<&str>, items: Vec<Value>) -> Result<Response, Refusal> {
     if items.is_empty() || items.len() > SUBMISSION_ITEMS_MAX {
         let detail = format!("the array has {} transfers; send 1 to {SUBMISSION_ITEMS_MAX}", items.len());
         return Err(Refusal::new(ProblemCode::InvalidField, detail));
@@ -135,7 +143,7 @@ async fn create_several(api: &Api, owner: &str, key: Option<&str>, items: Vec<Va
     let mut requests = Vec::with_capacity(items.len());
     let mut refused: Vec<Option<Problem>> = Vec::with_capacity(items.len());
     for (number, item) in items.into_iter().enumerate() {
-        match CreateRequest::from_json(&item, api.ledger.registry()) {
+        match accept(api, caller, &item) {
             Ok(request) => {
                 requests.push((number, request));
                 refused.push(None);
@@ -146,7 +154,7 @@ async fn create_several(api: &Api, owner: &str, key: Option<&str>, items: Vec<Va
             tokio::task::yield_now().await;
         }
     }
-    let mut created = api.ledger.create_each(&requests, owner, key).await.into_iter();
+    let mut created = api.ledger.create_each(&requests, &caller.owner, key).await.into_iter();
     let mut body = vec![b'['];
     for (number, refused) in refused.into_iter().enumerate() {
         let result = match refused {
@@ -186,7 +194,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// Lists the client's own transfers, in the order of their submission.
+/// Lists the caller's own transfers, an admin's everybody's, in the order of their submission.
 ///
 /// No transfer becomes visible before one with a smaller id: a client that goes on behind the last id it saw (`marker`)
 /// misses none, as long as it asks for no `state`.
@@ -209,14 +217,14 @@ fn is_false(value: &bool) -> bool {
 )]
 pub async fn list_transfers(
     State(api): State<Api>,
-    Owner(owner): Owner,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let query = Query::parse(query.as_deref(), &["limit", "marker", "state"])?;
     let limit = query.get::<Limit>("limit")?.unwrap_or(Limit(LIMIT_DEFAULT)).0;
     let state = query.get::<TransferState>("state")?;
     let marker = query.get::<TransferId>("marker")?;
-    let page = api.ledger.list(&ListQuery { scope: Scope::Owner(owner), state, marker, limit }).await?;
+    let page = api.ledger.list(&ListQuery { scope: caller.sees(), state, marker, limit }).await?;
 
     let mut response = Json(page.transfers).into_response();
     if let Some(next) = page.next {
@@ -254,11 +262,11 @@ impl FromStr for Limit {
 )]
 pub async fn show_transfer(
     State(api): State<Api>,
-    Owner(owner): Owner,
+    caller: Caller,
     NoQuery: NoQuery,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TransferDocument>, Refusal> {
-    Ok(Json(api.ledger.get(parse_id(id)?, &Scope::Owner(owner)).await?))
+    Ok(Json(api.ledger.get(parse_id(id)?, &caller.sees()).await?))
 }
 
 /// Forgets a transfer; one that runs is canceled first. What is committed at a destination stays.
@@ -276,11 +284,12 @@ pub async fn show_transfer(
 )]
 pub async fn delete_transfer(
     State(api): State<Api>,
-    Owner(owner): Owner,
+    caller: Caller,
     NoQuery: NoQuery,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Refusal> {
-    Ok(status(api.ledger.delete(parse_id(id)?, &Scope::Owner(owner)).await?))
+    caller.may(TokenScope::Submit)?;
+    Ok(status(api.ledger.delete(parse_id(id)?, &caller.sees()).await?))
 }
 
 /// The id in a path. What is no id names no transfer.

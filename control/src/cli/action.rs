@@ -16,7 +16,7 @@ pub struct Target {
 impl Target {
     /// Takes an action and prints what came of it.
     pub async fn act(self, action: &str, common: &Common) -> Result<(), Failure> {
-        let client = common.client();
+        let client = common.client()?;
         let path = show::path(&self.id);
         let answer = client.post(&format!("{path}/action"), &json!({ "xferaction": action })).await?;
         let document = client.get(&path).await?.body;
@@ -32,7 +32,7 @@ impl Target {
 
     /// Deletes the transfer and prints whether it is gone.
     pub async fn delete(self, common: &Common) -> Result<(), Failure> {
-        let answer = common.client().request(Method::DELETE, &show::path(&self.id), None, &[]).await?;
+        let answer = common.client()?.request(Method::DELETE, &show::path(&self.id), None, &[]).await?;
         let gone = answer.status == 204;
         if common.json {
             output::json(&json!({ "id": self.id, "gone": gone }));

@@ -7,6 +7,7 @@ use staccato_protocols::{
     Code, Error, ObjectUrl, Options,
     contract::Overwrite,
     file::{Root, RootAccess},
+    http::networks::Networks,
 };
 
 use super::{Common, Exit, Failure, config::load, location::to_url, log, on_client, output, submit::parse_pair};
@@ -72,7 +73,7 @@ impl Copy {
         let config = load(&flags)?;
         // Whoever copies by hand may do what the operating system lets them.
         let everything = Root::new("/", RootAccess::ReadWrite).map_err(Failure::from)?;
-        let registry = registry(&[everything], config.allow_http);
+        let registry = registry(&[everything.into()], config.allow_http, Networks::all());
 
         let bar = if common.json { ProgressBar::hidden() } else { ProgressBar::no_length() };
         let template =

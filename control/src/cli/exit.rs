@@ -74,6 +74,7 @@ impl From<ClientError> for Failure {
         let (exit, code) = match error {
             ClientError::Unreachable { .. } => (Exit::Unreachable, None),
             ClientError::NotUnderstood { .. } => (Exit::Service, None),
+            ClientError::Unusable(_) => (Exit::Usage, None),
             ClientError::Refused(problem) => {
                 let exit = match problem.status {
                     404 => Exit::NotFound,

@@ -27,7 +27,7 @@ pub struct List {
 impl List {
     /// Prints the transfers as the pages come in; with `--json` one array.
     pub async fn run(self, common: &Common) -> Result<(), Failure> {
-        let client = common.client();
+        let client = common.client()?;
         let mut left = self.limit.unwrap_or(usize::MAX);
         let mut next = Some(self.first_page(left));
         let mut all = Vec::new();

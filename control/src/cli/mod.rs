@@ -17,13 +17,14 @@ mod output;
 mod serve;
 mod show;
 mod submit;
+mod token;
 mod wait;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 pub use exit::{Exit, Failure};
@@ -47,9 +48,15 @@ pub struct Cli {
 /// What every command understands.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// The service to talk to: http://HOST:PORT or unix:/PATH
+    /// The service to talk to: http://HOST:PORT, https://HOST:PORT or unix:/PATH
     #[arg(long, global = true, value_name = "URL", env = "STACCATO_SERVER", default_value = SERVER_DEFAULT)]
     pub server: Server,
+    /// File with the token to show, where one is needed (or put it into STACCATO_TOKEN)
+    #[arg(long, global = true, value_name = "FILE", env = "STACCATO_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Certificates to trust instead of the operating system's (PEM), for https
+    #[arg(long, global = true, value_name = "FILE", env = "STACCATO_CA")]
+    pub ca: Option<PathBuf>,
     /// Print results (and errors) as JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -86,6 +93,9 @@ enum Command {
     /// Measure this machine, Staccato on it, its rivals and its limits
     #[command(subcommand)]
     Bench(staccato_bench::cli::Command),
+    /// Make, list and revoke tokens, for clients on other hosts
+    #[command(subcommand)]
+    Token(token::Token),
     /// Print the configuration in force and where each value came from
     Config(config::Config),
 }
@@ -112,6 +122,7 @@ impl Cli {
             Command::Executor(command) => command.run(),
             Command::Config(command) => command.run(&common),
             Command::Copy(command) => command.run(&common),
+            Command::Token(command) => on_client(command.run(&common)),
             Command::Demo(command) => command.run(&common),
             Command::Bench(command) => {
                 command.run(&["bench"]).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
@@ -130,8 +141,20 @@ impl Cli {
 }
 
 impl Common {
-    fn client(&self) -> Client {
-        Client::new(self.server.clone())
+    fn client(&self) -> Result<Client, Failure> {
+        let client = Client::new(self.server.clone()).with_roots(self.ca.clone());
+        Ok(client.with_token(self.token()?))
+    }
+
+    /// The token to show; none when nobody gave one.
+    fn token(&self) -> Result<Option<String>, Failure> {
+        let Some(path) = &self.token_file else {
+            return Ok(std::env::var("STACCATO_TOKEN").ok().filter(|token| !token.is_empty()));
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::new(Exit::Usage, format!("the token in {} cannot be read: {error}", path.display()))
+        })?;
+        Ok(Some(text.trim().to_owned()))
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Show {
 impl Show {
     /// Prints the transfer.
     pub async fn run(self, common: &Common) -> Result<(), Failure> {
-        let document = common.client().get(&path(&self.id)).await?.body;
+        let document = common.client()?.get(&path(&self.id)).await?.body;
         if common.json {
             output::json(&document);
             return Ok(());

@@ -101,7 +101,7 @@ impl Submit {
     pub async fn run(self, common: &Common) -> Result<(), Failure> {
         let body = self.options.body(&self.source, &self.destination)?;
         let headers: Vec<_> = self.idempotency_key.iter().map(|key| ("Idempotency-Key", key.as_str())).collect();
-        let client = common.client();
+        let client = common.client()?;
         let answer = client.request(Method::POST, "/v1/transfers", Some(&body), &headers).await?;
         if !self.wait {
             if common.json {

@@ -47,7 +47,9 @@ fn wrong_arguments_are_refused() {
         "list --state nowhere",
         "show",
         "list --server example.org",
-        "list --server https://h",
+        "list --server https://h/v1",
+        "token create --owner a --scope root",
+        "token create --scope read",
         "wait x --timeout soon",
         "config --slot 1",
     ] {

@@ -31,7 +31,7 @@ pub struct Wait {
 impl Wait {
     /// Waits, then prints the transfer.
     pub async fn run(self, common: &Common) -> Result<(), Failure> {
-        let client = common.client();
+        let client = common.client()?;
         let following = follow(&client, &self.id, |_| ());
         let ended = match self.timeout {
             None => following.await?,
@@ -81,7 +81,7 @@ pub(super) async fn follow(
                 let may_pass = match &error {
                     ClientError::Unreachable { .. } => true,
                     ClientError::Refused(problem) => problem.status == 503,
-                    ClientError::NotUnderstood { .. } => false,
+                    ClientError::NotUnderstood { .. } | ClientError::Unusable(_) => false,
                 };
                 if !may_pass || last.is_none() || heard.elapsed() > AWAY_MAX {
                     return Err(error.into());

@@ -18,7 +18,7 @@ impl Watch {
     /// Follows the transfer until it ends.
     pub async fn run(self, common: &Common) -> Result<(), Failure> {
         let mut view = View::new(common.json);
-        let ended = follow(&common.client(), &self.id, |transfer| view.show(transfer)).await;
+        let ended = follow(&common.client()?, &self.id, |transfer| view.show(transfer)).await;
         view.finish();
         let ended = ended?;
         if !common.json {

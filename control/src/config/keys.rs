@@ -1,10 +1,14 @@
 //! The table of settings.
 
-use std::{fmt::Write as _, path::PathBuf, time::Duration};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use staccato_protocols::{CRC_BLOCK, file::Root};
+use staccato_protocols::CRC_BLOCK;
 
-use super::{Config, Environment, Executors, display_size, loopback_address, parse_size};
+use super::{Config, Environment, Executors, Listen, OwnedRoot, display_size, parse_size};
 use crate::model::did_you_mean;
 
 /// One setting.
@@ -45,19 +49,53 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "listen",
         flag: "listen",
-        value: "ADDRESS:PORT",
-        list: false,
+        value: "[https://]ADDRESS:PORT",
+        list: true,
         default_text: "127.0.0.1:5309",
-        help: "Loopback address and port of the REST API, or `none`. Port 0 takes any free port",
+        help: "Where the REST API listens: on loopback addresses, where the operating system says who asks, and with \
+               `https://` on any, where tokens do; or `none`. Port 0 takes any free port",
         default: |_, _| one("127.0.0.1:5309"),
         apply: |config, values| {
-            config.listen = match single(values)? {
-                "none" => None,
-                text => Some(loopback_address(text).map_err(|error| error.to_string())?),
+            let parse = |text: &String| text.parse::<Listen>().map_err(|error| error.to_string());
+            config.listen = match values {
+                [none] if none == "none" => Vec::new(),
+                values => values.iter().map(parse).collect::<Result<_, _>>()?,
             };
             Ok(())
         },
-        written: |config| one(&config.listen.map_or("none".into(), |address| address.to_string())),
+        written: |config| match &config.listen[..] {
+            [] => one("none"),
+            places => places.iter().map(ToString::to_string).collect(),
+        },
+    },
+    Key {
+        name: "tls_cert",
+        flag: "tls-cert",
+        value: "FILE",
+        list: false,
+        default_text: "none",
+        help: "Certificate of the service and of those that vouch for it, in this order (PEM), for `https://` in \
+               `listen`. Read again when it changes",
+        default: |_, _| one("none"),
+        apply: |config, values| {
+            config.tls_cert = optional_path(single(values)?)?;
+            Ok(())
+        },
+        written: |config| one(&shown_path(config.tls_cert.as_deref())),
+    },
+    Key {
+        name: "tls_key",
+        flag: "tls-key",
+        value: "FILE",
+        list: false,
+        default_text: "none",
+        help: "Private key of that certificate (PEM). Read again when it changes",
+        default: |_, _| one("none"),
+        apply: |config, values| {
+            config.tls_key = optional_path(single(values)?)?;
+            Ok(())
+        },
+        written: |config| one(&shown_path(config.tls_key.as_deref())),
     },
     Key {
         name: "socket",
@@ -99,14 +137,14 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "roots",
         flag: "root",
-        value: "PATH[:ro|:rw]",
+        value: "PATH[:ro|:rw[:OWNER]]",
         list: true,
         default_text: "none",
-        help: "Folders whose files may be moved: `:ro` only from, `:rw` (or neither) also to. \
-               Without one, `file` is off",
+        help: "Folders whose files may be moved: `:ro` only from, `:rw` (or neither) also to; with an owner by that one \
+               only. Where there are tokens, one without owner is for admins. Without any root, `file` is off",
         default: |_, _| Vec::new(),
         apply: |config, values| {
-            let parse = |text: &String| text.parse::<Root>().map_err(|error| error.to_string());
+            let parse = |text: &String| text.parse::<OwnedRoot>();
             config.roots = values.iter().map(parse).collect::<Result<_, _>>()?;
             Ok(())
         },
@@ -249,6 +287,31 @@ pub(super) const KEYS: &[Key] = &[
         written: |config| one(&config.allow_http.to_string()),
     },
     Key {
+        name: "allow_networks",
+        flag: "allow-network",
+        value: "NETWORK",
+        list: true,
+        default_text: "loopback (127.0.0.0/8, ::1) while others cannot reach the service, else none",
+        help: "Loopback and link-local networks that `http` may read from, whatever name or redirect leads there, or \
+               `none`; all other networks are open",
+        // A certificate is there for others: on `listen`, or on a socket that is handed over.
+        default: |config, _| match config.tls_cert.is_some() {
+            true => one("none"),
+            false => vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()],
+        },
+        apply: |config, values| {
+            config.allow_networks = match values {
+                [none] if none == "none" => Vec::new(),
+                values => values.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
+            };
+            Ok(())
+        },
+        written: |config| match &config.allow_networks[..] {
+            [] => one("none"),
+            networks => networks.iter().map(ToString::to_string).collect(),
+        },
+    },
+    Key {
         name: "heartbeat",
         flag: "heartbeat",
         value: "DURATION",
@@ -341,6 +404,17 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|wait| (Duration::from_millis(100)..=Duration::from_secs(600)).contains(wait))
         .ok_or_else(|| format!("{text:?} is no duration from 100ms to 10m; write for instance 5s"))
+}
+
+fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
+    match text {
+        "" | "none" => Ok(None),
+        text => absolute(text).map(Some),
+    }
+}
+
+fn shown_path(path: Option<&Path>) -> String {
+    path.map_or("none".into(), |path| path.display().to_string())
 }
 
 /// Relative paths are meant from the folder in which the service was started; later it may not be there any more.

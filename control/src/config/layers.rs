@@ -17,7 +17,7 @@ use crate::model::{did_you_mean, nearest};
 /// What our variables begin with.
 const PREFIX: &str = "STACCATO_";
 /// Variables with our prefix that are no settings: what the client commands read.
-const OTHER_VARIABLES: &[&str] = &["STACCATO_SERVER"];
+const OTHER_VARIABLES: &[&str] = &["STACCATO_SERVER", "STACCATO_TOKEN", "STACCATO_TOKEN_FILE", "STACCATO_CA"];
 
 /// A setting that somebody gave.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod keys;
 mod layers;
 mod listen;
 mod registry;
+mod roots;
 mod size;
 
 #[cfg(test)]
@@ -18,23 +19,31 @@ use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
 
 pub use keys::reference_table;
 pub use layers::{Environment, Flags};
-pub use listen::{ListenError, loopback_address};
+pub use listen::{Listen, ListenError};
 pub use registry::registry;
+pub use roots::OwnedRoot;
 pub use size::{display_size, parse_size};
 use staccato_dataplane::{DataplaneConfig, attempt::LaneChoice};
-use staccato_protocols::{Registry, file::Root};
+use staccato_protocols::{
+    Registry,
+    http::networks::{Network, Networks},
+};
 
 /// Everything `serve` can be told. Made only by [`Config::load`], so every value is within its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where REST listens on TCP: a loopback address, or nowhere.
-    pub listen: Option<std::net::SocketAddr>,
+    /// Where REST listens on TCP.
+    pub listen: Vec<Listen>,
+    /// Certificate for `https`, and those that vouch for it.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key.
+    pub tls_key: Option<PathBuf>,
     /// Where REST listens on a Unix socket.
     pub socket: Option<PathBuf>,
     /// Folder of the store, its keys and the executors' socket.
     pub data_dir: PathBuf,
     /// Folders whose files may be moved; the `file` protocol is off without one.
-    pub roots: Vec<Root>,
+    pub roots: Vec<OwnedRoot>,
     /// Transfers that may run at a time.
     pub slots: usize,
     /// Which executors `serve` starts.
@@ -51,6 +60,8 @@ pub struct Config {
     pub log: String,
     /// Whether `http://` is offered beside `https://`.
     pub allow_http: bool,
+    /// Networks of the host itself that objects may be read from.
+    pub allow_networks: Vec<Network>,
     /// Longest time between two heartbeats of an executor.
     pub heartbeat: Duration,
     /// How long an executor that is not heard keeps its transfers.
@@ -147,7 +158,13 @@ impl Config {
 
     /// The protocols on offer.
     pub fn registry(&self) -> Registry {
-        registry::registry(&self.roots, self.allow_http)
+        let networks = Networks::of(self.allow_networks.iter().copied());
+        registry::registry(&self.roots, self.allow_http, networks)
+    }
+
+    /// The socket at which everything is allowed.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.data_dir.join("admin.sock")
     }
 
     /// The executors' own socket.
@@ -158,12 +175,12 @@ impl Config {
     /// Whether every root is a folder that can be reached, for whoever is about to serve them.
     pub fn check_roots(&self) -> Result<(), ConfigError> {
         for root in &self.roots {
-            let path = root.path().display();
-            let why = match std::fs::metadata(root.path()) {
+            let path = root.root.path().display();
+            let why = match std::fs::metadata(root.root.path()) {
                 Ok(found) if found.is_dir() => continue,
                 Ok(_) => "it is not a folder".to_owned(),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound && path.to_string().contains(':') => {
-                    "there is no such folder; only :ro or :rw may follow its path".to_owned()
+                    "there is no such folder; only :ro or :rw, and then an owner, may follow its path".to_owned()
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => "there is no such folder".to_owned(),
                 Err(error) => error.to_string(),
@@ -175,7 +192,13 @@ impl Config {
 
     /// What no single setting can know.
     fn check_together(&self) -> Result<(), ConfigError> {
-        if self.listen.is_none() && self.socket.is_none() {
+        let needs_tls = self.listen.iter().find(|place| matches!(place, Listen::Tls(_)));
+        if let Some(place) = needs_tls
+            && (self.tls_cert.is_none() || self.tls_key.is_none())
+        {
+            return Err(ConfigError(format!("listen has {place}, which needs tls_cert and tls_key")));
+        }
+        if self.listen.is_empty() && self.socket.is_none() {
             return Err(ConfigError("listen is none and socket is empty: nobody could reach the service".into()));
         }
         let socket = self.executor_socket();
@@ -210,7 +233,9 @@ impl Config {
     /// default, before anybody sees it.
     fn blank() -> Self {
         Self {
-            listen: None,
+            listen: Vec::new(),
+            tls_cert: None,
+            tls_key: None,
             socket: None,
             data_dir: PathBuf::new(),
             roots: Vec::new(),
@@ -222,6 +247,7 @@ impl Config {
             chunk_bytes: 0,
             log: String::new(),
             allow_http: false,
+            allow_networks: Vec::new(),
             heartbeat: Duration::ZERO,
             lease: Duration::ZERO,
             origins: Vec::new(),

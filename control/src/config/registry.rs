@@ -2,15 +2,21 @@
 
 use staccato_protocols::{
     Registry,
-    file::{FileProtocol, Root, Roots},
-    http::HttpProtocol,
+    file::{FileProtocol, Roots},
+    http::{HttpProtocol, networks::Networks},
     synthetic::{NullProtocol, ZeroProtocol},
 };
 
+use super::OwnedRoot;
+
 /// The protocols that these settings allow: files under `roots`, where there are any; `http` beside `https` where that
-/// is allowed; and those that need no permission.
-pub fn registry(roots: &[Root], allow_http: bool) -> Registry {
+/// is allowed, from the host's own `networks` where these are allowed; and those that need no permission.
+pub fn registry(roots: &[OwnedRoot], allow_http: bool, networks: Networks) -> Registry {
     let http = if allow_http { HttpProtocol::new() } else { HttpProtocol::https_only() };
-    let registry = Registry::new().with(ZeroProtocol).with(NullProtocol).with(http);
-    if roots.is_empty() { registry } else { registry.with(FileProtocol::new(Roots::new(roots.to_vec()))) }
+    let registry = Registry::new().with(ZeroProtocol).with(NullProtocol).with(http.within(networks));
+    if roots.is_empty() {
+        return registry;
+    }
+    let roots = roots.iter().map(|root| root.root.clone()).collect();
+    registry.with(FileProtocol::new(Roots::new(roots)))
 }

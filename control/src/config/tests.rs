@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn defaults_hold_and_say_that_they_are_defaults() {
     let config = load(Flags::default(), &[]).unwrap();
-    assert_eq!(config.listen.unwrap().to_string(), "127.0.0.1:5309");
+    assert_eq!(config.listen[0].to_string(), "127.0.0.1:5309");
     assert_eq!(config.data_dir, Path::new("/home/u/.local/state/staccato"));
     assert_eq!((config.slots, config.memory_bytes, config.chunk_bytes), (4, 256 << 20, 4 << 20));
     assert!(config.roots.is_empty() && config.allow_http && config.socket.is_none());

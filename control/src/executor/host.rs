@@ -159,6 +159,7 @@ mod tests {
 
     use rustix::process::{Pid, Signal, kill_process};
     use serde_json::json;
+    use staccato_protocols::http::networks::Networks;
     use tokio::sync::oneshot;
 
     use super::*;
@@ -174,9 +175,15 @@ mod tests {
 
     async fn open(store: SharedStore) -> Ledger {
         let environment = Arc::new(SystemEnvironment::default());
-        Ledger::open(store, Seal::ephemeral(), registry(&[], false), LedgerConfig::default(), environment)
-            .await
-            .expect("it opens")
+        Ledger::open(
+            store,
+            Seal::ephemeral(),
+            registry(&[], false, Networks::all()),
+            LedgerConfig::default(),
+            environment,
+        )
+        .await
+        .expect("it opens")
     }
 
     /// An executor that does nothing until its input ends.

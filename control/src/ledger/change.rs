@@ -11,7 +11,7 @@ use crate::{
         lifecycle::{self, Event},
         transfer::{NoteKind, RECORD_VERSION},
     },
-    store::{Commit, CommitError, Revision, contract::VALUE_BYTES_MAX},
+    store::{Commit, CommitError, Revision, Write, contract::VALUE_BYTES_MAX},
 };
 
 use super::{
@@ -61,6 +61,15 @@ pub(crate) enum Ranges {
 }
 
 impl Ledger {
+    /// Writes records that nobody else writes.
+    pub(super) async fn write(&self, writes: Vec<Write>) -> Result<(), LedgerError> {
+        match self.inner.store.commit(Commit { preconditions: Vec::new(), writes }).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Failed(error)) => Err(error.into()),
+            Err(CommitError::Conflict(_)) => unreachable!("without preconditions there is no conflict"),
+        }
+    }
+
     /// Reads a record, lets `decide` change it, and commits it with its indexes. Nothing is written when nothing
     /// changed. `decide` may run more than once.
     pub(crate) async fn change<T>(

@@ -137,15 +137,6 @@ impl Ledger {
         }
         Ok(())
     }
-
-    async fn write(&self, writes: Vec<Write>) -> Result<(), LedgerError> {
-        use crate::store::{Commit, CommitError};
-        match self.inner.store.commit(Commit { preconditions: Vec::new(), writes }).await {
-            Ok(_) => Ok(()),
-            Err(CommitError::Failed(error)) => Err(error.into()),
-            Err(CommitError::Conflict(_)) => unreachable!("without preconditions there is no conflict"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! | `k/DIGEST` | the transfer that an idempotency key made, and the digest of its body |
 //! | `g/MILLIS/ID` | what a transfer left beside its destination, to be swept from that time on |
 //! | `e/INSTANCE` | an executor's process |
+//! | `a/DIGEST` | a token, under the digest of its text |
 //!
 //! What follows from them ([`super::index`]), and is never written:
 //!
@@ -32,6 +33,7 @@ pub(crate) const ACTIVE: &[u8] = b"w/a/";
 pub(crate) const TRANSFERS: &[u8] = b"t/";
 pub(crate) const SWEEPS: &[u8] = b"g/";
 pub(crate) const EXECUTORS: &[u8] = b"e/";
+pub(crate) const TOKENS: &[u8] = b"a/";
 /// What keys of derived records begin with.
 pub(crate) const DERIVED: &[&[u8]] = &[b"s/", b"u/", b"o/", b"d/", WORK];
 
@@ -94,6 +96,11 @@ pub(crate) fn executor(instance: &str) -> Vec<u8> {
     format!("e/{instance}").into_bytes()
 }
 
+/// The key of a token, or of all whose digests begin so.
+pub(crate) fn token(digest: &str) -> Vec<u8> {
+    format!("a/{digest}").into_bytes()
+}
+
 /// `prefix` and the text of an id behind it.
 pub(crate) fn with_id(prefix: &[u8], id: TransferId) -> Vec<u8> {
     let mut key = prefix.to_vec();
@@ -124,7 +131,7 @@ pub(crate) fn due_end(prefix: &[u8], now: Timestamp) -> Vec<u8> {
 /// The first key behind everything that starts with `prefix`.
 pub(crate) fn end_of(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
-    let last = end.last_mut().expect("prefixes end in a separator");
+    let last = end.last_mut().expect("prefixes are not empty");
     *last += 1;
     end
 }

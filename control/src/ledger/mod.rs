@@ -40,13 +40,14 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod tokens;
 mod unreadable;
 
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -64,6 +65,7 @@ pub use prepare::Prepared;
 pub use query::{ListQuery, Page};
 pub use seal::Seal;
 pub use sweep::Sweep;
+pub use tokens::TokenRefused;
 
 use crate::{
     model::{ProblemCode, TransferId},
@@ -74,7 +76,8 @@ use lease::Leases;
 /// The ledger. Cheap to clone.
 ///
 /// For the REST API: [`Ledger::create`], [`Ledger::create_each`], [`Ledger::get`], [`Ledger::list`],
-/// [`Ledger::cancel`], [`Ledger::pause`], [`Ledger::resume`], [`Ledger::delete`]. For the scheduler:
+/// [`Ledger::cancel`], [`Ledger::pause`], [`Ledger::resume`], [`Ledger::delete`], [`Ledger::token`],
+/// [`Ledger::create_token`], [`Ledger::tokens`], [`Ledger::revoke_token`]. For the scheduler:
 /// [`Ledger::mark_ready`]. For executors: [`Ledger::claim`], [`Ledger::heartbeat`], [`Ledger::checkpoint`],
 /// [`Ledger::prepare`], [`Ledger::committed`], [`Ledger::release`], [`Ledger::claim_sweeps`], [`Ledger::sweep_done`].
 /// For `serve`: [`Ledger::open`], [`Ledger::run`], [`Ledger::register_executor`], [`Ledger::release_executor`].
@@ -140,6 +143,8 @@ pub(crate) struct Inner {
     unreadable: Mutex<BTreeSet<String>>,
     /// The last [`GONE_MAX`] executors that are known to have ended.
     gone: Mutex<BTreeSet<String>>,
+    /// Whether there is a token.
+    has_tokens: AtomicBool,
     /// Rings when a transfer becomes ready or a sweep is due: long polls of claims look again.
     work: tokio::sync::watch::Sender<u64>,
     /// One command at a time on one transfer; commands on different transfers rarely share a stripe.

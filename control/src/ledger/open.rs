@@ -40,6 +40,7 @@ impl Ledger {
             executors: Mutex::default(),
             unreadable: Mutex::default(),
             gone: Mutex::default(),
+            has_tokens: false.into(),
             work: tokio::sync::watch::Sender::new(0),
             stripes: std::array::from_fn(|_| Arc::default()),
             counters: Counters::default(),
@@ -47,6 +48,7 @@ impl Ledger {
         let ledger = Self { inner: Arc::new(inner) };
         ledger.load_active().await?;
         ledger.load_executors().await?;
+        ledger.load_tokens().await?;
         Ok(ledger)
     }
 

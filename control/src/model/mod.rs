@@ -1,7 +1,7 @@
 //! What a transfer is and how it lives: pure values and tables, without clock, store or network.
 //!
 //! [`transfer`] is the record and the document made from it, [`lifecycle`] the table of states, [`request`] what a
-//! client may ask for, [`problem`] what it is told when it may not.
+//! client may ask for, [`token`] who may ask, [`problem`] what it is told when it may not.
 
 pub mod id;
 pub mod lifecycle;
@@ -9,6 +9,7 @@ mod nearest;
 pub mod problem;
 pub mod request;
 pub mod timestamp;
+pub mod token;
 pub mod transfer;
 
 pub use id::TransferId;

@@ -59,10 +59,14 @@ pub enum ProblemCode {
     HeadersTooLarge,
     /// A foreign `Host`, or headers of a proxy, on an address that trusts its peers.
     ForbiddenHost,
+    /// No token, or one that is none.
+    Unauthorized,
     /// The peer may not do this.
     Forbidden,
     /// No such transfer, or not the client's.
     TransferNotFound,
+    /// No such token.
+    TokenNotFound,
     /// No such page.
     RouteNotFound,
     /// The page does not know this method.
@@ -81,7 +85,7 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// Every code that is the REST interface's own.
-    pub const OWN: [Self; 17] = [
+    pub const OWN: [Self; 19] = [
         Self::InvalidJson,
         Self::UnknownField,
         Self::MissingField,
@@ -91,8 +95,10 @@ impl ProblemCode {
         Self::RequestTimeout,
         Self::HeadersTooLarge,
         Self::ForbiddenHost,
+        Self::Unauthorized,
         Self::Forbidden,
         Self::TransferNotFound,
+        Self::TokenNotFound,
         Self::RouteNotFound,
         Self::MethodNotAllowed,
         Self::StateConflict,
@@ -127,8 +133,10 @@ impl ProblemCode {
             Self::RequestTimeout => ("request_timeout", 408, "The request did not arrive in time"),
             Self::HeadersTooLarge => ("headers_too_large", 431, "The header section is too large"),
             Self::ForbiddenHost => ("forbidden_host", 403, "The request came through a name or proxy"),
+            Self::Unauthorized => ("unauthorized", 401, "A token is needed"),
             Self::Forbidden => ("forbidden", 403, "Not allowed"),
             Self::TransferNotFound => ("transfer_not_found", 404, "No such transfer"),
+            Self::TokenNotFound => ("token_not_found", 404, "No such token"),
             Self::RouteNotFound => ("route_not_found", 404, "No such page"),
             Self::MethodNotAllowed => ("method_not_allowed", 405, "Method not allowed"),
             Self::StateConflict => ("state_conflict", 409, "Not possible in this state"),

@@ -1,5 +1,7 @@
 //! One end of a connection: frames, and the bytes that follow them, over any stream.
 
+use std::io::ErrorKind;
+
 use futures_util::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use staccato_protocols::{CRC_BLOCK, Code, Error, chunk::BlockCrcs};
 
@@ -62,8 +64,8 @@ impl Connection {
         sent.map_err(|error| self.failed(&error))
     }
 
-    /// What the other end says next, but for pings, which are answered here; nothing when it has closed the connection behind its last frame. What follows the
-    /// frame is to be taken before the next one.
+    /// What the other end says next, but for pings, which are answered here; nothing when it has closed the connection
+    /// behind its last frame. What follows the frame is to be taken before the next one.
     pub async fn receive(&mut self) -> Result<Option<Frame>, Error> {
         loop {
             let decoded = Frame::decode(&self.inbox[self.taken..]);
@@ -83,6 +85,8 @@ impl Connection {
             self.inbox.truncate(had + *read.as_ref().unwrap_or(&0));
             match read {
                 Ok(0) if had == 0 => return Ok(None),
+                // Inside TLS, others could have cut it off; between two frames nothing is lost by that but the connection.
+                Err(error) if had == 0 && error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
                 Ok(0) => return Err(self.lost("it closed the connection in the middle of a frame")),
                 Ok(_) => (),
                 Err(error) => return Err(self.failed(&error)),
@@ -125,7 +129,7 @@ impl Connection {
     }
 
     fn failed(&self, error: &std::io::Error) -> Error {
-        if error.kind() == std::io::ErrorKind::TimedOut {
+        if error.kind() == ErrorKind::TimedOut {
             return Error::retry(Code::Stalled, format!("nothing moves on the connection to {}", self.peer));
         }
         self.lost(&error.to_string())

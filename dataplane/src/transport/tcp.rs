@@ -1,5 +1,5 @@
-//! TCP between two executors, plain: for links that are trusted, and for tests. Its bytes go from the socket into the
-//! chunk's buffer without another stop.
+//! TCP between two executors: inside TLS, or plain where the configuration of both ends allows it. Plain, bytes go from the
+//! socket into the chunk's buffer without another stop; inside TLS, they are decrypted on the way.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -10,43 +10,57 @@ use glommio::{
 };
 use staccato_protocols::{Code, Error};
 
-use super::{connection::Stream, remote::Transport};
+use super::{connection::Stream, remote::Transport, ticket::KeyDigest, tls::Identity};
 
-/// How long making a connection may take.
+/// How long making a connection may take, and the TLS handshake again as long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long nothing may move on a connection while something is waited for.
 const STALL_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// How long a reader may ask for nothing before it has to connect again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// TCP to one address, as it is.
-pub struct PlainTcp {
+/// TCP to one executor.
+pub struct Tcp {
     address: SocketAddr,
+    /// Who the other end must be, and who this one is; none: the connection is plain.
+    tls: Option<(String, Identity)>,
 }
 
-impl PlainTcp {
-    /// To the executor that listens there.
-    pub fn new(address: SocketAddr) -> Self {
-        Self { address }
+impl Tcp {
+    /// To whoever listens there, plain.
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+
+    /// To the executor `host`, which listens there, inside TLS.
+    pub fn secure(address: SocketAddr, host: impl Into<String>, identity: Identity) -> Self {
+        Self { address, tls: Some((host.into(), identity)) }
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Stream>, Error> {
+        let stream = TcpStream::connect_timeout(self.address, CONNECT_TIMEOUT).await;
+        let stream = stream.and_then(|stream| prepare(stream, STALL_TIMEOUT)).map_err(|error| {
+            let error = io::Error::from(error);
+            Error::retry(Code::ConnectFailed, format!("cannot connect to {}: {error}", self.peer()))
+        })?;
+        let Some((host, identity)) = &self.tls else { return Ok(stream) };
+        in_time(identity.connect(stream, host)).await.map_err(|error| {
+            // A certificate may be renewed, a clock set.
+            Error::retry(Code::TlsFailed, format!("no TLS with {}: {error}", self.peer()))
+        })
     }
 }
 
-impl Transport for PlainTcp {
+impl Transport for Tcp {
     fn peer(&self) -> String {
-        self.address.to_string()
+        match &self.tls {
+            Some((host, _)) => format!("{host} ({})", self.address),
+            None => self.address.to_string(),
+        }
     }
 
     fn connect(&self) -> LocalBoxFuture<'_, Result<Box<dyn Stream>, Error>> {
-        async move {
-            let stream = TcpStream::connect_timeout(self.address, CONNECT_TIMEOUT).await;
-            let stream = stream.and_then(|stream| prepare(stream, STALL_TIMEOUT));
-            stream.map_err(|error| {
-                let error = io::Error::from(error);
-                Error::retry(Code::ConnectFailed, format!("cannot connect to {}: {error}", self.address))
-            })
-        }
-        .boxed_local()
+        self.connect().boxed_local()
     }
 }
 
@@ -60,6 +74,17 @@ pub async fn accept(listener: &TcpListener) -> io::Result<(Box<dyn Stream>, Sock
             return Ok((stream, from));
         }
     }
+}
+
+/// Speaks TLS with a reader that was accepted; the key in its certificate.
+pub async fn accept_tls(stream: Box<dyn Stream>, identity: &Identity) -> io::Result<(Box<dyn Stream>, KeyDigest)> {
+    in_time(identity.accept(stream)).await
+}
+
+/// A handshake, within its time.
+async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let limited = glommio::timer::timeout(CONNECT_TIMEOUT, async { Ok::<_, GlommioError<()>>(handshake.await) }).await;
+    limited.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")))
 }
 
 fn prepare(stream: TcpStream, read_timeout: Duration) -> Result<Box<dyn Stream>, GlommioError<()>> {

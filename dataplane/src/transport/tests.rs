@@ -27,11 +27,13 @@ use staccato_protocols::{
 };
 
 use super::{
+    authority::Authority,
     frame::{Content, Frame, VERSIONS},
     remote::RemoteProtocol,
     serve::Owner,
-    tcp::{PlainTcp, accept},
+    tcp::{Tcp, accept, accept_tls},
     ticket::{KeyDigest, Ticket},
+    tls::Identity,
 };
 
 const READER: KeyDigest = [7; 32];
@@ -53,6 +55,8 @@ struct Host {
     folder: Rc<tempfile::TempDir>,
     /// The time on the control plane's clock.
     now_ms: Arc<AtomicU64>,
+    /// Who a reader of its objects is; none where connections are plain.
+    reader: Option<Identity>,
     address: SocketAddr,
     owner: Arc<Owner>,
     stop: Option<flume::Sender<()>>,
@@ -63,10 +67,24 @@ impl Host {
     fn start() -> Rc<Self> {
         let executable = std::env::current_exe().unwrap();
         let folder = tempfile::tempdir_in(executable.parent().unwrap()).unwrap();
-        Self::start_at("127.0.0.1:0".parse().unwrap(), Rc::new(folder))
+        Self::start_at("127.0.0.1:0".parse().unwrap(), Rc::new(folder), None)
     }
 
-    fn start_at(address: SocketAddr, folder: Rc<tempfile::TempDir>) -> Rc<Self> {
+    /// The same, inside TLS.
+    fn start_secure() -> Rc<Self> {
+        let authority = Authority::new();
+        let executable = std::env::current_exe().unwrap();
+        let folder = tempfile::tempdir_in(executable.parent().unwrap()).unwrap();
+        let identities = (authority.identity("owner"), authority.identity("reader"));
+        Self::start_at("127.0.0.1:0".parse().unwrap(), Rc::new(folder), Some(identities))
+    }
+
+    fn start_at(
+        address: SocketAddr,
+        folder: Rc<tempfile::TempDir>,
+        identities: Option<(Identity, Identity)>,
+    ) -> Rc<Self> {
+        let (own, reader) = identities.unzip();
         let root = Root::new(folder.path(), RootAccess::ReadOnly).unwrap();
         let registry = Registry::new().with(FileProtocol::new(Roots::new(vec![root])));
         let key = control_key().public_key().as_ref().to_vec();
@@ -86,7 +104,14 @@ impl Host {
                 let serve_all = async {
                     while let Ok((stream, from)) = accept(&listener).await {
                         let (owner, lane) = (serving.clone(), lane.clone());
-                        let serve = async move { owner.serve(&lane, &READER, stream, from.to_string()).await };
+                        let own = own.clone();
+                        let serve = async move {
+                            let (stream, key) = match own {
+                                Some(own) => accept_tls(stream, &own).await.unwrap(),
+                                None => (stream, READER),
+                            };
+                            owner.serve(&lane, &key, stream, from.to_string()).await
+                        };
                         glommio::spawn_local(serve).detach();
                     }
                 };
@@ -98,7 +123,11 @@ impl Host {
         };
         let thread = thread::spawn(run);
         let address = told.recv().unwrap();
-        Rc::new(Self { folder, now_ms, address, owner, stop: Some(stop), thread: Some(thread) })
+        Rc::new(Self { folder, now_ms, reader, address, owner, stop: Some(stop), thread: Some(thread) })
+    }
+
+    fn ticketed(&self) -> Ticketed {
+        Ticketed { address: self.address, reader: self.reader.clone() }
     }
 
     fn url(&self, name: &str) -> ObjectUrl {
@@ -112,7 +141,7 @@ impl Host {
 
     /// What a reader with this ticket gets when it opens an object.
     fn open(&self, lane: &Lane, url: &ObjectUrl, ticket: &[u8]) -> impl Future<Output = Result<Rc<dyn Source>, Error>> {
-        let module = RemoteProtocol::new(Arc::new(PlainTcp::new(self.address)), ticket.to_vec());
+        let module = RemoteProtocol::new(Arc::new(self.ticketed().tcp()), ticket.to_vec());
         let request = request(url);
         async move { module.open_source(&request, lane).await }
     }
@@ -131,7 +160,19 @@ fn request(url: &ObjectUrl) -> SourceRequest {
 }
 
 /// Gets a ticket for whatever is opened.
-struct Ticketed(SocketAddr);
+struct Ticketed {
+    address: SocketAddr,
+    reader: Option<Identity>,
+}
+
+impl Ticketed {
+    fn tcp(&self) -> Tcp {
+        match &self.reader {
+            Some(reader) => Tcp::secure(self.address, "owner", reader.clone()),
+            None => Tcp::plain(self.address),
+        }
+    }
+}
 
 impl Protocol for Ticketed {
     fn schemes(&self) -> &'static [&'static str] {
@@ -139,7 +180,7 @@ impl Protocol for Ticketed {
     }
 
     fn capabilities(&self) -> Capabilities {
-        RemoteProtocol::new(Arc::new(PlainTcp::new(self.0)), Vec::new()).capabilities()
+        RemoteProtocol::new(Arc::new(self.tcp()), Vec::new()).capabilities()
     }
 
     fn check_source(&self, _: &ObjectUrl, _: &Options) -> Result<(), Error> {
@@ -156,8 +197,9 @@ impl Protocol for Ticketed {
         lane: &'a Lane,
     ) -> LocalBoxFuture<'a, Result<Rc<dyn Source>, Error>> {
         Box::pin(async move {
-            let ticket = ticket(&request.url).sign(&control_key());
-            RemoteProtocol::new(Arc::new(PlainTcp::new(self.0)), ticket).open_source(request, lane).await
+            let reader = self.reader.as_ref().map_or(READER, Identity::key_digest);
+            let ticket = Ticket { reader, ..ticket(&request.url) }.sign(&control_key());
+            RemoteProtocol::new(Arc::new(self.tcp()), ticket).open_source(request, lane).await
         })
     }
 
@@ -172,7 +214,7 @@ impl Protocol for Ticketed {
 
 impl SourceHarness for Host {
     fn protocol(&self) -> SharedProtocol {
-        Arc::new(Ticketed(self.address))
+        Arc::new(self.ticketed())
     }
 
     /// Every third block is a hole, every third is zero and stored.
@@ -207,6 +249,11 @@ impl SourceHarness for Host {
 #[test]
 fn objects_of_another_executor_conform() {
     conformance::check_source(Host::start(), Runtime::Glommio);
+}
+
+#[test]
+fn objects_of_another_executor_conform_inside_tls() {
+    conformance::check_source(Host::start_secure(), Runtime::Glommio);
 }
 
 #[test]
@@ -341,7 +388,7 @@ fn a_connection_that_was_lost_while_it_idled_is_made_again() {
         let (address, folder) = (host.address, host.folder.clone());
         // Its connections do not end with it, as in a power cut: that it is gone shows when nothing comes for 20 s.
         drop(host);
-        let _again = Host::start_at(address, folder);
+        let _again = Host::start_at(address, folder, None);
         let all = ByteRange::new(0, 100).unwrap();
         assert_eq!(source.read(all, &lane.pool).await.unwrap().bytes(), Some(&made.bytes[..]));
         source.revalidate().await.unwrap();
@@ -356,6 +403,8 @@ fn liar(hello: &Frame, says: Vec<Vec<u8>>) -> (SocketAddr, thread::JoinHandle<()
     let greeting = encoded(std::slice::from_ref(hello));
     let run = move || {
         let (mut stream, _) = listener.accept().unwrap();
+        // Whoever comes again is refused: it would wait to be accepted otherwise, and be reset.
+        drop(listener);
         stream.write_all(&greeting).unwrap();
         let (mut heard, mut scrap) = (Vec::new(), vec![0; 4096]);
         for answer in says {
@@ -382,7 +431,7 @@ fn liar(hello: &Frame, says: Vec<Vec<u8>>) -> (SocketAddr, thread::JoinHandle<()
 fn read_from_liar(hello: &Frame, says: Vec<Vec<u8>>) -> Error {
     let (address, thread) = liar(hello, says);
     let read = on_lane(Runtime::Glommio, async move |lane| {
-        let module = RemoteProtocol::new(Arc::new(PlainTcp::new(address)), Vec::new());
+        let module = RemoteProtocol::new(Arc::new(Tcp::plain(address)), Vec::new());
         let source = module.open_source(&request(&ObjectUrl::parse("file:///a").unwrap()), &lane).await?;
         source.read(ByteRange::new(0, 10).unwrap(), &lane.pool).await.map(drop)
     });

@@ -93,6 +93,11 @@ impl Roots {
         Self { roots }
     }
 
+    /// The root that a URL lies in, by its spelling alone.
+    pub fn root_of(&self, url: &ObjectUrl) -> Result<&Root, Error> {
+        self.locate(url, false).map(|place| place.root)
+    }
+
     /// The place a URL names, by its spelling alone.
     pub(super) fn locate(&self, url: &ObjectUrl, write: bool) -> Result<Place<'_>, Error> {
         let path = path_of(url)?;

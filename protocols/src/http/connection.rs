@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     error::Error as StdError,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -30,6 +31,7 @@ use tower::Service;
 use super::{
     answer::Head,
     body::{Body, Limit, Pace, classify, timed_out},
+    networks::{Networks, Resolver},
     options::HttpOptions,
     place::{Place, REDIRECTS_MAX},
     tls::{Tls, Trust, connect_error},
@@ -68,14 +70,15 @@ pub(super) struct Ask<'a> {
 
 impl Connections {
     /// No connection yet. The object's total time-out begins now.
-    pub fn new(origin: Place, options: HttpOptions, trust: &Trust) -> Result<Self, Error> {
+    pub fn new(origin: Place, options: HttpOptions, trust: &Trust, networks: Arc<Networks>) -> Result<Self, Error> {
         let Tls { config, unusable } = trust.with(&options.roots)?;
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::new(networks.clone()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         // Divided among the server's addresses, so that one that swallows packets does not use up the whole limit.
         tcp.set_connect_timeout(Some(options.connect_timeout));
-        let connector = TimedConnector { inner: HttpsConnector::from((tcp, config)), limit: options.connect_timeout };
+        let inner = HttpsConnector::from((tcp, config));
+        let connector = TimedConnector { inner, networks, limit: options.connect_timeout };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
@@ -200,7 +203,8 @@ fn request_error(error: &hyper_util::client::legacy::Error, url: &str) -> Error 
 /// Connects, TLS handshake included, within a limit; its errors are the module's own.
 #[derive(Clone)]
 struct TimedConnector {
-    inner: HttpsConnector<HttpConnector>,
+    inner: HttpsConnector<HttpConnector<Resolver>>,
+    networks: Arc<Networks>,
     limit: Duration,
 }
 
@@ -215,6 +219,9 @@ impl Service<Uri> for TimedConnector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let host = uri.authority().map(ToString::to_string).unwrap_or_default();
+        if let Err(error) = self.networks.check_literal(uri.host().unwrap_or_default()) {
+            return Box::pin(async { Err(error) });
+        }
         let (limit, connecting) = (self.limit, self.inner.call(uri));
         Box::pin(async move {
             match timeout(limit, connecting).await {

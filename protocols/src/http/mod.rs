@@ -3,7 +3,7 @@
 //! Every read is a ranged GET of its own on a pooled connection, so as many connections carry data as reads are under
 //! way on the lane. What a server answers is believed only as far as it can be checked: `answer` holds the rules, all
 //! of them pure; `connection` sends requests and follows redirects; `body` moves bytes into the pool's buffers, one
-//! copy each; `source` joins them.
+//! copy each; `source` joins them; [`networks`] says where may be connected to.
 //!
 //! A server that cannot give ranges, or does not say how long the object is, is read as one stream from the front.
 //! One thing cannot be told: a server that gives neither a length nor chunks ends the object by closing the connection,
@@ -12,6 +12,7 @@
 mod answer;
 mod body;
 mod connection;
+pub mod networks;
 mod options;
 mod place;
 mod source;
@@ -20,11 +21,13 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 
-use self::{connection::Connections, options::HttpOptions, place::Place, source::HttpSource, tls::Trust};
+use self::{
+    connection::Connections, networks::Networks, options::HttpOptions, place::Place, source::HttpSource, tls::Trust,
+};
 use crate::{
     Capabilities, Code, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
     contract::{DestinationRequest, OptionSpec, SourceRequest},
@@ -34,17 +37,24 @@ use crate::{
 pub struct HttpProtocol {
     schemes: &'static [&'static str],
     trust: Trust,
+    networks: Arc<Networks>,
 }
 
 impl HttpProtocol {
-    /// The module. The operating system's trusted root certificates are loaded when the first source is opened.
+    /// The module. The operating system's trusted root certificates are loaded when the first source is opened. It
+    /// connects to any address: see [`HttpProtocol::within`].
     pub fn new() -> Self {
-        Self { schemes: &["http", "https"], trust: Trust::default() }
+        Self { schemes: &["http", "https"], trust: Trust::default(), networks: Arc::new(Networks::all()) }
     }
 
     /// The module for `https://` only. Redirects do not lead out of it: they never go to a weaker scheme.
     pub fn https_only() -> Self {
         Self { schemes: &["https"], ..Self::new() }
+    }
+
+    /// The same, which of the host's own addresses connects to these only.
+    pub fn within(self, networks: Networks) -> Self {
+        Self { networks: Arc::new(networks), ..self }
     }
 }
 
@@ -113,7 +123,7 @@ impl Protocol for HttpProtocol {
             }
             let origin = Place::origin(&request.url)?;
             let options = HttpOptions::parse(&request.options)?;
-            let connections = Connections::new(origin, options, &self.trust)?;
+            let connections = Connections::new(origin, options, &self.trust, self.networks.clone())?;
             Ok(Rc::new(HttpSource::open(connections, request).await?) as Rc<dyn Source>)
         }
         .boxed_local()

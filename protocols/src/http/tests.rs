@@ -17,6 +17,7 @@ use crate::{
 
 mod bad_servers;
 mod honest_servers;
+mod networks;
 mod redirects;
 mod tls;
 

@@ -93,6 +93,10 @@ fn is_aes_128(suite: CipherSuite) -> bool {
 
 /// What became of an attempt to connect to `host`.
 pub(super) fn connect_error(error: &(dyn StdError + 'static), host: &str) -> Error {
+    // What was refused before anybody was asked.
+    if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<Error>()) {
+        return refused.clone();
+    }
     match tls_cause(error) {
         // The other side's trouble may pass; a certificate or a version that does not fit will not.
         Some(cause @ rustls::Error::AlertReceived(rustls::AlertDescription::InternalError)) => {

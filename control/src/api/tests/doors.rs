@@ -39,7 +39,7 @@ async fn requests_through_proxies_are_refused() {
 #[tokio::test]
 async fn a_peer_that_is_not_known_is_refused_with_the_reason() {
     let driver = Driver::new().await;
-    let peer = Peer { user: Err("its end of the connection is closed".into()) };
+    let peer = Peer::Unknown("its end of the connection is closed".into());
     let ask = |path: &str| Request::get(path).extension(peer.clone()).body(Body::empty()).unwrap();
     let detail = driver.send(ask("/v1/transfers")).await.problem(403, "forbidden", None);
     assert!(detail.contains("its end of the connection is closed"), "{detail}");

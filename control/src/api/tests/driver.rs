@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use staccato_dataplane::attempt::{CheckpointReport, Completion, Outcome, StageTimes, VerifiedRange};
-use staccato_protocols::{ByteRange, Code, Error};
+use staccato_protocols::{ByteRange, Code, Error, http::networks::Networks};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
@@ -16,6 +16,7 @@ use crate::{
     config::registry,
     ledger::{INDEXES, Ledger, LedgerConfig, Seal, SystemEnvironment},
     model::{State, TransferId},
+    policy::Policy,
     store::MemoryStore,
 };
 
@@ -41,13 +42,14 @@ pub struct Answer {
 impl Driver {
     /// A service that offers files under `/data`, http, zero and null. Nothing is moved: no executor runs.
     pub async fn new() -> Self {
-        let registry = registry(&["/data".parse().unwrap()], true);
+        let roots = ["/data", "/data/bob:rw:bob"].map(|root| root.parse().unwrap());
+        let registry = registry(&roots, true, Networks::all());
         let store = Arc::new(MemoryStore::new(INDEXES));
         let environment = Arc::new(SystemEnvironment::default());
         let ledger =
             Ledger::open(store, Seal::ephemeral(), registry, LedgerConfig::default(), environment).await.unwrap();
         let (stop, stopping) = watch::channel(false);
-        let api = Api::new(ledger.clone(), stopping);
+        let api = Api::new(ledger.clone(), Policy::new(&roots), stopping);
         let large_bodies = api.large_bodies.clone();
         Self { ledger, router: router(api), stop, large_bodies }
     }
@@ -97,6 +99,21 @@ impl Driver {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         self.send(request.body(body.map_or_else(Body::empty, |body| body.to_string().into())).unwrap()).await
+    }
+
+    /// The same request at the admin socket.
+    pub async fn at_admin_socket(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).extension(Peer::Admin("root".into()));
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        self.send(request.body(body.map_or_else(Body::empty, |body| body.to_string().into())).unwrap()).await
+    }
+
+    /// Submits a transfer to nowhere and returns its id.
+    pub async fn submit_null(&self) -> String {
+        let body = json!({"source_url": "zero:///5", "destination_url": "null:///"});
+        self.post("/v1/transfers", &body).await.json()["id"].as_str().unwrap().to_owned()
     }
 
     /// Submits a transfer to a destination of its own and returns its id.

@@ -7,6 +7,7 @@
 //! | [`several`] | the same with an array |
 //! | [`listing`] | `GET /v1/transfers`, one transfer, owners |
 //! | [`actions`] | every action in every state, and delete |
+//! | [`tokens`] | who may ask from elsewhere, and what; whose roots are whose |
 //! | [`doors`] | hosts, proxies, media types, bounds, unknown paths and methods |
 //! | [`service`] | versions, protocols, health, readiness, metrics |
 //! | [`secrets`] | what must be shown nowhere |
@@ -23,3 +24,4 @@ mod secrets;
 mod service;
 mod several;
 mod submit;
+mod tokens;

@@ -52,6 +52,18 @@ async fn exchanges(driver: &Driver) -> Vec<(Method, &'static str, Answer)> {
         all.push((Method::DELETE, "/v1/transfers/{id}", driver.delete(&real).await));
         all.push((Method::DELETE, "/v1/transfers/{id}", driver.delete("/v1/transfers/0").await));
     }
+    let body = json!({"owner": "bob", "scope": "read", "expires_in_seconds": 60});
+    for body in [&body, &json!({})] {
+        let made = driver.at_admin_socket(Method::POST, "/v1/tokens", Some(body)).await;
+        all.push((Method::POST, "/v1/tokens", made));
+    }
+    let tokens = driver.at_admin_socket(Method::GET, "/v1/tokens", None).await;
+    let token = format!("/v1/tokens/{}", tokens.json()[0]["id"].as_str().unwrap());
+    all.push((Method::GET, "/v1/tokens", tokens));
+    all.push((Method::GET, "/v1/tokens", driver.get("/v1/tokens").await));
+    for _ in 0..2 {
+        all.push((Method::DELETE, "/v1/tokens/{id}", driver.at_admin_socket(Method::DELETE, &token, None).await));
+    }
     let action = driver.post("/v1/transfers/0/action", &json!({"xferaction": "cancel"})).await;
     all.push((Method::POST, "/v1/transfers/{id}/action", action));
     all.push((Method::GET, "/v1/transfers", driver.get("/v1/transfers").await));

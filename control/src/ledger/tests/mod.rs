@@ -13,6 +13,7 @@ mod random;
 mod retries;
 mod secrets;
 mod sweeps;
+mod tokens;
 mod unreadable;
 
 use fixture::{Fixture, completion, is_refused, problem, report};

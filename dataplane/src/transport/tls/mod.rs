@@ -1,0 +1,182 @@
+//! TLS 1.3 between two executors: who they are, and the stream.
+//!
+//! Both show certificates of the deployment's own CA. The reader knows the name of whom it wants to reach; the owner
+//! knows nobody beforehand, and lets tickets decide what a reader's key is good for ([`KeyDigest`]). Whether a
+//! certificate has expired is judged by the control plane's clock, for an executor's own may be wrong.
+
+pub mod stream;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt, io,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use ring::digest::{SHA256, digest};
+use rustls::{
+    CipherSuite, ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
+    client::{ResolvesClientCert, Resumption},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
+    server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier},
+    sign::CertifiedKey,
+    time_provider::TimeProvider,
+    version::TLS13,
+};
+use staccato_protocols::{Code, Error};
+
+use super::{connection::Stream, serve::ControlTime, ticket::KeyDigest};
+
+/// What the two speak inside TLS, so that nobody takes one protocol for another.
+const ALPN: &[u8] = b"staccato-executor/1";
+
+/// An executor's certificate and key, and whose certificates it believes.
+#[derive(Clone)]
+pub struct Identity {
+    own: Arc<Own>,
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+}
+
+/// What it shows; it may be renewed while connections are there, which keep what they began with.
+struct Own(RwLock<Arc<CertifiedKey>>);
+
+impl Identity {
+    /// With a chain of certificates (its own first), the private key, and the CA's certificates.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        ca: &[CertificateDer<'static>],
+        time: Arc<ControlTime>,
+    ) -> Result<Self, Error> {
+        let provider = Arc::new(provider());
+        let time = Arc::new(Clock(time));
+        let mut roots = RootCertStore::empty();
+        for certificate in ca {
+            roots.add(certificate.clone()).map_err(|error| unusable("the CA's certificate", &error))?;
+        }
+        let roots = Arc::new(roots);
+        let own = Arc::new(Own(RwLock::new(certified(chain, key, &provider)?)));
+        let mut client = ClientConfig::builder_with_details(provider.clone(), time.clone())
+            .with_protocol_versions(&[&TLS13])
+            .expect("ring speaks TLS 1.3")
+            .with_root_certificates(roots.clone())
+            .with_client_cert_resolver(own.clone());
+        // Connections are few and long: each shows who is at its end.
+        client.resumption = Resumption::disabled();
+        client.alpn_protocols = vec![ALPN.to_vec()];
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).build();
+        let verifier = verifier.map_err(|error| unusable("the CA's certificate", &error))?;
+        let mut server = ServerConfig::builder_with_details(provider, time)
+            .with_protocol_versions(&[&TLS13])
+            .expect("ring speaks TLS 1.3")
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(own.clone());
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+        server.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Self { own, client: Arc::new(client), server: Arc::new(server) })
+    }
+
+    /// Shows another certificate from now on.
+    pub fn renew(&self, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<(), Error> {
+        let new = certified(chain, key, &provider())?;
+        *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    /// The digest of its own key: what tickets name it by.
+    pub fn key_digest(&self) -> KeyDigest {
+        let own = self.own.current();
+        key_digest(&own.cert[0]).expect("it was read when it was taken")
+    }
+
+    /// Speaks TLS with the executor `host` at the other end of `stream`.
+    pub async fn connect(&self, stream: Box<dyn Stream>, host: &str) -> io::Result<Box<dyn Stream>> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let (stream, peer) = stream::connect(self.client.clone(), name, stream).await?;
+        peer.is_some().then_some(stream).ok_or_else(|| io::Error::other("it shows no certificate"))
+    }
+
+    /// Speaks TLS with a reader; whose key is at the other end.
+    pub async fn accept(&self, stream: Box<dyn Stream>) -> io::Result<(Box<dyn Stream>, KeyDigest)> {
+        let (stream, peer) = stream::accept(self.server.clone(), stream).await?;
+        let peer = peer.ok_or_else(|| io::Error::other("it shows no certificate"))?;
+        Ok((stream, key_digest(&peer)?))
+    }
+}
+
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, Error> {
+    let own = CertifiedKey::from_der(chain, key, provider);
+    let own = own.map_err(|error| unusable("the executor's certificate", &error))?;
+    let leaf = own.cert.first().ok_or_else(|| unusable("the executor's certificate", &"it is not there"))?;
+    key_digest(leaf).map_err(|error| unusable("the executor's certificate", &error))?;
+    Ok(Arc::new(own))
+}
+
+fn unusable(what: &str, why: &dyn fmt::Display) -> Error {
+    Error::fatal(Code::TlsFailed, format!("{what} cannot be used: {why}"))
+}
+
+/// AES-128 before AES-256 and ChaCha20: as good for what can be foreseen, and bulk data crosses for a fifth less CPU.
+fn provider() -> CryptoProvider {
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    provider
+}
+
+fn key_digest(certificate: &CertificateDer<'_>) -> io::Result<KeyDigest> {
+    let parsed = ParsedCertificate::try_from(certificate).map_err(io::Error::other)?;
+    let digest = digest(&SHA256, parsed.subject_public_key_info().as_ref());
+    Ok(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+}
+
+impl Own {
+    fn current(&self) -> Arc<CertifiedKey> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ResolvesClientCert for Own {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+impl ResolvesServerCert for Own {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Own")
+    }
+}
+
+/// The control plane's clock.
+struct Clock(Arc<ControlTime>);
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_millis((self.0)())))
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
