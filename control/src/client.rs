@@ -1,6 +1,13 @@
 //! A client of the REST API, for the commands and for tests.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    path::PathBuf,
+    str::FromStr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
@@ -30,11 +37,12 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 pub const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// A client of one service. Each request has a connection of its own. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     server: Server,
     token: Option<String>,
-    roots: Option<PathBuf>,
+    ca: Option<PathBuf>,
+    tls: Arc<OnceLock<Arc<ClientConfig>>>,
 }
 
 /// Where a service listens: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`.
@@ -89,7 +97,7 @@ pub enum ClientError {
 impl Client {
     /// A client of the service at `server`.
     pub fn new(server: Server) -> Self {
-        Self { server, token: None, roots: None }
+        Self { server, token: None, ca: None, tls: Arc::default() }
     }
 
     /// The same, showing this token.
@@ -98,8 +106,8 @@ impl Client {
     }
 
     /// The same, trusting the certificates in this file (PEM) instead of the operating system's.
-    pub fn with_roots(self, roots: Option<PathBuf>) -> Self {
-        Self { roots, ..self }
+    pub fn with_ca(self, ca: Option<PathBuf>) -> Self {
+        Self { ca, tls: Arc::default(), ..self }
     }
 
     /// GETs a document.
@@ -198,10 +206,18 @@ impl Client {
 
     /// How to tell the service from others.
     fn tls(&self) -> Result<Arc<ClientConfig>, ClientError> {
+        if let Some(known) = self.tls.get() {
+            return Ok(known.clone());
+        }
         let mut roots = RootCertStore::empty();
-        match &self.roots {
+        match &self.ca {
             None => {
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                if roots.is_empty() {
+                    let why =
+                        "this host has no trusted certificates; install ca-certificates, or name some (--ca FILE)";
+                    return Err(ClientError::Unusable(why.into()));
+                }
             }
             Some(path) => {
                 let unusable = |why: &dyn std::fmt::Display| {
@@ -211,12 +227,16 @@ impl Client {
                 for certificate in read.map_err(|error| unusable(&error))? {
                     roots.add(certificate).map_err(|error| unusable(&error))?;
                 }
+                if roots.is_empty() {
+                    return Err(unusable(&"there is none in it (PEM, -----BEGIN CERTIFICATE-----)"));
+                }
             }
         }
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring speaks TLS 1.2 and 1.3");
-        Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+        let made = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
+        Ok(self.tls.get_or_init(|| made).clone())
     }
 
     fn not_understood(&self, why: String) -> ClientError {

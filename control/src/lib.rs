@@ -14,6 +14,7 @@ pub mod folder;
 pub mod ledger;
 pub mod listeners;
 pub mod model;
+pub mod pki;
 pub mod policy;
 pub mod scheduler;
 pub mod serve;

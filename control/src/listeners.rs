@@ -7,8 +7,8 @@
 use std::{
     fs, io,
     net::SocketAddr,
-    os::{fd::AsFd, unix::fs::FileTypeExt as _},
-    path::Path,
+    os::unix::fs::FileTypeExt as _,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -44,6 +44,10 @@ pub struct Bound {
     pub listeners: Vec<Listener>,
     /// What clients call those on TCP.
     pub urls: Vec<String>,
+    /// The Unix socket on which clients are served.
+    pub socket: Option<PathBuf>,
+    /// The Unix socket that was made here, to be removed at the end.
+    pub made: Option<PathBuf>,
 }
 
 /// Sockets that were handed over. They outlive a service that begins anew in this process.
@@ -60,17 +64,16 @@ impl BindError {
 }
 
 impl Inherited {
-    /// Takes what this process was handed; nothing when it was handed nothing.
+    /// Takes what this process was handed; nothing when it was handed nothing. Changes the environment: no other thread may
+    /// run.
     pub fn take() -> Result<Self, BindError> {
         let mut handed = ListenFd::from_env();
         let mut inherited = Self::default();
         for place in 0..handed.len() {
             let refused = |error: io::Error| BindError::new(format!("the socket {place} that was handed over"), error);
             if let Ok(Some(listener)) = handed.take_unix_listener(place) {
-                keep_from_children(&listener).map_err(refused)?;
                 inherited.unix.push(listener);
             } else if let Some(listener) = handed.take_tcp_listener(place).map_err(refused)? {
-                keep_from_children(&listener).map_err(refused)?;
                 inherited.tcp.push(listener);
             }
         }
@@ -95,14 +98,11 @@ impl Inherited {
         for listener in &self.unix {
             let listener = listener.try_clone().map_err(failed)?;
             listener.set_nonblocking(true).map_err(failed)?;
+            bound.socket = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
             bound.listeners.push(Listener::Unix(UnixListener::from_std(listener).map_err(failed)?));
         }
         Ok(bound)
     }
-}
-
-fn keep_from_children(socket: impl AsFd) -> io::Result<()> {
-    Ok(rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?)
 }
 
 /// Listens where the configuration says, or on what was handed over; with `tls` where others can come in.
@@ -120,6 +120,7 @@ pub async fn listen(
     }
     if let Some(path) = &config.socket {
         bound.listeners.push(Listener::Unix(bind_unix(path, 0o660).await?));
+        (bound.socket, bound.made) = (Some(path.clone()), Some(path.clone()));
     }
     Ok(bound)
 }
@@ -167,7 +168,7 @@ pub async fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, BindError
                 Err(error) => return Err(error),
             },
         }
-        // The mode must hold from the first moment; nothing else makes files at this point of the start.
+        // The mode must hold from the first moment. Whatever else is made meanwhile has no more rights than this.
         let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(!mode & 0o777));
         let bound = UnixListener::bind(path);
         rustix::process::umask(before);

@@ -108,6 +108,11 @@ impl ServeError {
 /// Runs a service on threads of its own until a signal stops it. `ready` is called when it answers, and again whenever
 /// it has come back after its store had failed.
 pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeError> {
+    let inherited = Inherited::take()?;
+    let identity = match (&config.tls_cert, &config.tls_key) {
+        (Some(certificate), Some(key)) => Some(Identity::read(certificate, key)?),
+        _ => None,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("control")
@@ -115,14 +120,13 @@ pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeErr
         .map_err(|error| ServeError::System("make an event loop", error))?;
     let served = runtime.block_on(async {
         let mut signals = Signals::new().map_err(|error| ServeError::System("listen to signals", error))?;
-        let inherited = Inherited::take()?;
         let mut was_ready = false;
         loop {
             let told = |told: &Ready| {
                 was_ready = true;
                 ready(told);
             };
-            let error = match serve(config.clone(), &inherited, told, &mut signals).await {
+            let error = match serve(config.clone(), &inherited, identity.clone(), told, &mut signals).await {
                 Err(error) if error.may_pass() => error,
                 ended => return ended,
             };
@@ -144,6 +148,7 @@ pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeErr
 async fn serve(
     config: Config,
     inherited: &Inherited,
+    identity: Option<Identity>,
     ready: impl FnOnce(&Ready),
     signals: &mut Signals,
 ) -> Result<(), ServeError> {
@@ -151,12 +156,9 @@ async fn serve(
         preflight::check_io_uring(&config.dataplane())?;
     }
     make_data_dir(&config.data_dir)?;
-    let identity = match (&config.tls_cert, &config.tls_key) {
-        (Some(certificate), Some(key)) => Some(Identity::read(certificate, key)?),
-        _ => None,
-    };
     let tls = identity.as_ref().map(Identity::server);
-    let Bound { mut listeners, urls } = listeners::listen(&config, inherited, tls.as_ref()).await?;
+    let Bound { mut listeners, urls, socket: public, made } =
+        listeners::listen(&config, inherited, tls.as_ref()).await?;
 
     let store = open_store(&config.data_dir).await?;
     let shared: SharedStore = store.clone();
@@ -206,7 +208,7 @@ async fn serve(
     let told = Ready {
         url: urls.first().cloned(),
         urls,
-        socket: config.socket.clone(),
+        socket: public,
         data_dir: config.data_dir.clone(),
         pid: std::process::id(),
     };
@@ -242,7 +244,7 @@ async fn serve(
         }
     }
     parts.shutdown().await;
-    for path in config.socket.iter().chain([&socket, &admin]) {
+    for path in made.iter().chain([&socket, &admin]) {
         let _ = fs::remove_file(path);
     }
     tracing::info!("stopped");

@@ -1,10 +1,11 @@
 //! TLS at the service's own door: its certificate, which may be renewed while it runs.
 //!
-//! Certificates are short-lived. Files that change are read again within a minute; connections that are there keep what
+//! Certificates are short-lived. Files that change are read again within seconds; connections that are there keep what
 //! they began with. Files that cannot be used are said and left alone: the certificate that was good stays.
 
 use std::{
     fmt, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, SystemTime},
@@ -65,10 +66,16 @@ impl Identity {
         let mut known = self.shared.stamp();
         loop {
             tokio::time::sleep(LOOK).await;
-            let found = self.shared.stamp();
-            if found != known && self.shared.reload() {
-                known = found;
-            }
+            let shared = self.shared.clone();
+            // Files may be on a disk that does not answer.
+            let look = tokio::task::spawn_blocking(move || {
+                let found = shared.stamp();
+                if found != known {
+                    shared.reload();
+                }
+                found
+            });
+            known = look.await.unwrap_or(known);
         }
     }
 }
@@ -108,6 +115,10 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, TlsError> {
         return Err(refused(certificate, "there is no certificate in it (PEM, -----BEGIN CERTIFICATE-----)".into()));
     }
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| refused(key, pem_trouble(&error)))?;
+    let mode = std::fs::metadata(key).map_or(0, |found| found.permissions().mode());
+    if mode & 0o077 != 0 {
+        tracing::warn!(key = %key.display(), "others than its owner can read the private key; chmod 600 mends that");
+    }
     let both = CertifiedKey::from_der(chain, private, &ring::default_provider());
     both.map(Arc::new).map_err(|error| {
         let why = format!("with the key {}: {error}", key.display());

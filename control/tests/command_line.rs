@@ -285,7 +285,7 @@ fn listening_beyond_loopback_is_refused_with_what_it_needs() {
         let output = run(folder.path(), &["serve", "--listen", address]);
         ends_with(&output, 2);
         let sentence = err(&output);
-        assert!(sentence.contains(address) && sentence.contains("needs tokens and TLS"), "{sentence}");
+        assert!(sentence.contains(&format!("write https://{address}, with tls_cert and tls_key")), "{sentence}");
     }
     assert_eq!(names(folder.path()), [""; 0], "nothing was made");
 }

@@ -58,7 +58,7 @@ fn listening_beyond_loopback_is_refused_with_a_reason() {
     let output = service.command(&["serve", "--listen", "0.0.0.0:0", "--data-dir", "other"]);
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("tokens") && text.contains("TLS"), "{text}");
+    assert!(text.contains("https://0.0.0.0:0") && text.contains("tls_cert"), "{text}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Public {
     }
 
     fn ca(&self) -> PathBuf {
-        self.certificates.path().join("cert.pem")
+        self.certificates.path().join("ca.pem")
     }
 
     fn bobs(&self, name: &str) -> String {
@@ -81,13 +81,17 @@ impl Public {
     }
 }
 
-/// A certificate for localhost that nobody vouches for but itself, in the place of the one before.
+/// A certificate for localhost, of a new authority, in the place of the one before.
 fn renew(folder: &tempfile::TempDir) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    for (name, text) in [("key.pem", made.signing_key.serialize_pem()), ("cert.pem", made.cert.pem())] {
-        fs::write(folder.path().join("new"), text).unwrap();
-        fs::rename(folder.path().join("new"), folder.path().join(name)).unwrap();
-    }
+    let authority = tempfile::tempdir_in(folder.path()).unwrap();
+    let pki = |arguments: &[&str]| {
+        let output = command().arg("pki").args(arguments).arg("--dir").arg(authority.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    pki(&["init"]);
+    pki(&["issue", "--host", "localhost", "--cert", &path("cert.pem"), "--key", &path("key.pem")]);
+    fs::copy(authority.path().join("ca.pem"), folder.path().join("ca.pem")).unwrap();
 }
 
 #[test]
@@ -140,7 +144,7 @@ fn the_certificate_is_renewed_while_the_service_runs() {
     let stranger = tempfile::tempdir().unwrap();
     renew(&stranger);
     let mut command = command();
-    command.args(["list", "--server", &public.url(), "--ca"]).arg(stranger.path().join("cert.pem"));
+    command.args(["list", "--server", &public.url(), "--ca"]).arg(stranger.path().join("ca.pem"));
     let refused = command.env("STACCATO_TOKEN", &token).output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(5) && said.contains("certificate"), "{said}");

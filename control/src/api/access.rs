@@ -25,6 +25,8 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, Uri, header, request::Parts, uri::Authority};
 
+use staccato_protocols::ObjectUrl;
+
 use super::{
     Api,
     body::{self, BODY_BYTES_MAX},
@@ -34,7 +36,7 @@ use super::{
 use crate::{
     ledger::Scope,
     model::{
-        ProblemCode,
+        Problem, ProblemCode,
         token::{Token, TokenScope},
     },
 };
@@ -93,6 +95,11 @@ impl Caller {
         }
         let detail = format!("the token's scope is {}, and this needs {needed}; use another token", self.scope);
         Err(Refusal::new(ProblemCode::Forbidden, detail))
+    }
+
+    /// Refuses a caller who may not use the roots in which these lie.
+    pub fn may_use(&self, api: &Api, source: &ObjectUrl, destination: &ObjectUrl) -> Result<(), Problem> {
+        api.policy.check(source, destination, &self.owner, self.operator, api.ledger.has_tokens())
     }
 
     /// Whose transfers it sees.

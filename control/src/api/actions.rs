@@ -4,6 +4,7 @@ use axum::extract::{Path, Request, State, rejection::PathRejection};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use staccato_protocols::ObjectUrl;
 use utoipa::ToSchema;
 
 use super::{
@@ -68,7 +69,16 @@ pub async fn act_on_transfer(
     let answer = match action {
         TransferAction::Cancel => api.ledger.cancel(id, &scope).await?,
         TransferAction::Pause => api.ledger.pause(id, &scope).await?,
-        TransferAction::Resume => api.ledger.resume(id, &scope).await?,
+        TransferAction::Resume => {
+            // Roots may have been bound to others since it was submitted.
+            let document = api.ledger.get(id, &scope).await?;
+            if let (Ok(source), Ok(destination)) =
+                (ObjectUrl::parse(&document.source_url), ObjectUrl::parse(&document.destination_url))
+            {
+                caller.may_use(&api, &source, &destination)?;
+            }
+            api.ledger.resume(id, &scope).await?
+        }
     };
     Ok(status(answer))
 }

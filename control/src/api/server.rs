@@ -1,6 +1,13 @@
 //! Accepts connections and serves the routes on them, within limits of time, size and number.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    convert::Infallible,
+    io,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use http::Request;
@@ -19,6 +26,8 @@ use super::{access::Peer, peer};
 
 /// Connections at a time; further ones wait to be accepted.
 pub const CONNECTIONS_MAX: usize = 1024;
+/// Connections at a time from one address of another host (IPv6: one network of 64 bits); further ones are closed.
+pub const PEER_CONNECTIONS_MAX: usize = 256;
 /// How long the head of a request may take to arrive, and a connection may be idle.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a TLS handshake may take.
@@ -47,11 +56,14 @@ pub enum Listener {
 /// Serves `router` until `stopping` becomes `true`, then lets requests under way finish, for [`DRAIN_TIMEOUT`] at most.
 pub async fn serve(listener: Listener, router: Router, mut stopping: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let peers = Peers::default();
     let mut connections = JoinSet::new();
     loop {
-        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (place, accepted) = tokio::select! {
+            accepted = async {
+                let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+                (place, listener.accept().await)
+            } => accepted,
             () = stopped(&mut stopping) => break,
         };
         while connections.try_join_next().is_some() {}
@@ -66,8 +78,13 @@ pub async fn serve(listener: Listener, router: Router, mut stopping: watch::Rece
                     drop(place);
                 });
             }
-            Ok(Accepted::Tls(stream, acceptor)) => {
+            Ok(Accepted::Tls(stream, from, acceptor)) => {
+                let Some(seat) = peers.seat(from) else {
+                    tracing::debug!(%from, "too many connections from one address");
+                    continue;
+                };
                 connections.spawn(async move {
+                    let _seat = seat;
                     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                         Ok(Ok(stream)) => connection(stream, router, Peer::Remote, stopping).await,
                         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
@@ -95,9 +112,48 @@ pub async fn serve(listener: Listener, router: Router, mut stopping: watch::Rece
     }
 }
 
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// A connection that counts for its address until this is dropped.
+struct Seat {
+    peers: Peers,
+    of: IpAddr,
+}
+
+impl Peers {
+    /// A seat for one more connection; none where its address has too many.
+    fn seat(&self, from: IpAddr) -> Option<Seat> {
+        let of = match from.to_canonical() {
+            // Whoever has one address there has all of its network.
+            IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+            v4 => v4,
+        };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(of).or_default();
+        (*count < PEER_CONNECTIONS_MAX).then(|| {
+            *count += 1;
+            Seat { peers: self.clone(), of }
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut all = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = all.entry(self.of) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
 enum Accepted {
     Tcp(tokio::net::TcpStream, std::net::SocketAddr, std::net::SocketAddr),
-    Tls(tokio::net::TcpStream, TlsAcceptor),
+    Tls(tokio::net::TcpStream, IpAddr, TlsAcceptor),
     Unix(tokio::net::UnixStream, Peer),
 }
 
@@ -111,9 +167,9 @@ impl Listener {
                 Ok(Accepted::Tcp(stream, peer, local))
             }
             Self::Tls(listener, acceptor) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, from) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Accepted::Tls(stream, acceptor.clone()))
+                Ok(Accepted::Tls(stream, from.ip(), acceptor.clone()))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
@@ -171,4 +227,25 @@ async fn connection(
 pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     // An error means that whoever could say so is gone.
     let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_has_all_connections() {
+        let peers = Peers::default();
+        let network: [IpAddr; 2] = ["2001:db8::1", "2001:db8::ffff:2"].map(|text| text.parse().unwrap());
+        let v4: [IpAddr; 2] = ["192.0.2.1", "::ffff:192.0.2.1"].map(|text| text.parse().unwrap());
+        for alike in [network, v4] {
+            let seats: Vec<_> =
+                (0..PEER_CONNECTIONS_MAX).map(|number| peers.seat(alike[number % 2]).unwrap()).collect();
+            assert!(alike.iter().all(|from| peers.seat(*from).is_none()));
+            assert!(peers.seat("192.0.2.2".parse().unwrap()).is_some());
+            drop(seats);
+            assert!(peers.seat(alike[0]).is_some());
+        }
+        assert!(peers.0.lock().unwrap().is_empty(), "what is over takes no memory");
+    }
 }

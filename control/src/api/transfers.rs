@@ -131,7 +131,7 @@ pub async fn create_transfer(
 /// A transfer that may be created, by this caller.
 fn accept(api: &Api, caller: &Caller, json: &Value) -> Result<CreateRequest, Problem> {
     let request = CreateRequest::from_json(json, api.ledger.registry())?;
-    api.policy.check(&request, caller, api.ledger.has_tokens())?;
+    caller.may_use(api, &request.source_url, &request.destination_url)?;
     Ok(request)
 }
 

@@ -73,7 +73,7 @@ impl Copy {
         let config = load(&flags)?;
         // Whoever copies by hand may do what the operating system lets them.
         let everything = Root::new("/", RootAccess::ReadWrite).map_err(Failure::from)?;
-        let registry = registry(&[everything.into()], config.allow_http, Networks::all());
+        let registry = registry(&[everything.into()], config.allow_http, Networks::any());
 
         let bar = if common.json { ProgressBar::hidden() } else { ProgressBar::no_length() };
         let template =

@@ -14,6 +14,7 @@ mod list;
 pub mod location;
 mod log;
 mod output;
+mod pki;
 mod serve;
 mod show;
 mod submit;
@@ -96,6 +97,9 @@ enum Command {
     /// Make, list and revoke tokens, for clients on other hosts
     #[command(subcommand)]
     Token(token::Token),
+    /// Make certificates, where the deployment has no authority of its own
+    #[command(subcommand)]
+    Pki(pki::Pki),
     /// Print the configuration in force and where each value came from
     Config(config::Config),
 }
@@ -123,6 +127,7 @@ impl Cli {
             Command::Config(command) => command.run(&common),
             Command::Copy(command) => command.run(&common),
             Command::Token(command) => on_client(command.run(&common)),
+            Command::Pki(command) => command.run(&common),
             Command::Demo(command) => command.run(&common),
             Command::Bench(command) => {
                 command.run(&["bench"]).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
@@ -142,7 +147,7 @@ impl Cli {
 
 impl Common {
     fn client(&self) -> Result<Client, Failure> {
-        let client = Client::new(self.server.clone()).with_roots(self.ca.clone());
+        let client = Client::new(self.server.clone()).with_ca(self.ca.clone());
         Ok(client.with_token(self.token()?))
     }
 
@@ -154,7 +159,10 @@ impl Common {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Failure::new(Exit::Usage, format!("the token in {} cannot be read: {error}", path.display()))
         })?;
-        Ok(Some(text.trim().to_owned()))
+        match text.trim() {
+            "" => Err(Failure::new(Exit::Usage, format!("there is no token in {}", path.display()))),
+            token => Ok(Some(token.to_owned())),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use staccato_protocols::CRC_BLOCK;
+use staccato_protocols::{CRC_BLOCK, http::networks::Networks};
 
 use super::{Config, Environment, Executors, Listen, OwnedRoot, display_size, parse_size};
 use crate::model::did_you_mean;
@@ -291,23 +291,22 @@ pub(super) const KEYS: &[Key] = &[
         flag: "allow-network",
         value: "NETWORK",
         list: true,
-        default_text: "loopback (127.0.0.0/8, ::1) while others cannot reach the service, else none",
-        help: "Loopback and link-local networks that `http` may read from, whatever name or redirect leads there, or \
-               `none`; all other networks are open",
+        default_text: "`none` with `tls_cert`, else `any`",
+        help: "Addresses of the host itself, and of its link, that `http` may read from, whatever name or redirect leads \
+               there: networks (for instance 127.0.0.0/8), `any` or `none`. Addresses elsewhere are always open",
         // A certificate is there for others: on `listen`, or on a socket that is handed over.
-        default: |config, _| match config.tls_cert.is_some() {
-            true => one("none"),
-            false => vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()],
-        },
+        default: |config, _| one(if config.tls_cert.is_some() { "none" } else { "any" }),
         apply: |config, values| {
             config.allow_networks = match values {
-                [none] if none == "none" => Vec::new(),
-                values => values.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
+                [none] if none == "none" => Networks::of([]),
+                [any] if any == "any" => Networks::any(),
+                values => Networks::of(values.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?),
             };
             Ok(())
         },
-        written: |config| match &config.allow_networks[..] {
-            [] => one("none"),
+        written: |config| match &config.allow_networks {
+            any if *any == Networks::any() => one("any"),
+            networks if networks.iter().len() == 0 => one("none"),
             networks => networks.iter().map(ToString::to_string).collect(),
         },
     },

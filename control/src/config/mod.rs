@@ -24,10 +24,7 @@ pub use registry::registry;
 pub use roots::OwnedRoot;
 pub use size::{display_size, parse_size};
 use staccato_dataplane::{DataplaneConfig, attempt::LaneChoice};
-use staccato_protocols::{
-    Registry,
-    http::networks::{Network, Networks},
-};
+use staccato_protocols::{Registry, http::networks::Networks};
 
 /// Everything `serve` can be told. Made only by [`Config::load`], so every value is within its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +58,7 @@ pub struct Config {
     /// Whether `http://` is offered beside `https://`.
     pub allow_http: bool,
     /// Networks of the host itself that objects may be read from.
-    pub allow_networks: Vec<Network>,
+    pub allow_networks: Networks,
     /// Longest time between two heartbeats of an executor.
     pub heartbeat: Duration,
     /// How long an executor that is not heard keeps its transfers.
@@ -158,8 +155,7 @@ impl Config {
 
     /// The protocols on offer.
     pub fn registry(&self) -> Registry {
-        let networks = Networks::of(self.allow_networks.iter().copied());
-        registry::registry(&self.roots, self.allow_http, networks)
+        registry::registry(&self.roots, self.allow_http, self.allow_networks.clone())
     }
 
     /// The socket at which everything is allowed.
@@ -197,6 +193,14 @@ impl Config {
             && (self.tls_cert.is_none() || self.tls_key.is_none())
         {
             return Err(ConfigError(format!("listen has {place}, which needs tls_cert and tls_key")));
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return Err(ConfigError("tls_cert and tls_key belong together: give both, or neither".into()));
+        }
+        for (number, root) in self.roots.iter().enumerate() {
+            if self.roots[..number].iter().any(|other| other.root.path() == root.root.path()) {
+                return Err(ConfigError(format!("roots has {} twice", root.root.path().display())));
+            }
         }
         if self.listen.is_empty() && self.socket.is_none() {
             return Err(ConfigError("listen is none and socket is empty: nobody could reach the service".into()));
@@ -247,7 +251,7 @@ impl Config {
             chunk_bytes: 0,
             log: String::new(),
             allow_http: false,
-            allow_networks: Vec::new(),
+            allow_networks: Networks::of([]),
             heartbeat: Duration::ZERO,
             lease: Duration::ZERO,
             origins: Vec::new(),

@@ -130,12 +130,36 @@ fn nowhere_to_listen_is_refused() {
 #[test]
 fn a_configuration_can_be_handed_on_as_flags() {
     let given = Flags::default().with("root", "/a,b:ro").with("root", "/c").with("socket", "/s").with("memory", "300M");
+    let given = given
+        .with("listen", "https://0.0.0.0:1")
+        .with("tls-cert", "/t")
+        .with("tls-key", "/k")
+        .with("root", "/d:ro:bob");
     let config = load(given, &[]).unwrap();
     let command = <Flags as clap::Args>::augment_args(clap::Command::new("child").no_binary_name(true));
     let matches = command.try_get_matches_from(config.as_arguments()).unwrap();
     let flags = <Flags as clap::FromArgMatches>::from_arg_matches(&matches).unwrap();
     let again = load(flags, &[("STACCATO_SLOTS", "9")]).unwrap();
     assert_eq!(again, Config { origins: again.origins.clone(), ..config });
+}
+
+#[test]
+fn what_belongs_together_is_given_together_and_once() {
+    for flags in [
+        Flags::default().with("tls-cert", "/c"),
+        Flags::default().with("tls-key", "/k"),
+        Flags::default().with("listen", "https://127.0.0.1:1"),
+        Flags::default().with("root", "/a:ro:bob").with("root", "/a/:rw:alice"),
+    ] {
+        assert!(load(flags.clone(), &[]).is_err(), "{flags:?}");
+    }
+    let tls = Flags::default().with("tls-cert", "/c").with("tls-key", "/k");
+    let networks = |flags| {
+        let config = load(flags, &[]).unwrap();
+        config.shown().into_iter().find(|shown| shown.key == "allow_networks").unwrap().value
+    };
+    assert_eq!((networks(Flags::default()), networks(tls.clone())), ("any".into(), "none".into()));
+    assert_eq!(networks(tls.with("allow-network", "127.0.0.0/8").with("allow-network", "::1")), "127.0.0.0/8, ::1/128");
 }
 
 #[test]

@@ -178,7 +178,7 @@ mod tests {
         Ledger::open(
             store,
             Seal::ephemeral(),
-            registry(&[], false, Networks::all()),
+            registry(&[], false, Networks::any()),
             LedgerConfig::default(),
             environment,
         )

@@ -145,6 +145,8 @@ pub(crate) struct Inner {
     gone: Mutex<BTreeSet<String>>,
     /// Whether there is a token.
     has_tokens: AtomicBool,
+    /// One change of tokens at a time.
+    tokens_turn: tokio::sync::Mutex<()>,
     /// Rings when a transfer becomes ready or a sweep is due: long polls of claims look again.
     work: tokio::sync::watch::Sender<u64>,
     /// One command at a time on one transfer; commands on different transfers rarely share a stripe.

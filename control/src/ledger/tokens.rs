@@ -44,6 +44,7 @@ impl Ledger {
                 Problem::invalid("expires_in_seconds", "a token lasts 1 second to 100 years, or for ever").into()
             );
         }
+        let _turn = self.inner.tokens_turn.lock().await;
         if self.tokens().await?.len() >= TOKENS_MAX {
             let detail = format!("there are {TOKENS_MAX} tokens; revoke some (`staccato token list` shows them)");
             return Err(Problem::new(ProblemCode::Forbidden, detail).into());
@@ -58,8 +59,9 @@ impl Ledger {
         let expires_at = life.map(|life| created_at.after(life));
         let token = Token { id: digest[..ID_LEN].to_owned(), owner: owner.to_owned(), scope, created_at, expires_at };
         let value = serde_json::to_vec(&token).expect("strings and numbers");
-        self.write(vec![Write::Put(keys::token(&digest), value)]).await?;
+        // Before it counts: whoever is cut off here leaves too little open, not too much.
         self.inner.has_tokens.store(true, Ordering::Relaxed);
+        self.write(vec![Write::Put(keys::token(&digest), value)]).await?;
         Ok((token, text))
     }
 
@@ -81,6 +83,7 @@ impl Ledger {
         if id.len() != ID_LEN || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(missing().into());
         }
+        let _turn = self.inner.tokens_turn.lock().await;
         let start = keys::token(id);
         let found = self.inner.store.range(&start, &keys::end_of(&start), 1, false).await?;
         let (key, _) = found.into_iter().next().ok_or_else(missing)?;

@@ -42,7 +42,7 @@ pub struct Token {
 }
 
 /// A token as clients see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Token)]
 pub struct TokenDocument {
     /// What it is called; no secret.
@@ -58,6 +58,13 @@ pub struct TokenDocument {
     /// Its text, to be shown as `Authorization: Bearer TOKEN`; only in the answer that makes it, and kept nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+}
+
+/// Without its text: nobody logs that by mistake.
+impl fmt::Debug for TokenDocument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenDocument").field("id", &self.id).field("owner", &self.owner).finish_non_exhaustive()
+    }
 }
 
 impl Token {

@@ -4,7 +4,7 @@ use std::{
     ffi::{OsStr, OsString},
     fmt, io,
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd as _, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::{Component, Path, PathBuf},
@@ -101,12 +101,10 @@ impl Roots {
     /// The place a URL names, by its spelling alone.
     pub(super) fn locate(&self, url: &ObjectUrl, write: bool) -> Result<Place<'_>, Error> {
         let path = path_of(url)?;
+        // Where they are is not for everybody who may ask.
         let outside = || {
-            let roots: Vec<_> = self.roots.iter().map(|root| root.path.display().to_string()).collect();
-            Error::fatal(
-                Code::PathOutsideRoots,
-                format!("{} lies outside the roots of this service ({})", path.display(), roots.join(", ")),
-            )
+            let why = "lies outside the roots of this service; its operator knows them (--root)";
+            Error::fatal(Code::PathOutsideRoots, format!("{} {why}", path.display()))
         };
         let root = self.roots.iter().find(|root| path.starts_with(&root.path)).ok_or_else(outside)?;
         if write && root.access == RootAccess::ReadOnly {
@@ -116,7 +114,8 @@ impl Roots {
             ));
         }
         let beneath = path.strip_prefix(&root.path).expect("found by this prefix").to_owned();
-        Ok(Place { root, beneath, path })
+        let inner = self.roots.iter().filter(|inner| inner.path != root.path && inner.path.starts_with(&root.path));
+        Ok(Place { root, inner: inner.map(|inner| inner.path.as_path()).collect(), beneath, path })
     }
 }
 
@@ -152,6 +151,8 @@ fn path_of(url: &ObjectUrl) -> Result<PathBuf, Error> {
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     root: &'a Root,
+    /// Roots within this one, which have rules of their own.
+    inner: Vec<&'a Path>,
     beneath: PathBuf,
     /// The absolute path, for people.
     pub path: PathBuf,
@@ -187,10 +188,24 @@ impl Place<'_> {
         for _ in 0..TRIES_MAX {
             match rustix::fs::openat2(&folder, relative.as_bytes(), flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
                 Err(rustix::io::Errno::AGAIN) => continue,
-                other => return other.map_err(io::Error::from),
+                Ok(opened) => return self.check_inner(opened),
+                Err(error) => return Err(error.into()),
             }
         }
         Err(rustix::io::Errno::AGAIN.into())
+    }
+
+    /// A symbolic link may lead into a root within this one, which the spelling of the path did not name.
+    fn check_inner(&self, opened: OwnedFd) -> io::Result<OwnedFd> {
+        if self.inner.is_empty() {
+            return Ok(opened);
+        }
+        let found = std::fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))?;
+        let leads_inside = |inner: &&&Path| inner.canonicalize().is_ok_and(|inner| found.starts_with(inner));
+        match self.inner.iter().find(leads_inside) {
+            Some(_) => Err(rustix::io::Errno::XDEV.into()),
+            None => Ok(opened),
+        }
     }
 
     /// The error for a failed [`Place::open`] or [`Place::open_folder`]; `missing` is the code of "not there".

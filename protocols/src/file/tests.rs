@@ -275,3 +275,34 @@ fn a_partial_that_begins_with_a_hole_or_ends_in_its_first_sector_is_resumed_on_a
         assert_eq!(first_data, data, "{name}: a hole stays one");
     }
 }
+
+#[test]
+fn links_do_not_lead_into_a_root_within_a_root() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path().join("inner/deep")).unwrap();
+    fs::create_dir(folder.path().join("plain")).unwrap();
+    for name in ["inner/secret", "plain/open", "inner/deep/er"] {
+        fs::write(folder.path().join(name), name).unwrap();
+    }
+    for (link, to) in [("way", "inner"), ("deeper", "inner/deep"), ("file", "inner/secret"), ("fine", "plain")] {
+        std::os::unix::fs::symlink(to, folder.path().join(link)).unwrap();
+    }
+    let inner = Root::new(folder.path().join("inner"), RootAccess::ReadOnly).unwrap();
+    let outer = Root::new(folder.path(), RootAccess::ReadWrite).unwrap();
+    let nested = Folder { roots: Arc::new(Roots::new(vec![outer, inner])), folder: folder.folder };
+    let open = |name: &str| {
+        let url = nested.url(name);
+        let place = nested.roots.locate(&url, false).unwrap();
+        let opened = place.open(rustix::fs::OFlags::RDONLY);
+        opened.map(drop).map_err(|error| place.open_error(&error, Code::SourceMissing, Code::ReadFailed).code)
+    };
+    for name in ["inner/secret", "plain/open", "fine/open", "inner/deep/er"] {
+        assert_eq!(open(name), Ok(()), "{name}");
+    }
+    for name in ["way/secret", "file", "deeper/er", "way/deep/er"] {
+        assert_eq!(open(name), Err(Code::PathOutsideRoots), "{name}");
+    }
+    assert_eq!(nested.begin("way/new", 1).err().unwrap().code, Code::PathOutsideRoots);
+    assert_eq!(nested.begin("inner/new", 1).err().unwrap().code, Code::RootReadOnly);
+    assert!(nested.begin("fine/new", 1).is_ok());
+}

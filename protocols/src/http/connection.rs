@@ -167,6 +167,8 @@ impl Connections {
         if place.is_home() {
             headers.extend(self.headers.clone());
         }
+        // A server that believes whoever is on its host (this very service does) shall know that somebody else asks.
+        headers.insert(header::VIA, HeaderValue::from_static("1.1 staccato"));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(range) = ask.range {
             assert!(!range.is_empty(), "HTTP has no words for an empty range");

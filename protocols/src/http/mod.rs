@@ -44,7 +44,7 @@ impl HttpProtocol {
     /// The module. The operating system's trusted root certificates are loaded when the first source is opened. It
     /// connects to any address: see [`HttpProtocol::within`].
     pub fn new() -> Self {
-        Self { schemes: &["http", "https"], trust: Trust::default(), networks: Arc::new(Networks::all()) }
+        Self { schemes: &["http", "https"], trust: Trust::default(), networks: Arc::new(Networks::any()) }
     }
 
     /// The module for `https://` only. Redirects do not lead out of it: they never go to a weaker scheme.

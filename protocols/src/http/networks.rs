@@ -1,12 +1,12 @@
-//! Which addresses may be connected to. Pure but for the resolver that asks.
+//! Which addresses may be connected to.
 //!
-//! A service connects from where it stands: to servers on its own loopback and link that its callers could not reach,
-//! where programs believe whoever connects (a cloud's metadata at 169.254.169.254, an admin page on 127.0.0.1). Such
-//! addresses are connected to only where they were allowed, whatever name or redirect led there.
+//! A service connects from where it stands: to servers on its own host and link that its callers could not reach, where
+//! programs believe whoever connects (a cloud's metadata at 169.254.169.254, an admin page on 127.0.0.1). Such addresses are
+//! connected to only where they were allowed, whatever name or redirect led there.
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     pin::Pin,
     str::FromStr,
     sync::Arc,
@@ -29,9 +29,9 @@ pub struct Network(IpNet);
 
 impl Networks {
     /// All of them.
-    pub fn all() -> Self {
-        let all = [(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0)];
-        Self(all.map(|(address, length)| Network(IpNet::new_assert(address, length))).into())
+    pub fn any() -> Self {
+        let any = [(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0)];
+        Self(any.map(|(address, length)| Network(IpNet::new_assert(address, length))).into())
     }
 
     /// These.
@@ -39,9 +39,14 @@ impl Networks {
         Self(networks.into_iter().collect())
     }
 
+    /// Each of them.
+    pub fn iter(&self) -> std::slice::Iter<'_, Network> {
+        self.0.iter()
+    }
+
     /// Whether an address may be connected to.
     pub fn allow(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
+        let address = plain(address);
         !is_own(address) || self.0.iter().any(|Network(network)| network.contains(&address))
     }
 
@@ -55,13 +60,45 @@ impl Networks {
     }
 }
 
+/// Where clouds answer any program on a machine with its secrets, besides link-local addresses: AWS, Google and Alibaba
+/// Cloud, Azure.
+const METADATA: [IpAddr; 4] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+];
+
 /// Whether an address leads to this host or its link, and so to others than where the caller stands.
 fn is_own(address: IpAddr) -> bool {
-    let special = match address {
+    let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
-    special || address.is_loopback() || address.is_unspecified()
+    link_local
+        || address.is_loopback()
+        || address.is_unspecified()
+        || METADATA.contains(&address)
+        || is_bindable(address)
+}
+
+/// Whether this host has the address: only then can something listen there.
+fn is_bindable(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
+}
+
+/// The address that is meant: IPv4 in any of the forms in which IPv6 carries it (mapped, compatible, RFC 6052, 6to4).
+fn plain(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address.to_canonical() else { return address.to_canonical() };
+    let [_, b, c, .., y, z] = v6.segments();
+    let embedded = match v6.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => return address,
+        [0, 0, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => [y, z],
+        [0x2002, ..] => [b, c],
+        _ => return IpAddr::V6(v6),
+    };
+    let [first, second] = embedded.map(u16::to_be_bytes);
+    IpAddr::V4(Ipv4Addr::new(first[0], first[1], second[0], second[1]))
 }
 
 fn refused(host: &str, address: IpAddr) -> Error {
@@ -132,15 +169,19 @@ mod tests {
     fn addresses_of_the_host_itself_need_leave() {
         let none = Networks::of([]);
         let loopback = Networks::of(["127.0.0.0/8", "::1"].map(|text| text.parse().unwrap()));
-        for address in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+        for address in
+            ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"]
+        {
             let address = address.parse().unwrap();
-            assert!(!none.allow(address) && loopback.allow(address) && Networks::all().allow(address), "{address}");
+            assert!(!none.allow(address) && loopback.allow(address) && Networks::any().allow(address), "{address}");
         }
-        for address in ["169.254.169.254", "fe80::1", "0.0.0.0", "::", "::ffff:169.254.0.1"] {
+        for address in
+            ["169.254.169.254", "fe80::1", "0.0.0.0", "::", "::ffff:169.254.0.1", "fd00:ec2::254", "168.63.129.16"]
+        {
             let address = address.parse().unwrap();
-            assert!(!none.allow(address) && !loopback.allow(address) && Networks::all().allow(address), "{address}");
+            assert!(!none.allow(address) && !loopback.allow(address) && Networks::any().allow(address), "{address}");
         }
-        for address in ["10.0.0.1", "192.168.1.1", "8.8.8.8", "2001:db8::1", "fd00::1"] {
+        for address in ["192.0.2.1", "198.51.100.1", "8.8.8.8", "2001:db8::1", "fd00::1", "64:ff9b::808:808"] {
             assert!(none.allow(address.parse().unwrap()), "{address}");
         }
         for host in ["127.0.0.1", "[::1]"] {

@@ -79,6 +79,7 @@ const RESERVED: &[&str] = &[
     "if-modified-since",
     "if-unmodified-since",
     "accept-encoding",
+    "via",
     "content-length",
     "content-encoding",
     "expect",

@@ -10,10 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use staccato_tests::{
-    bytes::{MIB, random},
-    service::Service,
-};
+use staccato_tests::{bytes::MIB, service::Service};
 
 use super::nginx::Nginx;
 
@@ -89,24 +86,29 @@ fn where_all_together_are_slow_whatever_is_found_does_not_matter() {
 
 #[test]
 fn where_nothing_is_slow_the_number_that_is_found_is_as_fast_as_any() {
-    const LEN: usize = 256 * MIB;
+    // Long enough for what is looked for to be found early on: half a second where nothing is slow.
+    const LEN: usize = 1024 * MIB;
     const ROUNDS: usize = 15;
+    // Of two that are as fast as one another (at `NEAR`), either is behind in so many rounds by chance in 2 % of runs.
+    const BEHIND_MAX: usize = 11;
     const NUMBERS: [Option<usize>; 5] = [None, Some(1), Some(2), Some(8), Some(CONNECTIONS_MAX)];
     let (service, nginx) = (service(1), Nginx::start());
-    nginx.put("s", &random(1, LEN));
-    // Other tests run meanwhile, so neighbours are compared: the median of their ratios over all rounds decides, once.
+    nginx.put_zeros("s", LEN as u64);
+    // Other tests run meanwhile, so neighbours are compared: in how many rounds the number that is found was behind.
     let rounds: Vec<[f64; NUMBERS.len()]> = (0..ROUNDS)
         .map(|_| NUMBERS.map(|connections| LEN as f64 / fetch(&service, &nginx.url("s"), connections, LEN)))
         .collect();
-    let ratio = |other: usize| {
+    let (mut medians, mut behind) = (Vec::new(), Vec::new());
+    for other in 1..NUMBERS.len() {
         let mut ratios: Vec<f64> = rounds.iter().map(|rates| rates[0] / rates[other]).collect();
         ratios.sort_by(f64::total_cmp);
-        ratios[ratios.len() / 2]
-    };
-    let ratios: Vec<f64> = (1..NUMBERS.len()).map(|other| (ratio(other) * 1000.0).round() / 1000.0).collect();
-    println!("the number that is found to {:?}: {ratios:?}", &NUMBERS[1..]);
+        medians.push((ratios[ratios.len() / 2] * 1000.0).round() / 1000.0);
+        behind.push(ratios.iter().filter(|ratio| **ratio < NEAR).count());
+    }
+    println!("the number that is found to {:?}: {medians:?}, behind {behind:?} times of {ROUNDS}", &NUMBERS[1..]);
     let shown: Vec<_> = rounds.iter().map(|rates| rates.map(|rate| (rate / 1e6).round())).collect();
-    assert!(ratios.iter().all(|ratio| *ratio >= NEAR), "{ratios:?}; MB/s of {NUMBERS:?}, round by round: {shown:?}");
+    let near = behind.iter().all(|behind| *behind <= BEHIND_MAX);
+    assert!(near, "{medians:?}, behind {behind:?}; MB/s of {NUMBERS:?}, round by round: {shown:?}");
 }
 
 /// A path that gives all connections together so many bytes per second, and each its share.

@@ -43,7 +43,7 @@ impl Driver {
     /// A service that offers files under `/data`, http, zero and null. Nothing is moved: no executor runs.
     pub async fn new() -> Self {
         let roots = ["/data", "/data/bob:rw:bob"].map(|root| root.parse().unwrap());
-        let registry = registry(&roots, true, Networks::all());
+        let registry = registry(&roots, true, Networks::any());
         let store = Arc::new(MemoryStore::new(INDEXES));
         let environment = Arc::new(SystemEnvironment::default());
         let ledger =

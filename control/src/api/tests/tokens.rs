@@ -106,6 +106,11 @@ async fn roots_are_for_their_owners_and_without_one_for_admins_once_there_are_to
     let refused = remote(&driver, &bob, Method::POST, path, transfer("x")).await;
     refused.problem(403, "forbidden", Some("destination_url"));
     driver.post(path, &transfer("after")).await.problem(403, "forbidden", Some("destination_url"));
+    // What waits is judged again when it is resumed.
+    let paused = driver.get("/v1/transfers").await.json()[0]["id"].as_str().unwrap().to_owned();
+    driver.act(&paused, "pause", 204).await;
+    let resume = driver.post(&format!("/v1/transfers/{paused}/action"), &json!({"xferaction": "resume"})).await;
+    resume.problem(403, "forbidden", Some("destination_url"));
     let several = driver.post(path, &json!([transfer("several")])).await;
     assert_eq!(several.json()[0]["problem"]["code"], "forbidden");
     let (admin, admin_id) = make(&driver, "carol", "admin").await;

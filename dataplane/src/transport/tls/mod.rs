@@ -97,13 +97,13 @@ impl Identity {
     /// Speaks TLS with the executor `host` at the other end of `stream`.
     pub async fn connect(&self, stream: Box<dyn Stream>, host: &str) -> io::Result<Box<dyn Stream>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let (stream, peer) = stream::connect(self.client.clone(), name, stream).await?;
+        let (stream, peer) = stream::connect(ALPN, self.client.clone(), name, stream).await?;
         peer.is_some().then_some(stream).ok_or_else(|| io::Error::other("it shows no certificate"))
     }
 
     /// Speaks TLS with a reader; whose key is at the other end.
     pub async fn accept(&self, stream: Box<dyn Stream>) -> io::Result<(Box<dyn Stream>, KeyDigest)> {
-        let (stream, peer) = stream::accept(self.server.clone(), stream).await?;
+        let (stream, peer) = stream::accept(ALPN, self.server.clone(), stream).await?;
         let peer = peer.ok_or_else(|| io::Error::other("it shows no certificate"))?;
         Ok((stream, key_digest(&peer)?))
     }

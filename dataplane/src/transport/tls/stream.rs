@@ -2,7 +2,8 @@
 //!
 //! rustls' own stream copies what comes four times on its way. Here records are decrypted where they were received and
 //! copied to where they are wanted; what is sent is encrypted a MiB at a time, and leaves with one system call. Memory is
-//! bounded: [`INCOMING_BYTES`] of what came and one record decrypted, [`SEND_BYTES`] of what goes.
+//! bounded: [`INCOMING_BYTES`] of what came, and as much again that was decrypted while something else was said;
+//! [`SEND_BYTES`] of what goes.
 
 use std::{
     future::poll_fn,
@@ -18,7 +19,10 @@ use rustls::{
     client::UnbufferedClientConnection,
     pki_types::{CertificateDer, ServerName},
     server::UnbufferedServerConnection,
-    unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus},
+    unbuffered::{
+        ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus,
+        WriteTraffic,
+    },
 };
 
 use super::super::connection::Stream;
@@ -36,18 +40,21 @@ type Recognised = (Box<dyn Stream>, Option<CertificateDer<'static>>);
 
 /// Speaks TLS with `name`.
 pub async fn connect(
+    alpn: &[u8],
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     stream: Box<dyn Stream>,
 ) -> io::Result<Recognised> {
-    let side = UnbufferedClientConnection::new(config, name).map_err(broken)?;
-    TlsStream::new(side, stream).shake_hands().await
+    let mut stream = TlsStream::new(UnbufferedClientConnection::new(config, name).map_err(broken)?, stream);
+    let peer = stream.shake_hands(alpn).await?;
+    Ok((Box::new(stream), peer))
 }
 
 /// Speaks TLS with whoever comes.
-pub async fn accept(config: Arc<ServerConfig>, stream: Box<dyn Stream>) -> io::Result<Recognised> {
-    let side = UnbufferedServerConnection::new(config).map_err(broken)?;
-    TlsStream::new(side, stream).shake_hands().await
+pub async fn accept(alpn: &[u8], config: Arc<ServerConfig>, stream: Box<dyn Stream>) -> io::Result<Recognised> {
+    let mut stream = TlsStream::new(UnbufferedServerConnection::new(config).map_err(broken)?, stream);
+    let peer = stream.shake_hands(alpn).await?;
+    Ok((Box::new(stream), peer))
 }
 
 /// Either side of a connection.
@@ -133,12 +140,16 @@ impl<S: Side> TlsStream<S> {
         }
     }
 
-    async fn shake_hands(mut self) -> io::Result<Recognised> {
+    /// Until either end can speak. One that does not want to speak `alpn` is not spoken to.
+    async fn shake_hands(&mut self, alpn: &[u8]) -> io::Result<Option<CertificateDer<'static>>> {
         loop {
             match self.advance(&mut [], &[]) {
                 Ok((Next::Send, _)) => self.send_all().await?,
                 Ok((Next::Receive, _)) => {
                     self.make_room();
+                    if self.filled == self.incoming.len() {
+                        return Err(too_long());
+                    }
                     let received = self.stream.read(&mut self.incoming[self.filled..]).await?;
                     if received == 0 {
                         return Err(cut_off());
@@ -159,9 +170,11 @@ impl<S: Side> TlsStream<S> {
             }
         }
         self.send_all().await?;
+        if self.side.common().alpn_protocol() != Some(alpn) {
+            return Err(io::Error::other("it speaks another protocol inside TLS"));
+        }
         let peer = self.side.common().peer_certificates().and_then(|chain| chain.first());
-        let peer = peer.map(|certificate| certificate.clone().into_owned());
-        Ok((Box::new(self), peer))
+        Ok(peer.map(|certificate| certificate.clone().into_owned()))
     }
 
     /// After an error: encodes what rustls has to say about it. It is the first thing that it asks for then; nothing more
@@ -188,8 +201,15 @@ impl<S: Side> TlsStream<S> {
         let mut got = 0;
         loop {
             let UnbufferedStatus { discard, state } = self.side.process(&mut self.incoming[self.taken..self.filled]);
-            self.failed = state.is_err();
-            let next = match state.map_err(broken)? {
+            let state = match state {
+                Ok(state) => state,
+                Err(error) => {
+                    self.failed = true;
+                    self.taken += discard;
+                    return Err(broken(error));
+                }
+            };
+            let next = match state {
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let payload = record.map_err(broken)?.payload;
@@ -207,18 +227,12 @@ impl<S: Side> TlsStream<S> {
                 }
                 ConnectionState::TransmitTlsData(data) => {
                     data.done();
-                    Some(Next::Send)
+                    Some(if got > 0 { Next::Read } else { Next::Send })
                 }
                 ConnectionState::WriteTraffic(mut traffic) if !say.is_empty() && got == 0 => {
-                    let start = self.outgoing.len();
-                    self.outgoing.resize(start + sealed_len(say.len()), 0);
-                    let sealed = traffic.encrypt(say, &mut self.outgoing[start..]).map_err(|error| match error {
-                        EncryptError::InsufficientSize(InsufficientSizeError { required_size }) => {
-                            io::Error::other(format!("a record needs {required_size} bytes"))
-                        }
-                        EncryptError::EncryptExhausted => io::Error::other("the connection's keys are used up"),
-                    })?;
-                    self.outgoing.truncate(start + sealed);
+                    let sealed = seal(&mut traffic, say, &mut self.outgoing);
+                    self.failed = sealed.is_err();
+                    sealed?;
                     Some(Next::Write)
                 }
                 ConnectionState::WriteTraffic(_) => Some(if got > 0 { Next::Read } else { Next::Write }),
@@ -236,7 +250,8 @@ impl<S: Side> TlsStream<S> {
         }
     }
 
-    /// What was received and not processed moves to the front where it has reached the end.
+    /// What was received and not processed moves to the front where it has reached the end. A record, and a handshake
+    /// message in several, is much shorter than all room there is.
     fn make_room(&mut self) {
         if self.taken == self.filled {
             (self.taken, self.filled) = (0, 0);
@@ -288,13 +303,16 @@ impl<S: Side> AsyncRead for TlsStream<S> {
             match this.advance(into, &[])? {
                 (Next::Read, got) => return Poll::Ready(Ok(got)),
                 (Next::End, _) => return Poll::Ready(Ok(0)),
-                // New keys, for instance. What cannot be sent now goes with what is said next.
+                // What cannot be sent now goes with what is said next.
                 (Next::Send, _) => {
                     let _ = this.poll_send(context)?;
                 }
                 (Next::Write | Next::Receive, _) => {
                     this.make_room();
                     let room = &mut this.incoming[this.filled..];
+                    if room.is_empty() {
+                        return Poll::Ready(Err(too_long()));
+                    }
                     let received = ready!(Pin::new(&mut this.stream).poll_read(context, room))?;
                     if received == 0 {
                         return Poll::Ready(Err(cut_off()));
@@ -311,6 +329,9 @@ impl<S: Side> AsyncWrite for TlsStream<S> {
         let this = self.get_mut();
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
+        }
+        if this.ended {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         ready!(this.poll_send(context))?;
         let bytes = &bytes[..bytes.len().min(SEND_BYTES)];
@@ -343,6 +364,28 @@ impl<S: Side> AsyncWrite for TlsStream<S> {
     }
 }
 
+/// Encrypts behind what is to be sent already; with new keys before it where the old ones have served long enough.
+fn seal<D>(traffic: &mut WriteTraffic<'_, D>, say: &[u8], outgoing: &mut Vec<u8>) -> io::Result<()> {
+    let start = outgoing.len();
+    let mut room = sealed_len(say.len());
+    loop {
+        outgoing.resize(start + room, 0);
+        match traffic.encrypt(say, &mut outgoing[start..]) {
+            Ok(sealed) => {
+                outgoing.truncate(start + sealed);
+                return Ok(());
+            }
+            Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) if required_size > room => {
+                room = required_size;
+            }
+            Err(error) => {
+                outgoing.truncate(start);
+                return Err(io::Error::other(error));
+            }
+        }
+    }
+}
+
 /// Length of records that hold so many bytes.
 fn sealed_len(bytes: usize) -> usize {
     bytes + bytes.div_ceil(RECORD_BYTES) * RECORD_OVERHEAD
@@ -368,6 +411,81 @@ fn broken(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
+fn too_long() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the other end sends a message without end")
+}
+
 fn cut_off() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended without a word")
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join;
+    use glommio::{
+        LocalExecutorBuilder,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::transport::{authority::Authority, tls::ALPN};
+
+    /// Asks for new keys, for both directions.
+    fn renew_keys<S: Side>(stream: &mut TlsStream<S>) {
+        let UnbufferedStatus { state, .. } = stream.side.process(&mut stream.incoming[stream.taken..stream.filled]);
+        let Ok(ConnectionState::WriteTraffic(traffic)) = state else { panic!("{state:?}") };
+        traffic.refresh_traffic_keys().unwrap();
+    }
+
+    #[test]
+    fn new_keys_lose_nothing() {
+        let test = async {
+            let authority = Authority::new();
+            let (reader, owner) = (authority.identity("reader"), authority.identity("owner"));
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let connected = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let accepted = listener.accept().await.unwrap();
+            let name = ServerName::try_from("owner").unwrap();
+            let side = UnbufferedClientConnection::new(reader.client.clone(), name).unwrap();
+            let mut here = TlsStream::new(side, Box::new(connected));
+            let side = UnbufferedServerConnection::new(owner.server.clone()).unwrap();
+            let mut there = TlsStream::new(side, Box::new(accepted));
+            let (one, other) = join(here.shake_hands(ALPN), there.shake_hands(ALPN)).await;
+            assert!(one.unwrap().is_some() && other.unwrap().is_some());
+            let mut said = vec![0; 3 << 20];
+            fastrand::Rng::with_seed(3).fill(&mut said);
+            for round in 0..4 {
+                renew_keys(&mut here);
+                let (from, to): (&mut dyn Stream, &mut dyn Stream) =
+                    if round % 2 == 0 { (&mut here, &mut there) } else { (&mut there, &mut here) };
+                let mut heard = vec![0; said.len()];
+                let saying = async {
+                    from.write_all(&said).await.unwrap();
+                    from.flush().await.unwrap();
+                };
+                let ((), listened) = join(saying, to.read_exact(&mut heard)).await;
+                listened.unwrap();
+                assert!(heard == said, "round {round}");
+            }
+        };
+        LocalExecutorBuilder::default().make().unwrap().run(test);
+    }
+
+    #[test]
+    fn who_speaks_another_protocol_inside_tls_is_refused() {
+        let test = async {
+            let authority = Authority::new();
+            let (reader, owner) = (authority.identity("reader"), authority.identity("owner"));
+            let mut silent = ClientConfig::clone(&reader.client);
+            silent.alpn_protocols.clear();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let connected = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let accepted = listener.accept().await.unwrap();
+            let name = ServerName::try_from("owner").unwrap();
+            let asking = connect(ALPN, Arc::new(silent), name, Box::new(connected));
+            let (asked, served) = join(asking, owner.accept(Box::new(accepted))).await;
+            assert!(asked.is_err() && served.is_err_and(|error| error.to_string().contains("another protocol")));
+        };
+        LocalExecutorBuilder::default().make().unwrap().run(test);
+    }
 }

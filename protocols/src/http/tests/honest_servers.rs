@@ -100,6 +100,10 @@ fn ranges_travel_over_several_connections_that_are_used_again() {
     assert!((4..=6).contains(&connections), "4 reads at once, used again; {connections} connections");
     assert!(seen.iter().all(|request| request.method == "GET"), "servers that refuse HEAD are no problem");
     assert!(seen.iter().all(|request| request.headers["accept-encoding"] == "identity"));
+    assert!(
+        seen.iter().all(|request| request.headers["via"] == "1.1 staccato"),
+        "nobody takes us for a user of this host"
+    );
     assert!(seen[1..17].iter().all(|request| request.headers.contains_key("if-range")));
 }
 
