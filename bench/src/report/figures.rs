@@ -96,6 +96,11 @@ pub fn rate(series: &Series) -> Option<Spread> {
     Spread::of(series.samples.iter().map(Sample::rate))
 }
 
+/// Digits behind the point that operations per second are shown with: what is slower than 10 would be a round nothing.
+pub fn rate_digits(rate: f64) -> usize {
+    if rate < 10.0 { 2 } else { 0 }
+}
+
 /// User and system CPU seconds for each GiB of the object.
 pub fn cpu_seconds_per_gib(series: &Series) -> Option<f64> {
     per_gib(series, |sample| sample.cpu_seconds)

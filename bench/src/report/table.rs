@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::{
     figures::{
-        cpu_seconds_per_gib, cpu_seconds_per_operation, largest_stages, latency, memory_max, rate, system_calls_per_gib,
+        cpu_seconds_per_gib, cpu_seconds_per_operation, largest_stages, latency, memory_max, rate, rate_digits,
+        system_calls_per_gib,
     },
     gathered::{CaseResults, Group, describe},
 };
@@ -138,7 +139,7 @@ fn memory() -> Column {
 
 /// A number, or a dash where there is none.
 fn per_second(rate: Option<f64>) -> String {
-    optional(rate, if rate.is_some_and(|rate| rate < 10.0) { 2 } else { 0 })
+    optional(rate, rate.map_or(0, rate_digits))
 }
 
 fn optional(value: Option<f64>, digits: usize) -> String {

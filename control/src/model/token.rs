@@ -9,7 +9,7 @@ use super::Timestamp;
 
 /// What a token's text begins with, so that whoever finds one knows what it is.
 const PREFIX: &str = "staccato_";
-/// Random bytes of a token, written in hex behind [`PREFIX`].
+/// Random bytes of a token, written in hex.
 pub const TOKEN_BYTES: usize = 32;
 /// Longest name of an owner, in bytes.
 pub const OWNER_BYTES_MAX: usize = 64;

@@ -11,7 +11,7 @@ use crate::{
     report::{
         figures::{
             counts_operations, cpu_ratio, cpu_seconds_per_gib, cpu_seconds_per_operation, largest_stages, latency,
-            memory_max, rate, stages, system_calls_per_gib,
+            memory_max, rate, rate_digits, stages, system_calls_per_gib,
         },
         gathered::{CaseResults, Group},
         plots::{self, Plot, grouped},
@@ -93,7 +93,8 @@ fn latencies(case: &CaseResults) -> Option<Plot> {
 /// Work per second with its unit.
 pub fn amount(series: &Series, rate: f64) -> String {
     if counts_operations(series) {
-        format!("{}/s", grouped(&format!("{rate:.0}")))
+        let digits = rate_digits(rate);
+        format!("{}/s", grouped(&format!("{rate:.digits$}")))
     } else {
         format!("{} MB/s", megabytes(rate))
     }
@@ -178,9 +179,9 @@ fn of_bytes() -> Vec<Column> {
 fn of_operations() -> Vec<Column> {
     let at = |quantile: f64| move |_: &Group, one: &Series| latency(one, quantile).map_or_else(String::new, millis);
     vec![
-        ("Operations/s", Box::new(|_, one| figure_of(rate(one).map(|rate| rate.median), 0))),
-        ("Min", Box::new(|_, one| figure_of(rate(one).map(|rate| rate.min), 0))),
-        ("Max", Box::new(|_, one| figure_of(rate(one).map(|rate| rate.max), 0))),
+        ("Operations/s", Box::new(|_, one| per_second(rate(one).map(|rate| rate.median)))),
+        ("Min", Box::new(|_, one| per_second(rate(one).map(|rate| rate.min)))),
+        ("Max", Box::new(|_, one| per_second(rate(one).map(|rate| rate.max)))),
         ("N", Box::new(|_, one| count(one))),
         ("p50 ms", Box::new(at(0.5))),
         ("p99 ms", Box::new(at(0.99))),
@@ -193,6 +194,10 @@ fn of_operations() -> Vec<Column> {
 
 fn count(series: &Series) -> String {
     if series.samples.is_empty() { String::new() } else { series.samples.len().to_string() }
+}
+
+fn per_second(rate: Option<f64>) -> String {
+    figure_of(rate, rate.map_or(0, rate_digits))
 }
 
 fn figure_of(value: Option<f64>, digits: usize) -> String {
@@ -234,5 +239,23 @@ fn stage_table(group: &Group) -> Markup {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::record::Sample;
+
+    #[test]
+    fn slow_operations_are_not_rounded_to_nothing() {
+        let samples = vec![Sample { operations: 1, seconds: 2.9, ..Sample::default() }];
+        let (case, contestant) = ("rest-restart".to_owned(), "ready".to_owned());
+        let slow = Series { case, settings: BTreeMap::new(), contestant, kind: Kind::Ours, absent: None, samples };
+        assert_eq!(amount(&slow, 0.345), "0.34/s");
+        assert_eq!(amount(&slow, 28_537.6), "28,538/s");
+        assert_eq!((per_second(Some(0.345)), per_second(None)), ("0.34".into(), String::new()));
     }
 }

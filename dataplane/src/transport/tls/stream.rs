@@ -1,8 +1,8 @@
 //! A stream inside TLS.
 //!
-//! rustls' own stream copies what comes four times on its way. Here records are decrypted where they were received and
-//! copied to where they are wanted; what is sent is encrypted a MiB at a time, and leaves with one system call. Memory is
-//! bounded: [`INCOMING_BYTES`] of what came, and as much again that was decrypted while something else was said;
+//! rustls' own stream copies what comes four times on its way. Here records are decrypted where they were received, and
+//! copied twice: rustls puts each apart, and it goes from there to where it is wanted. What is sent is encrypted a MiB at
+//! a time, and leaves with one system call where the kernel takes as much. Memory is bounded: [`INCOMING_BYTES`] of what came, and as much again that was decrypted while something else was said;
 //! [`SEND_BYTES`] of what goes.
 
 use std::{
