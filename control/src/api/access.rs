@@ -24,7 +24,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, Uri, header, request::Parts, uri::Authority};
-
 use staccato_protocols::ObjectUrl;
 
 use super::{
@@ -97,9 +96,12 @@ impl Caller {
         Err(Refusal::new(ProblemCode::Forbidden, detail))
     }
 
-    /// Refuses a caller who may not use the roots in which these lie.
-    pub fn may_use(&self, api: &Api, source: &ObjectUrl, destination: &ObjectUrl) -> Result<(), Problem> {
-        api.policy.check(source, destination, &self.owner, self.operator, api.ledger.has_tokens())
+    /// Refuses a caller who may not use the root in which `url`, the value of `field`, lies.
+    pub fn may_use(&self, api: &Api, field: &str, url: &ObjectUrl) -> Result<(), Problem> {
+        if self.operator {
+            return Ok(());
+        }
+        api.policy.check(url, &self.owner, api.ledger.has_tokens()).map_err(|problem| problem.at(field))
     }
 
     /// Whose transfers it sees.

@@ -131,7 +131,8 @@ pub async fn create_transfer(
 /// A transfer that may be created, by this caller.
 fn accept(api: &Api, caller: &Caller, json: &Value) -> Result<CreateRequest, Problem> {
     let request = CreateRequest::from_json(json, api.ledger.registry())?;
-    caller.may_use(api, &request.source_url, &request.destination_url)?;
+    caller.may_use(api, "source_url", &request.source_url)?;
+    caller.may_use(api, "destination_url", &request.destination_url)?;
     Ok(request)
 }
 

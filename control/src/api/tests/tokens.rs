@@ -99,6 +99,11 @@ async fn roots_are_for_their_owners_and_without_one_for_admins_once_there_are_to
     let driver = Driver::new().await;
     let bobs = json!({"source_url": "zero:///5", "destination_url": "file:///data/bob/x"});
     let path = "/v1/transfers";
+    // Shown, its query redacted, this source is longer than a URL may be.
+    let source = format!("http://h/{}?x", "p".repeat(4096 - "http://h/?x".len()));
+    let long = json!({"source_url": source, "destination_url": "file:///data/long"});
+    let long = driver.post(path, &long).await.json()["id"].as_str().unwrap().to_owned();
+    driver.act(&long, "pause", 204).await;
     driver.post(path, &bobs).await.problem(403, "forbidden", Some("destination_url"));
     assert_eq!(driver.post(path, &transfer("before")).await.status, 201);
     let (bob, id) = make(&driver, "bob", "submit").await;
@@ -107,10 +112,12 @@ async fn roots_are_for_their_owners_and_without_one_for_admins_once_there_are_to
     refused.problem(403, "forbidden", Some("destination_url"));
     driver.post(path, &transfer("after")).await.problem(403, "forbidden", Some("destination_url"));
     // What waits is judged again when it is resumed.
-    let paused = driver.get("/v1/transfers").await.json()[0]["id"].as_str().unwrap().to_owned();
+    let paused = driver.get("/v1/transfers").await.json()[1]["id"].as_str().unwrap().to_owned();
     driver.act(&paused, "pause", 204).await;
-    let resume = driver.post(&format!("/v1/transfers/{paused}/action"), &json!({"xferaction": "resume"})).await;
-    resume.problem(403, "forbidden", Some("destination_url"));
+    for waiting in [long, paused] {
+        let resume = driver.post(&format!("/v1/transfers/{waiting}/action"), &json!({"xferaction": "resume"})).await;
+        resume.problem(403, "forbidden", Some("destination_url"));
+    }
     let several = driver.post(path, &json!([transfer("several")])).await;
     assert_eq!(several.json()[0]["problem"]["code"], "forbidden");
     let (admin, admin_id) = make(&driver, "carol", "admin").await;
