@@ -16,7 +16,7 @@ use super::{Ledger, LedgerError, keys};
 const TOKENS_MAX: usize = 10_000;
 /// Characters of the digest that a token is called by.
 const ID_LEN: usize = 12;
-/// Longest life of a token that ends, and shortest.
+/// Longest life of a token that ends.
 const LIFE_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// What is wrong with a text that was shown as a token.
