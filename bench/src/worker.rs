@@ -139,7 +139,7 @@ impl Lanes {
             lanes: self.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(4)),
             lane_choice: self.lane,
             chunk_bytes: self.chunk_mib << 20,
-            attempts_max: self.slots,
+            attempts_max: self.slots, among_others: false,
         }
     }
 }
@@ -199,6 +199,7 @@ impl Attempt {
             validator: None,
             checkpoint: Vec::new(),
             prepared: None,
+            owner: None,
         })
     }
 }

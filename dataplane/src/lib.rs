@@ -11,6 +11,7 @@ pub mod yardstick;
 mod zeros;
 
 use std::{
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -24,6 +25,7 @@ use attempt::{
 };
 use lane::{Lanes, message::Input, preflight};
 use staccato_protocols::{CRC_BLOCK, Error, Registry, Runtime};
+use transport::peers::{PeersConfig, Served};
 
 /// At most so much of a lane's memory is registered with its ring: enough to keep a disk busy, and not pinned for
 /// nothing on a lane that idles.
@@ -44,13 +46,21 @@ pub struct DataplaneConfig {
     pub chunk_bytes: u64,
     /// Most attempts at a time: each has its share of the memory, so that none waits for another one's slow source.
     pub attempts_max: usize,
+    /// Whether there are other executors, whose objects are read and who read this one's: on glommio lanes, beside those
+    /// of the other kind.
+    pub among_others: bool,
 }
 
 impl DataplaneConfig {
-    /// What one lane may use of the memory. With `glommio` chosen, modules that work on tokio-uring only have their
-    /// lanes beside it, so that each kind gets half.
+    /// Whether there are lanes of both kinds: beside those that were chosen, glommio's for other executors, and
+    /// tokio-uring's for modules that work on these only.
+    fn has_both_kinds(&self) -> bool {
+        self.among_others || self.lane_choice == LaneChoice::Glommio
+    }
+
+    /// What one lane may use of the memory; where there are both kinds of lanes, each kind gets half.
     pub(crate) fn lane_memory_bytes(&self) -> u64 {
-        let kinds = if self.lane_choice == LaneChoice::Glommio { 2 } else { 1 };
+        let kinds = if self.has_both_kinds() { 2 } else { 1 };
         self.memory_bytes / kinds / self.lanes.max(1) as u64
     }
 
@@ -61,7 +71,7 @@ impl DataplaneConfig {
 
     /// Most rings that lanes will have: one on each tokio-uring lane, three on each glommio lane.
     pub(crate) fn rings(&self) -> usize {
-        self.lanes.max(1) * if self.lane_choice == LaneChoice::Glommio { 4 } else { 1 }
+        self.lanes.max(1) * if self.has_both_kinds() { 4 } else { 1 }
     }
 
     /// What one attempt may use of a lane's memory. With many attempts that is more than there is for each: then they
@@ -90,6 +100,8 @@ pub struct Dataplane {
 struct Inner {
     config: DataplaneConfig,
     registry: Registry,
+    /// Ends before the lanes do.
+    peers: Option<Served>,
     lanes: Lanes,
     attempts: AtomicU64,
 }
@@ -97,6 +109,15 @@ struct Inner {
 impl Dataplane {
     /// Checks that the kernel offers what lanes need, and starts them.
     pub fn start(config: DataplaneConfig, registry: Registry) -> Result<Self, Error> {
+        Self::start_with(DataplaneConfig { among_others: false, ..config }, registry, None)
+    }
+
+    /// The same, as one executor among others: it reads their objects, and shows its own to those that have tickets.
+    pub fn start_among(config: DataplaneConfig, registry: Registry, peers: PeersConfig) -> Result<Self, Error> {
+        Self::start_with(DataplaneConfig { among_others: true, ..config }, registry, Some(peers))
+    }
+
+    fn start_with(config: DataplaneConfig, registry: Registry, peers: Option<PeersConfig>) -> Result<Self, Error> {
         preflight::check_io_uring(&config)?;
         preflight::warn_about_memlock(config.registered_bytes() * config.lanes.max(1) as u64);
         let lanes = Lanes::new(config.clone());
@@ -104,7 +125,16 @@ impl Dataplane {
             LaneChoice::Glommio => Runtime::Glommio,
             LaneChoice::Auto | LaneChoice::TokioUring => Runtime::TokioUring,
         })?;
-        Ok(Self { inner: Arc::new(Inner { config, registry, lanes, attempts: AtomicU64::new(0) }) })
+        let peers = match peers {
+            Some(peers) => Some(Served::start(peers, registry.clone(), lanes.of(Runtime::Glommio)?)?),
+            None => None,
+        };
+        Ok(Self { inner: Arc::new(Inner { config, registry, peers, lanes, attempts: AtomicU64::new(0) }) })
+    }
+
+    /// Where other executors may connect, when they may.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.inner.peers.as_ref()?.address()
     }
 
     /// Begins an attempt on a thread of its own. `reporter` is made from the handle, so that it can answer.
@@ -120,8 +150,9 @@ impl Dataplane {
         let inner = self.inner.clone();
         let key = inner.attempts.fetch_add(1, Ordering::Relaxed);
         let work = move || {
-            let bench =
-                Bench { key, config: &inner.config, registry: &inner.registry, lanes: &inner.lanes, inbox, replies };
+            let peers = inner.peers.as_ref().map(|served| &**served.peers());
+            let (config, registry, lanes) = (&inner.config, &inner.registry, &inner.lanes);
+            let bench = Bench { key, config, registry, lanes, peers, inbox, replies };
             let outcome = catch_unwind(AssertUnwindSafe(|| run(&bench, &spec, reporter.as_mut())));
             // A broken invariant: what this process believes cannot be trusted, and another one goes on from the
             // ledger.
@@ -149,6 +180,7 @@ mod tests {
             lane_choice: LaneChoice::Auto,
             chunk_bytes: 4 * MIB,
             attempts_max,
+            among_others: false,
         };
         let usual = config(256 * MIB, 4);
         assert_eq!((usual.share_bytes(), usual.chunk_bytes_of(None)), (32 * MIB, 4 * MIB));

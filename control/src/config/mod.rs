@@ -149,7 +149,7 @@ impl Config {
             lanes: self.lanes,
             lane_choice: self.lane,
             chunk_bytes: self.chunk_bytes,
-            attempts_max: self.slots,
+            attempts_max: self.slots, among_others: false,
         }
     }
 

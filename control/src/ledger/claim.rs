@@ -138,6 +138,7 @@ impl Ledger {
             validator: record.validator.clone(),
             checkpoint,
             prepared: record.prepared.map(|prepared| prepared.completion),
+            owner: None,
         })
     }
 

@@ -8,7 +8,7 @@ pub(crate) mod stages;
 
 pub use port::{AttemptHandle, Notice, Reply, Reporter};
 pub use spec::{
-    AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Part, Prepared, StartOver,
-    StopReason, VerifiedRange,
+    AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Part, Prepared,
+    SignedTicket, SourceOwner, StartOver, StopReason, VerifiedRange,
 };
 pub use stages::StageTimes;

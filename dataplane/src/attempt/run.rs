@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,7 @@ use crate::{
         coordinator::{Coordinator, Moved, ReportBase},
         message::{AttemptKey, Input},
     },
+    transport::peers::Peers,
 };
 
 /// Chunks in flight on one lane: what keeps a disk at its speed (measured: 8 to 32 chunks of 4 MiB do not differ).
@@ -39,6 +41,7 @@ pub(crate) struct Bench<'a> {
     pub config: &'a DataplaneConfig,
     pub registry: &'a Registry,
     pub lanes: &'a Lanes,
+    pub peers: Option<&'a Peers>,
     pub inbox: flume::Receiver<Input>,
     pub replies: flume::Sender<Input>,
 }
@@ -88,7 +91,7 @@ pub(crate) fn run(bench: &Bench<'_>, spec: &AttemptSpec, reporter: &mut dyn Repo
 struct Attempt<'a> {
     bench: &'a Bench<'a>,
     spec: &'a AttemptSpec,
-    source: &'a SharedProtocol,
+    source: SharedProtocol,
     destination: &'a SharedProtocol,
     lanes: Vec<LaneHandle>,
     chunk_bytes: u64,
@@ -96,9 +99,15 @@ struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     fn new(bench: &'a Bench<'a>, spec: &'a AttemptSpec) -> Result<Self, Interrupted> {
-        let source = bench.registry.source(&spec.source_url, &spec.source_options)?;
+        let source = match &spec.owner {
+            Some(owner) => {
+                let alone = || Error::fatal(Code::UnsupportedScheme, "this executor does not know others");
+                Arc::new(bench.peers.ok_or_else(alone)?.objects_of(owner))
+            }
+            None => bench.registry.source(&spec.source_url, &spec.source_options)?.clone(),
+        };
         let destination = bench.registry.destination(&spec.destination_url, &spec.destination_options)?;
-        let runtime = choose_runtime(bench.config.lane_choice, source, destination)?;
+        let runtime = choose_runtime(bench.config.lane_choice, &source, destination)?;
         let mut lanes = bench.lanes.of(runtime)?.to_vec();
         // Attempts begin on different lanes, so that many small ones spread.
         let first = bench.key as usize % lanes.len();
@@ -167,7 +176,7 @@ impl<'a> Attempt<'a> {
             *keep = None;
         }
 
-        let object = coordinator.open_source(0, self.source, &request)?;
+        let object = coordinator.open_source(0, &self.source, &request)?;
         let part = part_of(spec, &object)?;
         request.pinned = object.validator.clone();
         let useless = self.checkpoint_is_useless(&object, &part);
@@ -191,7 +200,8 @@ impl<'a> Attempt<'a> {
 
         let whole = part.length.and_then(|length| ByteRange::at(part.start, length));
         let moved = match whole {
-            Some(whole) if !resumed && session.try_clone(&request, whole)? => {
+            // What lies on another host is no file here, whatever its URL says.
+            Some(whole) if !resumed && spec.owner.is_none() && session.try_clone(&request, whole)? => {
                 coordinator.open_destination(0, session.as_ref())?;
                 coordinator.stages().open_us = micros(opening.elapsed());
                 session.set_length(whole.len())?;
@@ -204,7 +214,7 @@ impl<'a> Attempt<'a> {
                 let lanes = self.lanes_for(part.length, object.access);
                 coordinator.open_destination(0, session.as_ref())?;
                 for lane in 1..lanes {
-                    coordinator.open_source(lane, self.source, &request)?;
+                    coordinator.open_source(lane, &self.source, &request)?;
                     coordinator.open_destination(lane, session.as_ref())?;
                 }
                 coordinator.use_lanes(lanes);

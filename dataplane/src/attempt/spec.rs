@@ -1,6 +1,6 @@
 //! What an attempt is told, and what it tells. Plain values that travel between processes as JSON.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::SocketAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use staccato_protocols::{
@@ -45,7 +45,29 @@ pub struct AttemptSpec {
     pub checkpoint: Vec<VerifiedRange>,
     /// A commit that an earlier attempt prepared and may have done.
     pub prepared: Option<Prepared>,
+    /// Whose the source is, when it is another executor's: then `source_url` is as its owner knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<SourceOwner>,
 }
+
+/// Another executor that shows its object to whoever has a ticket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceOwner {
+    /// The name in its certificate.
+    pub host: String,
+    /// Where it takes connections of TCP.
+    pub tcp: SocketAddr,
+    /// Whether it takes plain ones, too.
+    #[serde(default)]
+    pub plain: bool,
+    /// What allows to read the object.
+    pub ticket: SignedTicket,
+}
+
+/// A ticket as it travels ([`Ticket`](crate::transport::ticket::Ticket)); in JSON, its bytes in hex.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SignedTicket(pub Vec<u8>);
 
 /// A commit made ready: recorded in the ledger before the rename.
 pub type Prepared = Completion;
@@ -177,6 +199,33 @@ pub enum StopReason {
     Shutdown,
 }
 
+impl TryFrom<String> for SignedTicket {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        from_hex(&text).map(Self).ok_or("a ticket is written in hex")
+    }
+}
+
+impl From<SignedTicket> for String {
+    fn from(ticket: SignedTicket) -> Self {
+        ticket.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Without its bytes: whoever has them may show them, within their time.
+impl fmt::Debug for SignedTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SignedTicket")
+    }
+}
+
+/// The bytes that are written in hex; nothing when `text` is not.
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| (0..text.len()).step_by(2).filter_map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect())
+}
+
 impl StopReason {
     /// Whether another attempt may go on from what is written.
     pub fn keeps_written(self) -> bool {
@@ -298,11 +347,8 @@ impl FromStr for Checksum {
         };
         let (name, hex) = text.split_once(':').ok_or_else(invalid)?;
         let kind = ChecksumKind::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or_else(invalid)?;
-        if hex.len() != kind.digest_len() * 2 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(invalid());
-        }
-        let digest = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16));
-        Ok(Self { kind, digest: digest.collect::<Result<_, _>>().map_err(|_| invalid())? })
+        let digest = from_hex(hex).filter(|digest| digest.len() == kind.digest_len()).ok_or_else(invalid)?;
+        Ok(Self { kind, digest })
     }
 }
 
@@ -342,6 +388,17 @@ mod tests {
         assert_eq!(text.parse::<Checksum>().unwrap().to_string(), "crc32:0a0b0c0d");
         for text in ["", "crc32", "crc32:", "crc32:0a", "crc32:zz0b0c0d", "sha1:00", "md5:0a0b0c0d", "crc32:+a0b0c0d"] {
             assert!(text.parse::<Checksum>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn tickets_are_written_in_hex_and_not_logged() {
+        let ticket = SignedTicket(vec![0, 0xA5, 255]);
+        let text = serde_json::to_string(&ticket).unwrap();
+        assert_eq!((text.as_str(), format!("{ticket:?}").as_str()), ("\"00a5ff\"", "SignedTicket"));
+        assert_eq!(serde_json::from_str::<SignedTicket>(&text).unwrap(), ticket);
+        for text in ["\"0\"", "\"0g\"", "\"+1\"", "\"é\""] {
+            assert!(serde_json::from_str::<SignedTicket>(text).is_err(), "{text}");
         }
     }
 

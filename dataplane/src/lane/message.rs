@@ -7,14 +7,19 @@ use staccato_protocols::{
     contract::{OpenDestination, SharedProtocol, SourceRequest},
 };
 
-use crate::attempt::{ChecksumKind, Notice, stages::ChunkTimes};
+use crate::{
+    attempt::{ChecksumKind, Notice, stages::ChunkTimes},
+    transport::peers::Visit,
+};
 
 /// Tells the attempts on a lane apart; unique within the process.
 pub(crate) type AttemptKey = u64;
 
-/// To a lane. Each command but [`Command::Close`] is answered by one event of the same name; a close is always
-/// answered.
+/// To a lane. Each command of an attempt but [`Command::Close`] is answered by one event of the same name; a close is
+/// always answered.
 pub(crate) enum Command {
+    /// Answer another executor that wants to read objects of this one.
+    Serve(Box<Visit>),
     /// Open the attempt's source.
     OpenSource { job: JobRef, module: SharedProtocol, request: Box<SourceRequest> },
     /// Open the attempt's destination.

@@ -1,7 +1,8 @@
 //! What a lane does, whatever drives it.
 
 use std::{
-    cell::RefCell, collections::HashMap, future::Future, ops::Range, panic::AssertUnwindSafe, rc::Rc, time::Instant,
+    cell::RefCell, collections::HashMap, convert::Infallible, future::Future, ops::Range, panic::AssertUnwindSafe,
+    rc::Rc, time::Instant,
 };
 
 use futures_util::FutureExt as _;
@@ -10,21 +11,27 @@ use staccato_protocols::{ByteRange, CRC_BLOCK, Chunk, Code, Destination, Error, 
 use super::message::{AttemptKey, Command, Fetched, JobRef, LaneEvent};
 use crate::{
     attempt::{ChecksumKind, hash::Hasher, stages::ChunkTimes},
+    transport::idle,
     zeros::zero_runs,
 };
 
-/// Takes commands until every sender is gone.
+/// Takes commands until every sender is gone, and what they began is over: a runtime must not end with I/O in flight.
 pub(super) async fn serve(lane: Lane, inbox: flume::Receiver<Command>) {
     let service = Rc::new(Service { lane, jobs: RefCell::default() });
+    let (under_way, over) = flume::bounded::<Infallible>(0);
     while let Ok(command) = inbox.recv_async().await {
-        let service = service.clone();
+        let (service, under_way) = (service.clone(), under_way.clone());
         spawn(service.lane.runtime, async move {
             // Both runtimes would bury the panic in a handle that nobody holds, and the attempt would wait for ever.
             if AssertUnwindSafe(service.handle(command)).catch_unwind().await.is_err() {
                 std::process::abort();
             }
+            drop(under_way);
         });
     }
+    drop(under_way);
+    let Err(_) = over.recv_async().await;
+    idle::forget_all();
 }
 
 fn spawn(runtime: Runtime, task: impl Future<Output = ()> + 'static) {
@@ -49,6 +56,7 @@ struct Job {
 impl Service {
     async fn handle(&self, command: Command) {
         match command {
+            Command::Serve(visit) => visit.serve(&self.lane).await,
             Command::OpenSource { job, module, request } => {
                 let opened = module.open_source(&request, &self.lane).await;
                 job.reply(LaneEvent::SourceOpened(opened.map(|source| {

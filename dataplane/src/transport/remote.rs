@@ -13,6 +13,7 @@ use staccato_protocols::{
 use super::{
     connection::{Connection, Stream},
     frame::{Content, Frame},
+    idle,
 };
 
 /// A way to the owner of an object.
@@ -68,9 +69,9 @@ impl Protocol for RemoteProtocol {
                 url: request.url.as_str().to_owned(),
                 aligned: request.aligned,
             };
-            let (asker, object) = request.interrupt.cut(link.open(request.pinned.clone())).await?;
-            let idle = RefCell::new(vec![asker]);
-            Ok(Rc::new(RemoteSource { link, object, interrupt: request.interrupt.clone(), idle }) as Rc<dyn Source>)
+            let (ready, object) = request.interrupt.cut(link.open(request.pinned.clone())).await?;
+            let ready = RefCell::new(vec![ready]);
+            Ok(Rc::new(RemoteSource { link, object, interrupt: request.interrupt.clone(), ready }) as Rc<dyn Source>)
         }
         .boxed_local()
     }
@@ -97,34 +98,61 @@ struct Link {
 }
 
 impl Link {
-    /// Makes a connection and opens the object on it.
-    async fn open(&self, pinned: Option<Validator>) -> Result<(Asker, Object), Error> {
+    /// Opens the object on a connection that waits, or on a new one.
+    async fn open(&self, pinned: Option<Validator>) -> Result<(Ready, Object), Error> {
+        let peer = self.transport.peer();
+        if let Some(asker) = idle::take(&peer) {
+            match self.open_on(asker, pinned.clone()).await {
+                Err(error) if is_lost(&error) => idle::forget(&peer),
+                opened => return opened,
+            }
+        }
         let stream = self.transport.connect().await?;
-        let connection = Connection::begin(stream, self.transport.peer()).await?;
-        let mut asker = Asker { connection, last_request: 0 };
-        let request = asker.next_request();
+        let connection = Connection::begin(stream, peer).await?;
+        self.open_on(Asker { connection, last_request: 0, last_object: 0 }, pinned).await
+    }
+
+    async fn open_on(&self, mut asker: Asker, pinned: Option<Validator>) -> Result<(Ready, Object), Error> {
+        let (request, object) = (asker.next_request(), asker.next_object());
         let (ticket, url) = (self.ticket.clone(), self.url.clone());
-        let open = Frame::Open { request, object: OBJECT, ticket, url, pinned, aligned: self.aligned };
+        let open = Frame::Open { request, object, ticket, url, pinned, aligned: self.aligned };
         asker.connection.send(&open, &[]).await?;
         match asker.answer(request).await? {
-            Frame::Opened { size, validator, access, .. } => Ok((asker, Object { size, validator, access })),
+            Frame::Opened { size, validator, access, .. } => {
+                Ok((Ready { asker, object }, Object { size, validator, access }))
+            }
             _ => Err(asker.unexpected()),
         }
     }
 }
 
-/// The only object of a connection.
-const OBJECT: u32 = 0;
+/// Whether a connection turned out to be gone.
+fn is_lost(error: &Error) -> bool {
+    matches!(error.code, Code::ConnectionLost | Code::Stalled)
+}
+
 /// Longest wait that another executor may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// A connection on which the object is open, and nothing is under way.
-struct Asker {
+/// A connection on which nothing is under way.
+pub(crate) struct Asker {
     connection: Connection,
     last_request: u32,
+    last_object: u32,
+}
+
+/// A connection on which the object is open, under this number.
+struct Ready {
+    asker: Asker,
+    object: u32,
 }
 
 impl Asker {
+    fn next_object(&mut self) -> u32 {
+        self.last_object = self.last_object.wrapping_add(1);
+        self.last_object
+    }
+
     fn next_request(&mut self) -> u32 {
         self.last_request = self.last_request.wrapping_add(1);
         self.last_request
@@ -161,16 +189,16 @@ impl Asker {
         self.connection.violation("answers what it was not asked")
     }
 
-    async fn revalidate(&mut self) -> Result<(), Error> {
+    async fn revalidate(&mut self, object: u32) -> Result<(), Error> {
         let request = self.next_request();
-        self.connection.send(&Frame::Revalidate { request, object: OBJECT }, &[]).await?;
+        self.connection.send(&Frame::Revalidate { request, object }, &[]).await?;
         let Frame::Valid { .. } = self.answer(request).await? else { return Err(self.unexpected()) };
         Ok(())
     }
 
-    async fn fetch(&mut self, wanted: ByteRange, buffer: &mut [u8]) -> Result<BlockCrcs, Error> {
+    async fn fetch(&mut self, object: u32, wanted: ByteRange, buffer: &mut [u8]) -> Result<BlockCrcs, Error> {
         let request = self.next_request();
-        self.connection.send(&Frame::Fetch { request, object: OBJECT, range: wanted }, &[]).await?;
+        self.connection.send(&Frame::Fetch { request, object, range: wanted }, &[]).await?;
         let (mut crcs, mut at) = (BlockCrcs::default(), wanted.start());
         while at < wanted.end() {
             let Frame::Chunk { range, content, .. } = self.answer(request).await? else {
@@ -203,34 +231,34 @@ struct RemoteSource {
     link: Link,
     object: Object,
     interrupt: Interrupt,
-    /// Connections that wait for something to do. What fails on one is not asked for on that one again.
-    idle: RefCell<Vec<Asker>>,
+    /// Connections on which it is open. What fails on one is not asked for on that one again.
+    ready: RefCell<Vec<Ready>>,
 }
 
 impl RemoteSource {
-    /// Asks over an idle connection, and where its other end turns out to be gone, over a new one.
-    async fn ask<T>(&self, mut question: impl AsyncFnMut(&mut Asker) -> Result<T, Error>) -> Result<T, Error> {
-        let idle = self.idle.borrow_mut().pop();
-        if let Some(mut asker) = idle {
-            match question(&mut asker).await {
-                Err(error) if matches!(error.code, Code::ConnectionLost | Code::Stalled) => {
+    /// Asks over a connection on which the object is open, and where its other end turns out to be gone, over a new one.
+    async fn ask<T>(&self, mut question: impl AsyncFnMut(&mut Asker, u32) -> Result<T, Error>) -> Result<T, Error> {
+        let waiting = self.ready.borrow_mut().pop();
+        if let Some(mut ready) = waiting {
+            match question(&mut ready.asker, ready.object).await {
+                Err(error) if is_lost(&error) => {
                     // What happened to one most likely happened to all.
-                    self.idle.borrow_mut().clear();
+                    self.ready.borrow_mut().clear();
                 }
-                asked => return self.done(asker, asked),
+                asked => return self.done(ready, asked),
             }
         }
-        let (mut asker, object) = self.link.open(self.object.validator.clone()).await?;
+        let (mut ready, object) = self.link.open(self.object.validator.clone()).await?;
         if object != self.object {
             return Err(Error::source_changed("the source changed while it was being read"));
         }
-        let asked = question(&mut asker).await;
-        self.done(asker, asked)
+        let asked = question(&mut ready.asker, ready.object).await;
+        self.done(ready, asked)
     }
 
-    fn done<T>(&self, asker: Asker, asked: Result<T, Error>) -> Result<T, Error> {
+    fn done<T>(&self, ready: Ready, asked: Result<T, Error>) -> Result<T, Error> {
         if asked.is_ok() {
-            self.idle.borrow_mut().push(asker);
+            self.ready.borrow_mut().push(ready);
         }
         asked
     }
@@ -249,7 +277,7 @@ impl Source for RemoteSource {
             let mut chunk = pool.take(range.len() as usize).await;
             let buffer = chunk.buffer_mut().expect("chunks from a pool have a buffer");
             let buffer = &mut buffer[..range.len() as usize];
-            let crcs = self.ask(async |asker| asker.fetch(range, buffer).await).await?;
+            let crcs = self.ask(async |asker, object| asker.fetch(object, range, buffer).await).await?;
             chunk.set_crcs(crcs);
             Ok(chunk)
         };
@@ -257,11 +285,19 @@ impl Source for RemoteSource {
     }
 
     fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>> {
-        self.interrupt.cut(self.ask(async |asker| asker.revalidate().await)).boxed_local()
+        self.interrupt.cut(self.ask(async |asker, object| asker.revalidate(object).await)).boxed_local()
     }
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
-        // Connections close with the last hold on them.
-        async move { drop(self) }.boxed_local()
+        async move {
+            let ready = std::mem::take(&mut *self.ready.borrow_mut());
+            for Ready { mut asker, object } in ready {
+                // One that cannot say that much is of no use to others either.
+                if asker.connection.send(&Frame::Close { object }, &[]).await.is_ok() {
+                    idle::keep(self.link.transport.peer(), asker);
+                }
+            }
+        }
+        .boxed_local()
     }
 }

@@ -47,12 +47,18 @@ impl Owner {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Answers one connection of a reader, whose certificate has this key, until it ends. Holds at most 4 MiB of the lane's
-    /// memory for it, until the reader has taken them.
+    /// Somebody was turned away before a question was heard.
+    pub(super) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Answers one connection of a reader, whose certificate has this key, until it ends. Where there is no certificate,
+    /// whoever has a ticket is its reader. Holds at most 4 MiB of the lane's memory for it, until the reader has taken
+    /// them.
     pub async fn serve(
         &self,
         lane: &Lane,
-        reader: &KeyDigest,
+        reader: Option<&KeyDigest>,
         stream: Box<dyn Stream>,
         peer: String,
     ) -> Result<(), Error> {
@@ -76,7 +82,7 @@ impl Owner {
 struct Served<'a> {
     owner: &'a Owner,
     lane: &'a Lane,
-    reader: &'a KeyDigest,
+    reader: Option<&'a KeyDigest>,
     peer: String,
     connection: Connection,
     /// Those that are open, and why others are not: whoever asked for their bytes at once hears it again.

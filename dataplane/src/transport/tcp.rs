@@ -1,7 +1,12 @@
 //! TCP between two executors: inside TLS, or plain where the configuration of both ends allows it. Plain, bytes go from the
 //! socket into the chunk's buffer without another stop; inside TLS, they are decrypted on the way.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd},
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use glommio::{
@@ -76,6 +81,21 @@ pub async fn accept(listener: &TcpListener) -> io::Result<(Box<dyn Stream>, Sock
     }
 }
 
+/// Takes over a connection that was accepted elsewhere, and waits for its first byte: whether it begins TLS. What else may
+/// begin it is a greeting, and those are short.
+pub async fn greet(socket: std::net::TcpStream) -> io::Result<(Box<dyn Stream>, bool)> {
+    const TLS_HANDSHAKE: u8 = 22;
+    let _ = socket.set_nonblocking(false);
+    // SAFETY: the descriptor is a TCP socket's, and this is its only owner from now on.
+    let stream = unsafe { TcpStream::from_raw_fd(OwnedFd::from(socket).into_raw_fd()) };
+    let mut first = [0; 1];
+    let peeked = in_time(async { stream.peek(&mut first).await.map_err(io::Error::from) }).await?;
+    if peeked == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok((prepare(stream, IDLE_TIMEOUT).map_err(io::Error::from)?, first[0] == TLS_HANDSHAKE))
+}
+
 /// Speaks TLS with a reader that was accepted; the key in its certificate.
 pub async fn accept_tls(stream: Box<dyn Stream>, identity: &Identity) -> io::Result<(Box<dyn Stream>, KeyDigest)> {
     in_time(identity.accept(stream)).await
@@ -84,7 +104,7 @@ pub async fn accept_tls(stream: Box<dyn Stream>, identity: &Identity) -> io::Res
 /// A handshake, within its time.
 async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let limited = glommio::timer::timeout(CONNECT_TIMEOUT, async { Ok::<_, GlommioError<()>>(handshake.await) }).await;
-    limited.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")))
+    limited.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was heard in time")))
 }
 
 fn prepare(stream: TcpStream, read_timeout: Duration) -> Result<Box<dyn Stream>, GlommioError<()>> {

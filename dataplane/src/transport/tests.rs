@@ -110,7 +110,7 @@ impl Host {
                                 Some(own) => accept_tls(stream, &own).await.unwrap(),
                                 None => (stream, READER),
                             };
-                            owner.serve(&lane, &key, stream, from.to_string()).await
+                            owner.serve(&lane, Some(&key), stream, from.to_string()).await
                         };
                         glommio::spawn_local(serve).detach();
                     }

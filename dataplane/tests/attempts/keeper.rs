@@ -72,8 +72,14 @@ impl World {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let root = Root::new(folder.path(), RootAccess::ReadWrite).unwrap();
         let registry = Registry::new().with(FileProtocol::new(Roots::new(vec![root])));
-        let config =
-            DataplaneConfig { memory_bytes: 128 << 20, lanes: 2, lane_choice, chunk_bytes: 4 << 20, attempts_max: 1 };
+        let config = DataplaneConfig {
+            memory_bytes: 128 << 20,
+            lanes: 2,
+            lane_choice,
+            chunk_bytes: 4 << 20,
+            attempts_max: 1,
+            among_others: false,
+        };
         let dataplane = Dataplane::start(config.clone(), registry).unwrap();
         Self { folder, config, dataplane, stop_at: None, lease: Duration::MAX }
     }
@@ -99,6 +105,7 @@ impl World {
             validator: None,
             checkpoint: Vec::new(),
             prepared: None,
+            owner: None,
         }
     }
 

@@ -1,0 +1,233 @@
+//! An executor among others: who it is, how it reaches their objects, and the door through which they come for its own.
+//!
+//! One thread accepts connections and gives each to the glommio lane that has the fewest. A connection that begins with
+//! TLS is of an executor whose certificate says who it is; others are plain, and turned away unless that was allowed.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use staccato_protocols::{Code, Error, Interrupt, Lane, Registry};
+
+use super::{
+    remote::RemoteProtocol,
+    seats::{Seat, Seats},
+    serve::{ControlTime, Owner},
+    tcp::{self, Tcp},
+    tls::Identity,
+};
+use crate::{
+    attempt::SourceOwner,
+    lane::{LaneHandle, message::Command},
+};
+
+/// Connections of readers at a time; further ones are closed.
+pub const VISITS_MAX: usize = 4096;
+/// Connections at a time from one address (IPv6: one network of 64 bits); further ones are closed.
+pub const VISITS_EACH_MAX: usize = 1024;
+/// How often the door looks whether it shall close.
+const LOOK: Duration = Duration::from_millis(100);
+/// The pause after the operating system refused a connection, mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What an executor needs to be one among others.
+pub struct PeersConfig {
+    /// Its certificate, and whose certificates it believes.
+    pub identity: Identity,
+    /// Where others may connect; none: they may not.
+    pub listen: Option<SocketAddr>,
+    /// Whether bytes may travel unencrypted, to and from executors that allow it, too.
+    pub plain: bool,
+    /// What verifies tickets: the control plane's public key (Ed25519).
+    pub ticket_key: Vec<u8>,
+    /// The control plane's clock.
+    pub control_time: ControlTime,
+}
+
+/// See the module.
+pub(crate) struct Peers {
+    identity: Identity,
+    plain: bool,
+    owner: Owner,
+    /// Raised when readers shall be left.
+    closing: Interrupt,
+}
+
+impl Peers {
+    /// The objects of another executor that its ticket allows to read.
+    pub fn objects_of(&self, owner: &SourceOwner) -> RemoteProtocol {
+        let tcp = if self.plain && owner.plain {
+            Tcp::plain(owner.tcp)
+        } else {
+            Tcp::secure(owner.tcp, owner.host.clone(), self.identity.clone())
+        };
+        RemoteProtocol::new(Arc::new(tcp), owner.ticket.0.clone())
+    }
+}
+
+/// An executor that others can find, until this is dropped.
+pub(crate) struct Served {
+    peers: Arc<Peers>,
+    door: Option<Door>,
+}
+
+struct Door {
+    address: SocketAddr,
+    closed: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    /// Opens the door, if there is to be one, to `registry`'s objects on these lanes, which are glommio's.
+    pub fn start(config: PeersConfig, registry: Registry, lanes: &[LaneHandle]) -> Result<Self, Error> {
+        let PeersConfig { identity, listen, plain, ticket_key, control_time } = config;
+        let owner = Owner::new(registry, ticket_key, control_time);
+        let peers = Arc::new(Peers { identity, plain, owner, closing: Interrupt::default() });
+        let door = listen.map(|address| Door::open(address, &peers, lanes)).transpose()?;
+        Ok(Self { peers, door })
+    }
+
+    pub fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
+    /// Where readers may connect.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.door.as_ref().map(|door| door.address)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.peers.closing.raise();
+    }
+}
+
+impl Door {
+    fn open(address: SocketAddr, peers: &Arc<Peers>, lanes: &[LaneHandle]) -> Result<Self, Error> {
+        let failed = |error: io::Error| {
+            let why = format!("other executors cannot be let in at {address}: {error}; choose another address");
+            Error::fatal(Code::ConnectFailed, why)
+        };
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let closed = Arc::<AtomicBool>::default();
+        let lanes = lanes.iter().map(|lane| (lane.clone(), Arc::default())).collect();
+        let porter = Porter { listener, lanes, peers: peers.clone(), seats: Seats::new(VISITS_EACH_MAX) };
+        let stop = closed.clone();
+        let thread = thread::Builder::new().name("peers".into()).spawn(move || porter.work(&stop)).map_err(failed)?;
+        Ok(Self { address, closed, thread: Some(thread) })
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.closed.store(true, Ordering::Relaxed);
+        // A porter that has panicked has said so.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Accepts connections and hands them out.
+struct Porter {
+    listener: TcpListener,
+    /// Glommio's lanes, and how many readers each has.
+    lanes: Vec<(LaneHandle, Arc<AtomicUsize>)>,
+    peers: Arc<Peers>,
+    seats: Seats,
+}
+
+impl Porter {
+    fn work(&self, closed: &AtomicBool) {
+        let look = Timespec { tv_sec: 0, tv_nsec: LOOK.as_nanos() as i64 };
+        while !closed.load(Ordering::Relaxed) {
+            let _ = poll(&mut [PollFd::new(&self.listener, PollFlags::IN)], Some(&look));
+            match self.listener.accept() {
+                Ok((socket, from)) => self.hand_over(socket, from),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a connection of another executor could not be accepted");
+                    thread::sleep(ACCEPT_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn hand_over(&self, socket: TcpStream, from: SocketAddr) {
+        let visits: usize = self.lanes.iter().map(|(_, count)| count.load(Ordering::Relaxed)).sum();
+        let seat = self.seats.seat(from.ip()).filter(|_| visits < VISITS_MAX);
+        let Some(seat) = seat else {
+            tracing::debug!(%from, "too many connections of readers");
+            return;
+        };
+        let least = self.lanes.iter().min_by_key(|(_, count)| count.load(Ordering::Relaxed));
+        let (lane, count) = least.expect("there is a lane");
+        count.fetch_add(1, Ordering::Relaxed);
+        let _place = Place { count: count.clone(), _seat: seat };
+        lane.send(Command::Serve(Box::new(Visit { socket, from, peers: self.peers.clone(), _place })));
+    }
+}
+
+/// Counts a reader until it is dropped.
+struct Place {
+    count: Arc<AtomicUsize>,
+    _seat: Seat,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A reader that was accepted, on its way to a lane.
+pub(crate) struct Visit {
+    socket: TcpStream,
+    from: SocketAddr,
+    peers: Arc<Peers>,
+    _place: Place,
+}
+
+impl Visit {
+    /// Answers the reader until it has gone, or shall go.
+    pub async fn serve(self, lane: &Lane) {
+        let Self { socket, from, peers, _place } = self;
+        let served = peers.closing.cut(async {
+            let (reader, stream) = match tcp::greet(socket).await {
+                Ok((stream, true)) => {
+                    let accepted = tcp::accept_tls(stream, &peers.identity).await;
+                    let (stream, key) = accepted.map_err(|error| {
+                        peers.owner.count_refused();
+                        tracing::warn!(%from, %error, "refused a connection: it is of no executor of this deployment");
+                        Error::fatal(Code::TlsFailed, error.to_string())
+                    })?;
+                    (Some(key), stream)
+                }
+                Ok((stream, false)) if peers.plain => (None, stream),
+                Ok((_, false)) => {
+                    peers.owner.count_refused();
+                    tracing::warn!(%from, "refused a plain connection: executors here speak TLS");
+                    return Err(Error::fatal(Code::TlsFailed, "it does not speak TLS"));
+                }
+                Err(error) => return Err(Error::retry(Code::ConnectionLost, error.to_string())),
+            };
+            peers.owner.serve(lane, reader.as_ref(), stream, from.to_string()).await
+        });
+        if let Err(error) = served.await {
+            // Theirs to notice, and to come again.
+            tracing::debug!(%from, %error, "a reader's connection ended early");
+        }
+    }
+}

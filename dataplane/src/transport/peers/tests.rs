@@ -1,0 +1,185 @@
+//! Two executors in one process, each with a dataplane of its own: what one has, the other fetches.
+
+use std::{fs, io::Write as _, net::SocketAddr, time::Duration};
+
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use staccato_protocols::{
+    ByteRange, Code, ObjectUrl, Options, Registry,
+    conformance::sample,
+    contract::Overwrite,
+    file::{FileProtocol, Root, RootAccess, Roots},
+};
+
+use super::PeersConfig;
+use crate::{
+    Dataplane, DataplaneConfig,
+    attempt::{
+        AttemptHandle, AttemptSpec, CheckpointReport, Completion, LaneChoice, Outcome, Part, Reply, Reporter,
+        SignedTicket, SourceOwner,
+    },
+    transport::{authority::Authority, ticket::Ticket},
+};
+
+fn control_key() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap()
+}
+
+/// An executor with a folder of its own.
+struct Host {
+    name: &'static str,
+    folder: tempfile::TempDir,
+    identity: crate::transport::tls::Identity,
+    dataplane: Dataplane,
+}
+
+impl Host {
+    fn start(name: &'static str, authority: &Authority, plain: bool) -> Self {
+        let executable = std::env::current_exe().unwrap();
+        let folder = tempfile::tempdir_in(executable.parent().unwrap()).unwrap();
+        let root = Root::new(folder.path(), RootAccess::ReadWrite).unwrap();
+        let registry = Registry::new().with(FileProtocol::new(Roots::new(vec![root])));
+        let config = DataplaneConfig {
+            memory_bytes: 128 << 20,
+            lanes: 2,
+            lane_choice: LaneChoice::Auto,
+            chunk_bytes: 4 << 20,
+            attempts_max: 4,
+            among_others: true,
+        };
+        let identity = authority.identity(name);
+        let peers = PeersConfig {
+            identity: identity.clone(),
+            listen: Some("127.0.0.1:0".parse().unwrap()),
+            plain,
+            ticket_key: control_key().public_key().as_ref().to_vec(),
+            control_time: Box::new(|| 1_000),
+        };
+        let dataplane = Dataplane::start_among(config, registry, peers).unwrap();
+        Self { name, folder, identity, dataplane }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.dataplane.address().unwrap()
+    }
+
+    fn url(&self, name: &str) -> ObjectUrl {
+        let url = url::Url::from_file_path(self.folder.path().join(name)).unwrap();
+        ObjectUrl::parse(url.as_str()).unwrap()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        fs::File::create(self.folder.path().join(name)).unwrap().write_all(bytes).unwrap();
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.folder.path().join(name)).unwrap()
+    }
+
+    /// Fetches `source` of `owner` into `destination` here.
+    fn fetch(&self, owner: &Host, source: &str, destination: &str, plain: bool) -> Outcome {
+        let url = owner.url(source);
+        let ticket = Ticket {
+            transfer: "t".into(),
+            epoch: 1,
+            url: url.as_str().into(),
+            range: ByteRange::new(0, u64::MAX).unwrap(),
+            reader: self.identity.key_digest(),
+            until_ms: 2_000,
+        };
+        let spec = AttemptSpec {
+            transfer: "0195f7f0-0000-7000-8000-000000000001".into(),
+            epoch: 1,
+            source_url: url,
+            destination_url: self.url(destination),
+            source_options: Options::new(),
+            destination_options: Options::new(),
+            part: Part::default(),
+            overwrite: Overwrite::Always,
+            checksum: None,
+            rate_limit: None,
+            chunk_size: None,
+            connections: None,
+            validator: None,
+            checkpoint: Vec::new(),
+            prepared: None,
+            owner: Some(SourceOwner {
+                host: owner.name.into(),
+                tcp: owner.address(),
+                plain,
+                ticket: SignedTicket(ticket.sign(&control_key())),
+            }),
+        };
+        let (ended, end) = flume::bounded(1);
+        self.dataplane.attempt(spec, |handle| Box::new(Keeper { handle, ended }));
+        end.recv_timeout(Duration::from_secs(60)).expect("an attempt ends")
+    }
+}
+
+/// Agrees to everything.
+struct Keeper {
+    handle: AttemptHandle,
+    ended: flume::Sender<Outcome>,
+}
+
+impl Reporter for Keeper {
+    fn checkpoint(&mut self, _report: CheckpointReport) {
+        self.handle.reply(Reply::Checkpointed);
+    }
+
+    fn prepare(&mut self, _completion: Completion) {
+        self.handle.reply(Reply::Prepared { lease_until: Duration::MAX });
+    }
+
+    fn finished(self: Box<Self>, outcome: Outcome) {
+        self.ended.send(outcome).unwrap();
+    }
+}
+
+#[test]
+fn what_one_executor_has_another_fetches() {
+    let authority = Authority::new();
+    for plain in [false, true] {
+        let (owner, reader) = (Host::start("a", &authority, plain), Host::start("b", &authority, plain));
+        let bytes = sample("image", (20 << 20) + 12_345);
+        owner.write("image", &bytes);
+        let outcome = reader.fetch(&owner, "image", "copy", plain);
+        assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
+        assert!(reader.read("copy") == bytes, "the same bytes");
+        // Small ones follow one another on the same connections, and hold none of the owner's objects open.
+        for number in 0..50 {
+            owner.write("small", &bytes[..1000 + number]);
+            let outcome = reader.fetch(&owner, "small", "copy", plain);
+            assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
+            assert!(reader.read("copy") == bytes[..1000 + number]);
+        }
+    }
+}
+
+#[test]
+fn an_owner_that_has_come_back_is_found_again() {
+    let authority = Authority::new();
+    let reader = Host::start("b", &authority, false);
+    let bytes = sample("image", 3 << 20);
+    for _ in 0..2 {
+        let owner = Host::start("a", &authority, false);
+        owner.write("image", &bytes);
+        let outcome = reader.fetch(&owner, "image", "copy", false);
+        assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
+    }
+}
+
+#[test]
+fn plain_connections_need_both_ends_and_others_are_not_spoken_to() {
+    let authority = Authority::new();
+    let (owner, reader) = (Host::start("a", &authority, false), Host::start("b", &authority, true));
+    owner.write("image", b"bytes");
+    // An executor that says it takes plain connections, and does not.
+    let Outcome::Failed { error } = reader.fetch(&owner, "image", "copy", true) else { panic!("it is turned away") };
+    assert!(matches!(error.code, Code::ConnectionLost | Code::Stalled), "{error:?}");
+    // One of another deployment: its certificate is nobody's here.
+    let stranger = Host::start("c", &Authority::new(), false);
+    let Outcome::Failed { error } = stranger.fetch(&owner, "image", "copy", false) else { panic!("it is refused") };
+    assert!(matches!(error.code, Code::TlsFailed | Code::ConnectionLost), "{error:?}");
+    let Outcome::Failed { error } = reader.fetch(&stranger, "image", "copy", false) else { panic!("it is refused") };
+    assert_eq!(error.code, Code::TlsFailed, "{error:?}");
+}
