@@ -8,8 +8,8 @@ use std::{
 
 use staccato_protocols::{CRC_BLOCK, http::networks::Networks};
 
-use super::{Config, Environment, Executors, Listen, OwnedRoot, display_size, parse_size};
-use crate::model::{HostName, did_you_mean};
+use super::{Config, Environment, Executors, Listen, OwnedRoot, display_size, parse_size, this_machine};
+use crate::model::did_you_mean;
 
 /// One setting.
 pub(super) struct Key {
@@ -314,7 +314,7 @@ pub(super) const KEYS: &[Key] = &[
         default_text: "this machine's name",
         help: "What this host is called in URLs (`file://HOST/path`) and by executors of other hosts: small letters, \
                digits, `-` and `.`",
-        default: |_, _| one(HostName::of_this_machine().as_str()),
+        default: |_, _| one(this_machine().as_str()),
         apply: |config, values| {
             config.name = single(values)?.parse()?;
             Ok(())

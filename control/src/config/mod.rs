@@ -268,7 +268,7 @@ impl Config {
             tls_key: None,
             socket: None,
             data_dir: PathBuf::new(),
-            name: HostName::of_this_machine(),
+            name: this_machine(),
             peer_listen: None,
             peer_plain: false,
             pki_dir: PathBuf::new(),
@@ -289,6 +289,11 @@ impl Config {
             origins: Vec::new(),
         }
     }
+}
+
+/// What the operating system calls this machine, as far as it can be a host's name.
+pub fn this_machine() -> HostName {
+    HostName::of_machine(&rustix::system::uname().nodename().to_string_lossy())
 }
 
 impl fmt::Display for Origin {

@@ -32,7 +32,7 @@ impl Default for LedgerConfig {
             heartbeat: Duration::from_secs(5),
             ready_timeout: Duration::from_secs(30),
             backoff: Backoff { first: Duration::from_secs(1), max: Duration::from_secs(300) },
-            own_host: HostName::of_this_machine(),
+            own_host: HostName::of_machine(""),
             own_executor: true,
             outage_max: Duration::from_secs(30 * 60),
         }

@@ -35,9 +35,9 @@ impl HostName {
         &self.0
     }
 
-    /// The name that the operating system gives this machine, as far as it can be one: its first label.
-    pub fn of_this_machine() -> Self {
-        let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+    /// The first label of the name that an operating system gives its machine, as far as it can be one.
+    pub fn of_machine(nodename: &str) -> Self {
+        let name = nodename.to_ascii_lowercase();
         let label = name.split('.').next().unwrap_or_default();
         label.parse().unwrap_or_else(|_| Self("this-host".into()))
     }
@@ -207,6 +207,8 @@ mod tests {
         ] {
             assert!(name.parse::<HostName>().is_err(), "{name}");
         }
-        let _ = HostName::of_this_machine();
+        for (machine, name) in [("Node-7.example.org", "node-7"), ("10.0.0.1", "this-host"), ("", "this-host")] {
+            assert_eq!(HostName::of_machine(machine).as_str(), name);
+        }
     }
 }
