@@ -274,7 +274,7 @@ fn what_must_not_be_read_is_replaced() {
         let content = bytes(1, 5 * MIB);
         world.write("s", &content);
         world.write("d", &content);
-        fs::set_permissions(world.folder.path().join("d"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(world.folder.path().join("d"), fs::Permissions::from_mode(0o000)).unwrap();
         let completion = committed(&world, spec(&world));
         // Root may read everything.
         let root = rustix::process::geteuid().is_root();
