@@ -18,8 +18,14 @@ use crate::keeper::{Told, World, bytes, on_both_lanes};
 
 const MIB: usize = 1 << 20;
 
+/// Repairs `d` from what [`write_source`] wrote. The source lies elsewhere: it could be cloned otherwise.
 fn spec(world: &World) -> AttemptSpec {
-    AttemptSpec { overwrite: Overwrite::Repair, ..world.spec("s", "d") }
+    let source_url = ObjectUrl::parse(&format!("file://{}/s", world.elsewhere.path().display())).unwrap();
+    AttemptSpec { source_url, overwrite: Overwrite::Repair, ..world.spec("s", "d") }
+}
+
+fn write_source(world: &World, bytes: &[u8]) {
+    fs::write(world.elsewhere.path().join("s"), bytes).unwrap();
 }
 
 fn committed(world: &World, spec: AttemptSpec) -> Completion {
@@ -47,7 +53,7 @@ fn what_is_right_costs_nothing_and_stays_as_it_is() {
     on_both_lanes(|world| {
         for len in [0, 1, MIB, 4 * MIB + 1, 40 * MIB + 4095] {
             let content = bytes(len as u64, len);
-            world.write("s", &content);
+            write_source(&world, &content);
             world.write("d", &content);
             let before = inode(&world);
             let completion = committed(&world, spec(&world));
@@ -56,7 +62,7 @@ fn what_is_right_costs_nothing_and_stays_as_it_is() {
             assert_eq!(completion.identity.map(|identity| identity.inode), Some(before));
             assert_eq!(inode(&world), before, "nothing was replaced");
             assert!(world.read("d") == content);
-            assert_eq!(world.names(), ["d", "s"]);
+            assert_eq!(world.names(), ["d"]);
         }
     });
 }
@@ -65,17 +71,18 @@ fn what_is_right_costs_nothing_and_stays_as_it_is() {
 fn a_flipped_byte_costs_a_block() {
     on_both_lanes(|world| {
         let content = bytes(1, 40 * MIB + 4095);
-        world.write("s", &content);
+        write_source(&world, &content);
         for block in [0, 5, 7, 39, 40] {
             world.write("d", &flipped(&content, &[block]));
             let before = inode(&world);
-            let completion = committed(&world, spec(&world));
+            let (outcome, _) = world.run(spec(&world));
+            let Outcome::Committed(completion) = outcome else { panic!("{outcome:?}") };
             let fetched = if block == 40 { 4095 } else { MIB as u64 };
             assert_eq!(completion.bytes_fetched, fetched, "block {block}");
             assert_eq!(completion.crc32, Some(crc32fast::hash(&content)));
             assert!(world.read("d") == content, "block {block}");
             assert_ne!(inode(&world), before, "it is replaced as a whole");
-            assert_eq!(world.names(), ["d", "s"]);
+            assert_eq!(world.names(), ["d"]);
         }
     });
 }
@@ -98,7 +105,7 @@ fn whatever_is_there_exactly_what_differs_is_fetched() {
             let wrong = |(at, block): (usize, &[u8])| old.get(at * MIB..at * MIB + block.len()) != Some(block);
             let differing = content.chunks(MIB).enumerate().filter(|block| wrong(*block));
             let differing: usize = differing.map(|(_, block)| block.len()).sum();
-            world.write("s", &content);
+            write_source(&world, &content);
             world.write("d", &old);
             let completion = committed(&world, spec(&world));
             let lengths = (content.len(), old.len());
@@ -106,7 +113,7 @@ fn whatever_is_there_exactly_what_differs_is_fetched() {
             assert_eq!(completion.bytes_fetched, differing as u64, "round {round}, {lengths:?}");
             assert_eq!(completion.crc32, Some(crc32fast::hash(&content)));
         }
-        assert_eq!(world.names(), ["d", "s"]);
+        assert_eq!(world.names(), ["d"]);
     });
 }
 
@@ -114,7 +121,7 @@ fn whatever_is_there_exactly_what_differs_is_fetched() {
 fn where_nothing_is_a_repair_is_a_transfer() {
     on_both_lanes(|world| {
         let content = bytes(1, 9 * MIB + 5);
-        world.write("s", &content);
+        write_source(&world, &content);
         let completion = committed(&world, spec(&world));
         assert_eq!(completion.bytes_fetched, content.len() as u64);
         assert!(world.read("d") == content);
@@ -125,7 +132,7 @@ fn where_nothing_is_a_repair_is_a_transfer() {
 fn a_part_is_repaired_wherever_it_begins() {
     on_both_lanes(|world| {
         let content = bytes(1, 12 * MIB);
-        world.write("s", &content);
+        write_source(&world, &content);
         for start in [MIB, 5] {
             let wanted = &content[start..9 * MIB + 3];
             world.write("d", &flipped(wanted, &[2]));
@@ -142,7 +149,7 @@ fn zero_blocks_and_holes_stay_or_become_holes() {
     on_both_lanes(|world| {
         let mut content = vec![0; 24 * MIB];
         content[3 * MIB..4 * MIB].copy_from_slice(&bytes(1, MIB));
-        let sparse = fs::File::create(world.folder.path().join("s")).unwrap();
+        let sparse = fs::File::create(world.elsewhere.path().join("s")).unwrap();
         sparse.set_len(content.len() as u64).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&sparse, &content[3 * MIB..4 * MIB], 3 * MIB as u64).unwrap();
         // Zeros that are stored, a block that shall be zero, and one that shall not.
@@ -162,7 +169,7 @@ fn zero_blocks_and_holes_stay_or_become_holes() {
 fn a_checksum_is_that_of_what_stays_and_a_wrong_one_touches_nothing() {
     on_both_lanes(|world| {
         let content = bytes(1, 6 * MIB);
-        world.write("s", &content);
+        write_source(&world, &content);
         let digest = "sha256:".to_owned() + &sha256(&content);
         let wrong = "sha256:".to_owned() + &sha256(b"other");
         for old in [content.clone(), flipped(&content, &[4])] {
@@ -172,7 +179,7 @@ fn a_checksum_is_that_of_what_stays_and_a_wrong_one_touches_nothing() {
             let Outcome::Failed { error } = outcome else { panic!("{outcome:?}") };
             assert_eq!(error.code, Code::ChecksumMismatch);
             assert!(world.read("d") == old, "it is as it was");
-            assert_eq!(world.names(), ["d", "s"]);
+            assert_eq!(world.names(), ["d"]);
             let checksum = Some(digest.parse().unwrap());
             committed(&world, AttemptSpec { epoch: 2, checksum, ..spec(&world) });
             assert!(world.read("d") == content);
@@ -192,7 +199,7 @@ fn a_repair_that_was_stopped_goes_on_and_leaves_what_is_there_until_then() {
         // Every second block differs.
         let wrong: Vec<usize> = (0..48).step_by(2).collect();
         let old = flipped(&content, &wrong);
-        world.write("s", &content);
+        write_source(&world, &content);
         world.write("d", &old);
         world.stop_at = Some((1, StopReason::Shutdown));
         let rate_limit = Some(8 * MIB as u64);
@@ -214,7 +221,7 @@ fn a_repair_that_was_stopped_goes_on_and_leaves_what_is_there_until_then() {
         assert_eq!(completion.bytes_fetched, (left * MIB) as u64);
         assert_eq!(completion.crc32, Some(crc32fast::hash(&content)));
         assert!(world.read("d") == content);
-        assert_eq!(world.names(), ["d", "s"]);
+        assert_eq!(world.names(), ["d"]);
     });
 }
 
@@ -222,7 +229,7 @@ fn a_repair_that_was_stopped_goes_on_and_leaves_what_is_there_until_then() {
 fn a_kept_object_that_was_prepared_is_recognised_by_the_next_attempt() {
     on_both_lanes(|mut world| {
         let content = bytes(1, 3 * MIB);
-        world.write("s", &content);
+        write_source(&world, &content);
         world.write("d", &content);
         world.lease = std::time::Duration::ZERO;
         let (outcome, told) = world.run(spec(&world));
@@ -231,7 +238,7 @@ fn a_kept_object_that_was_prepared_is_recognised_by_the_next_attempt() {
         world.lease = std::time::Duration::MAX;
         let again = AttemptSpec { epoch: 2, prepared: Some(*prepared), ..spec(&world) };
         assert_eq!(committed(&world, again), *prepared);
-        assert_eq!(world.names(), ["d", "s"], "the partial of the first one is gone");
+        assert_eq!(world.names(), ["d"], "the partial of the first one is gone");
     });
 }
 
@@ -240,13 +247,13 @@ fn a_canceled_repair_leaves_what_is_there() {
     on_both_lanes(|mut world| {
         let content = bytes(1, 24 * MIB);
         let old = bytes(2, 24 * MIB);
-        world.write("s", &content);
+        write_source(&world, &content);
         world.write("d", &old);
         world.stop_at = Some((1, StopReason::Cancel));
         let (outcome, _) = world.run(AttemptSpec { rate_limit: Some(8 * MIB as u64), ..spec(&world) });
         assert_eq!(outcome, Outcome::Stopped { reason: StopReason::Cancel });
         assert!(world.read("d") == old);
-        assert_eq!(world.names(), ["d", "s"]);
+        assert_eq!(world.names(), ["d"]);
     });
 }
 
@@ -272,7 +279,7 @@ fn what_must_not_be_read_is_replaced() {
     use std::os::unix::fs::PermissionsExt;
     on_both_lanes(|world| {
         let content = bytes(1, 5 * MIB);
-        world.write("s", &content);
+        write_source(&world, &content);
         world.write("d", &content);
         fs::set_permissions(world.folder.path().join("d"), fs::Permissions::from_mode(0o000)).unwrap();
         let completion = committed(&world, spec(&world));
@@ -345,12 +352,13 @@ impl Source for NoSumsSource {
 #[test]
 fn from_a_source_that_tells_no_sums_everything_is_fetched() {
     on_both_lanes(|world| {
-        let root = Root::new(world.folder.path(), RootAccess::ReadWrite).unwrap();
-        let registry = Registry::new().with(NoSums(FileProtocol::new(Roots::new(vec![root]))));
+        let root = |folder: &tempfile::TempDir| Root::new(folder.path(), RootAccess::ReadWrite).unwrap();
+        let roots = Roots::new(vec![root(&world.folder), root(&world.elsewhere)]);
+        let registry = Registry::new().with(NoSums(FileProtocol::new(roots)));
         let dataplane = Dataplane::start(world.config.clone(), registry).unwrap();
         let world = World { dataplane, ..world };
         let content = bytes(1, 9 * MIB);
-        world.write("s", &content);
+        write_source(&world, &content);
         world.write("d", &content);
         let before = inode(&world);
         let completion = committed(&world, spec(&world));
