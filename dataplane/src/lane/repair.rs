@@ -2,6 +2,9 @@
 //!
 //! The source's CRCs come first, then what is at the destination: one buffer at a time, for whoever holds one while it
 //! waits for another may wait for ever.
+//!
+//! Blocks that are written are written sparsely, wherever they come from. What a clone has and is right is not touched:
+//! zeros that were stored stay stored.
 
 use std::time::Instant;
 

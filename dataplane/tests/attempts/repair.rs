@@ -1,6 +1,10 @@
 //! Attempts that repair what is at the destination.
 
-use std::{fs, os::unix::fs::MetadataExt, rc::Rc};
+use std::{
+    fs,
+    os::unix::fs::{FileExt, MetadataExt},
+    rc::Rc,
+};
 
 use futures_util::future::LocalBoxFuture;
 use staccato_dataplane::{
@@ -147,21 +151,26 @@ fn a_part_is_repaired_wherever_it_begins() {
 #[test]
 fn zero_blocks_and_holes_stay_or_become_holes() {
     on_both_lanes(|world| {
-        let mut content = vec![0; 24 * MIB];
-        content[3 * MIB..4 * MIB].copy_from_slice(&bytes(1, MIB));
-        let sparse = fs::File::create(world.elsewhere.path().join("s")).unwrap();
-        sparse.set_len(content.len() as u64).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&sparse, &content[3 * MIB..4 * MIB], 3 * MIB as u64).unwrap();
-        // Zeros that are stored, a block that shall be zero, and one that shall not.
-        let mut old = content.clone();
-        old[3 * MIB..3 * MIB + 9].fill(1);
-        old[20 * MIB] = 1;
-        world.write("d", &old);
-        let completion = committed(&world, spec(&world));
-        assert_eq!(completion.bytes_fetched, MIB as u64);
-        assert!(world.read("d") == content);
-        let stored = fs::metadata(world.folder.path().join("d")).unwrap().blocks() * 512;
-        assert!(stored <= 2 * MIB as u64, "it takes {stored} bytes");
+        let len = 24 * MIB;
+        let data = bytes(1, MIB);
+        let sparse = |path: std::path::PathBuf, stored: &[(usize, &[u8])]| {
+            let file = fs::File::create(path).unwrap();
+            file.set_len(len as u64).unwrap();
+            stored.iter().for_each(|(block, data)| file.write_all_at(data, (block * MIB) as u64).unwrap());
+        };
+        sparse(world.elsewhere.path().join("s"), &[(3, &data)]);
+        // What shall not be zero is another one, or a hole, and what shall be is not.
+        for old in [&[(3, &[1; 9][..]), (20, b"x")][..], &[(20, b"x")], &[(3, &data), (20, b"x")]] {
+            sparse(world.folder.path().join("d"), old);
+            let completion = committed(&world, spec(&world));
+            let right = old[0].1 == data;
+            assert_eq!(completion.bytes_fetched, if right { 0 } else { MIB as u64 });
+            let mut content = vec![0; len];
+            content[3 * MIB..4 * MIB].copy_from_slice(&data);
+            assert!(world.read("d") == content);
+            let stored = fs::metadata(world.folder.path().join("d")).unwrap().blocks() * 512;
+            assert!(stored < 2 * MIB as u64, "it takes {stored} bytes");
+        }
     });
 }
 
