@@ -44,6 +44,7 @@ pub(super) async fn all(harness: &dyn DestinationHarness, lane: &Lane) {
         suite.a_repair_that_ends_early_leaves_what_is_there().await;
         suite.what_is_right_may_stay_as_it_is().await;
         suite.what_changes_while_it_is_compared_does_not_stay().await;
+        suite.a_stale_attempt_lets_nothing_stay().await;
         if harness.abilities().resumes {
             suite.a_later_attempt_goes_on_with_a_repair().await;
         }
@@ -616,6 +617,22 @@ impl Suite<'_> {
         self.write(&attempt, 0, &new).await;
         self.complete(attempt, new.len()).await;
         self.assert_visible(&url, Some(&new));
+        self.assert_clean();
+    }
+
+    async fn a_stale_attempt_lets_nothing_stay(&self) {
+        begin("a_stale_attempt_lets_nothing_stay");
+        let (url, old) = (self.harness.url("stale repair"), sample("stale repair", 10));
+        self.harness.place(&url, &old);
+        let (mut stale, _) = self.repair(&url, 1).await;
+        let (later, _) = self.repair(&url, 2).await;
+        let _ = stale.session.keep_present();
+        stale.destination.close().await;
+        assert!(stale.session.commit().is_err(), "a stale attempt cannot commit");
+        drop(stale.session);
+        self.write(&later, 0, b"new").await;
+        self.complete(later, 3).await;
+        self.assert_visible(&url, Some(b"new"));
         self.assert_clean();
     }
 

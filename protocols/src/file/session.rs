@@ -349,7 +349,8 @@ impl Session for FileSession {
                 return Ok(None);
             }
         };
-        // What an earlier attempt wrote into its partial is not replaced by the clone of something else.
+        // What an earlier attempt wrote into its partial is not replaced by a clone. Nor is the partial compared as if it
+        // were one: beyond what a checkpoint promises, a cache may show what a failed sync has lost.
         if self.found == Found::Nothing && self.clone_whole(&present.file, present.seen.size)? {
             present.in_place = true;
         }
@@ -434,8 +435,10 @@ impl FileSession {
         Ok(whole)
     }
 
-    /// The object that is there is the one: the partial is not needed any more.
+    /// The object that is there is the one: the partial is not needed any more. But it must be there: without it, a later
+    /// attempt has taken over.
     fn commit_kept(&mut self, kept: Identity) -> Result<(), CommitError> {
+        self.check_partial().map_err(CommitError::NotDone)?;
         let named = self.stat(&self.name).map_err(|error| self.failed(&error, "look at"));
         if named.map_err(CommitError::NotDone)?.map(|(named, _)| named) != Some(kept) {
             return Err(CommitError::NotDone(Error::retry(
