@@ -14,7 +14,7 @@ use staccato_dataplane::{
 use staccato_protocols::{
     BufferPool, ByteRange, Capabilities, Chunk, Code, Error, Lane, Object, ObjectUrl, Options, Protocol, Registry,
     Session, Source,
-    contract::{DestinationRequest, Overwrite, SourceRequest},
+    contract::{DestinationRequest, Overwrite, SourceRequest, Sums},
     file::{FileProtocol, Root, RootAccess, Roots},
 };
 
@@ -298,24 +298,27 @@ fn what_must_not_be_read_is_replaced() {
     });
 }
 
-/// Files whose CRCs nobody tells, as with a web server.
-struct NoSums(FileProtocol);
+/// Files whose source half is another one.
+struct Wrapped<S> {
+    files: FileProtocol,
+    wrap: S,
+}
 
-impl Protocol for NoSums {
+impl<S: Fn(Rc<dyn Source>) -> Rc<dyn Source> + Send + Sync + 'static> Protocol for Wrapped<S> {
     fn schemes(&self) -> &'static [&'static str] {
-        self.0.schemes()
+        self.files.schemes()
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
+        self.files.capabilities()
     }
 
     fn check_source(&self, url: &ObjectUrl, options: &Options) -> Result<(), Error> {
-        self.0.check_source(url, options)
+        self.files.check_source(url, options)
     }
 
     fn check_destination(&self, url: &ObjectUrl, options: &Options) -> Result<(), Error> {
-        self.0.check_destination(url, options)
+        self.files.check_destination(url, options)
     }
 
     fn open_source<'a>(
@@ -323,49 +326,71 @@ impl Protocol for NoSums {
         request: &'a SourceRequest,
         lane: &'a Lane,
     ) -> LocalBoxFuture<'a, Result<Rc<dyn Source>, Error>> {
-        Box::pin(async move {
-            let file = self.0.open_source(request, lane).await?;
-            Ok(Rc::new(NoSumsSource(file)) as Rc<dyn Source>)
-        })
+        Box::pin(async move { Ok((self.wrap)(self.files.open_source(request, lane).await?)) })
     }
 
     fn begin(&self, request: &DestinationRequest) -> Result<Box<dyn Session>, Error> {
-        self.0.begin(request)
+        self.files.begin(request)
     }
 
     fn sweep(&self, url: &ObjectUrl, transfer: &str) -> Result<(), Error> {
-        self.0.sweep(url, transfer)
+        self.files.sweep(url, transfer)
     }
 }
 
-struct NoSumsSource(Rc<dyn Source>);
+impl World {
+    /// The same world, with other sources.
+    fn with_sources(self, wrap: impl Fn(Rc<dyn Source>) -> Rc<dyn Source> + Send + Sync + 'static) -> Self {
+        let root = |folder: &tempfile::TempDir| Root::new(folder.path(), RootAccess::ReadWrite).unwrap();
+        let files = FileProtocol::new(Roots::new(vec![root(&self.folder), root(&self.elsewhere)]));
+        let registry = Registry::new().with(Wrapped { files, wrap });
+        let dataplane = Dataplane::start(self.config.clone(), registry).unwrap();
+        Self { dataplane, ..self }
+    }
+}
 
-impl Source for NoSumsSource {
+/// A file whose CRCs nobody tells, as with a web server; or one whose CRCs are told by somebody who does something else
+/// beforehand.
+struct Sourced {
+    file: Rc<dyn Source>,
+    meddle: Option<Box<dyn Fn(ByteRange)>>,
+}
+
+impl Source for Sourced {
     fn object(&self) -> &Object {
-        self.0.object()
+        self.file.object()
+    }
+
+    fn sums(&self) -> Option<&dyn Sums> {
+        self.meddle.is_some().then_some(self)
     }
 
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
-        self.0.read(range, pool)
+        self.file.read(range, pool)
     }
 
     fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>> {
-        self.0.revalidate()
+        self.file.revalidate()
     }
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
-        self.0.clone().close()
+        self.file.clone().close()
+    }
+}
+
+impl Sums for Sourced {
+    fn crcs<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Vec<u32>, Error>> {
+        if let Some(meddle) = &self.meddle {
+            meddle(range);
+        }
+        self.file.sums().expect("files have sums").crcs(range, pool)
     }
 }
 
 #[test]
 fn from_a_source_that_tells_no_sums_everything_is_fetched() {
     on_both_lanes(|world| {
-        let root = |folder: &tempfile::TempDir| Root::new(folder.path(), RootAccess::ReadWrite).unwrap();
-        let roots = Roots::new(vec![root(&world.folder), root(&world.elsewhere)]);
-        let registry = Registry::new().with(NoSums(FileProtocol::new(roots)));
-        let dataplane = Dataplane::start(world.config.clone(), registry).unwrap();
-        let world = World { dataplane, ..world };
+        let world = world.with_sources(|file| Rc::new(Sourced { file, meddle: None }));
         let content = bytes(1, 9 * MIB);
         write_source(&world, &content);
         world.write("d", &content);
@@ -374,5 +399,34 @@ fn from_a_source_that_tells_no_sums_everything_is_fetched() {
         assert_eq!(completion.bytes_fetched, content.len() as u64);
         assert!(world.read("d") == content);
         assert_ne!(inode(&world), before);
+    });
+}
+
+/// A block that was found right is not any more when the last one is compared.
+#[test]
+fn what_changes_while_it_is_compared_is_replaced_by_what_is_right() {
+    on_both_lanes(|world| {
+        let content = bytes(1, 64 * MIB);
+        let place = world.folder.path().join("d");
+        let world = world.with_sources(move |file| {
+            let place = place.clone();
+            let meddle = move |range: ByteRange| {
+                if range.end() == 64 * MIB as u64 {
+                    let file = fs::File::options().write(true).open(&place).unwrap();
+                    file.write_all_at(b"changed", 5).unwrap();
+                }
+            };
+            Rc::new(Sourced { file, meddle: Some(Box::new(meddle)) })
+        });
+        write_source(&world, &content);
+        world.write("d", &content);
+        let before = inode(&world);
+        let completion = committed(&world, AttemptSpec { chunk_size: Some(MIB as u64), ..spec(&world) });
+        assert!(world.read("d") == content);
+        assert_ne!(inode(&world), before, "it is replaced");
+        // A clone has what was there before.
+        assert!([0, MIB as u64].contains(&completion.bytes_fetched), "{}", completion.bytes_fetched);
+        assert_eq!(completion.crc32, Some(crc32fast::hash(&content)));
+        assert_eq!(world.names(), ["d"]);
     });
 }
