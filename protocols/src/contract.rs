@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::{BufferPool, ByteRange, Chunk, Error, Interrupt, Object, ObjectUrl, Validator};
+use crate::{BufferPool, ByteRange, Chunk, Code, Error, Interrupt, Object, ObjectUrl, Validator};
 
 /// Options of one side of a transfer (`source_options`, `destination_options`): names and values as the client sent
 /// them. Each module declares the names it knows in its [`Capabilities`].
@@ -129,6 +129,12 @@ pub trait Source {
         false
     }
 
+    /// Whoever tells the CRCs of its blocks without moving their bytes over a network; none where nobody can. What is at
+    /// a destination is [repaired](Overwrite::Repair) with them: only blocks that differ are read.
+    fn sums(&self) -> Option<&dyn Sums> {
+        None
+    }
+
     /// Reads a range into a buffer of the pool. The range is not empty and lies within the object.
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>>;
 
@@ -137,6 +143,13 @@ pub trait Source {
 
     /// Gives back what the source holds (descriptors, connections).
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
+}
+
+/// A source that knows what its blocks are like, or finds out where they lie.
+pub trait Sums {
+    /// CRC-32 of each [`CRC_BLOCK`](crate::CRC_BLOCK) of a range, counted from the range's start. The range is not empty
+    /// and lies within the object. Memory to find out comes from the pool and is given back before it is answered.
+    fn crcs<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Vec<u32>, Error>>;
 }
 
 /// A destination to write, for one attempt.
@@ -168,6 +181,19 @@ pub enum Overwrite {
     Never,
     /// Replace it, atomically, at commit.
     Always,
+    /// The same, but blocks of it that are the source's already are not moved: those that differ are. One that is right
+    /// as a whole may be left as it is. Where the source does not [tell its CRCs](Source::sums), or nothing is there,
+    /// everything is moved.
+    Repair,
+}
+
+/// What is at a destination that shall be repaired, as lanes can read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// Its length in bytes.
+    pub length: u64,
+    /// Whether its bytes are part of the session's object already (a clone): blocks that are right need not be written.
+    pub in_place: bool,
 }
 
 /// What tells one partial from every other: recorded before commit, so that recovery recognises a rename that had
@@ -220,6 +246,20 @@ pub trait Session: Send {
         Ok(false)
     }
 
+    /// Looks at the object that shall be [repaired](Overwrite::Repair), so that lanes can
+    /// [read](Destination::read_present) it; none where there is nothing that can be read, and then everything is
+    /// written. Called at most once, before any lane's half is opened. The object itself is not touched.
+    fn use_present(&mut self) -> Result<Option<Present>, Error> {
+        Ok(None)
+    }
+
+    /// Every byte of the object to repair is right: whether that very object may stay. `Ok(true)`: it is still the one
+    /// that was looked at, durable, and [`Session::commit`] will leave it where it is; [`Session::identity`] is its from
+    /// now on. `Ok(false)`: there is doubt, and the session's own object must be completed.
+    fn keep_present(&mut self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// Makes the name of the partial durable, once, before the first checkpoint (sync of the directory).
     fn sync_name(&mut self) -> Result<(), Error>;
 
@@ -263,6 +303,16 @@ pub trait Destination {
 
     /// Reads back what was written.
     fn read_back<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>>;
+
+    /// Reads from the object that is at the destination, where [`Session::use_present`] found one. The range lies within
+    /// it and begins at a multiple of the block.
+    fn read_present<'a>(
+        &'a self,
+        _range: ByteRange,
+        _pool: &'a BufferPool,
+    ) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
+        Box::pin(async { Err(Error::fatal(Code::Internal, "there is no object to repair")) })
+    }
 
     /// Makes every completed write durable. A failure is final: never call it again.
     fn sync(&self) -> LocalBoxFuture<'_, Result<(), Error>>;

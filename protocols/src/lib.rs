@@ -17,6 +17,7 @@ pub mod interrupt;
 pub mod object;
 pub mod range;
 pub mod registry;
+pub mod sums;
 pub mod synthetic;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

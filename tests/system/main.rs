@@ -17,6 +17,7 @@ mod memory;
 mod needs_root;
 mod preflight;
 mod progress;
+mod repairs;
 mod restarts;
 mod sizes_and_names;
 mod tokens;

@@ -1,6 +1,6 @@
 //! `copy`: one object, moved by this process, without a service.
 
-use clap::{ArgAction, Args};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use staccato_dataplane::attempt::{Checksum, StartOver};
 use staccato_protocols::{
@@ -24,9 +24,16 @@ pub struct Copy {
     source: String,
     /// Where it shall be: a URL, or a path
     destination: String,
-    /// Replace an object that is at the destination already
-    #[arg(long, action = ArgAction::SetTrue)]
-    overwrite: bool,
+    /// Replace an object that is at the destination already; `--overwrite=repair` moves only blocks of it that differ
+    #[arg(
+        long,
+        value_name = "HOW",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "always",
+        value_parser = ["always", "repair"]
+    )]
+    overwrite: Option<String>,
     /// What the moved bytes must have: sha256, sha512, md5, crc32 or crc32c, a colon and the digest in hex
     #[arg(long, value_name = "KIND:HEX")]
     checksum: Option<String>,
@@ -136,7 +143,11 @@ impl Copy {
             source,
             destination,
             source_options: self.source_options.iter().cloned().collect::<Options>(),
-            overwrite: if self.overwrite { Overwrite::Always } else { Overwrite::Never },
+            overwrite: match self.overwrite.as_deref() {
+                None => Overwrite::Never,
+                Some("repair") => Overwrite::Repair,
+                Some(_) => Overwrite::Always,
+            },
             checksum: checksum.map_err(|error| usage("--checksum")(error.message))?,
             rate_limit,
             connections: self.connections,

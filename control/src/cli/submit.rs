@@ -1,6 +1,6 @@
 //! `submit`: a new transfer.
 
-use clap::{ArgAction, Args};
+use clap::Args;
 use http::Method;
 use serde_json::{Map, Value, json};
 use staccato_dataplane::attempt::Checksum;
@@ -47,9 +47,16 @@ pub struct TransferOptions {
     /// What the moved bytes must have: sha256, sha512, md5, crc32 or crc32c, a colon and the digest in hex
     #[arg(long, value_name = "KIND:HEX")]
     pub checksum: Option<String>,
-    /// Replace an object that is at the destination already
-    #[arg(long, action = ArgAction::SetTrue)]
-    pub overwrite: bool,
+    /// Replace an object that is at the destination already; `--overwrite=repair` moves only blocks of it that differ
+    #[arg(
+        long,
+        value_name = "HOW",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "always",
+        value_parser = ["always", "repair"]
+    )]
+    pub overwrite: Option<String>,
     /// Place in the queue: 0 to 9, 9 goes first
     #[arg(long, value_name = "N")]
     pub priority: Option<String>,
@@ -135,7 +142,7 @@ impl TransferOptions {
         body.insert("source_url".into(), to_url(source)?.into());
         body.insert("destination_url".into(), to_url(destination)?.into());
         let flags = [
-            ("overwrite", self.overwrite.then(|| "always".to_owned()).as_ref()),
+            ("overwrite", self.overwrite.as_ref()),
             ("checksum", self.checksum.as_ref()),
             ("priority", self.priority.as_ref()),
             ("retries", self.retries.as_ref()),

@@ -14,6 +14,7 @@ fn every_command_of_the_manual_is_understood() {
         "serve --listen 127.0.0.1:0 --socket /s --data-dir /d --root /a:ro --root /b --slots 2 --config /c",
         "serve --executors none --lane glommio --lanes 1 --memory 64M --chunk-size 1M --log debug --allow-http false",
         "submit a b",
+        "submit a b --overwrite=repair --wait",
         "submit a b --wait --option priority=9 --option overwrite=always --source-option header.x=y",
         "submit a b --checksum crc32:00000000 --overwrite --priority 1 --rate-limit 5M --retries 0 --chunk-size 1M",
         "submit a b --json --server unix:/s --idempotency-key k",
@@ -27,6 +28,7 @@ fn every_command_of_the_manual_is_understood() {
         "resume x",
         "delete x --json",
         "config --slots 3",
+        "copy a b --overwrite=repair",
         "copy a b --overwrite --lane glommio --memory 64M --checksum crc32:00000000 --rate-limit 1M --json",
         "copy a b --log info",
         "--server http://localhost:1 --json list",
@@ -70,7 +72,7 @@ fn options_become_the_fields_of_a_request() {
             pair("source_options.header.x", "a=b"),
         ],
         destination_options: vec![pair("mode", "0600")],
-        overwrite: true,
+        overwrite: Some("always".into()),
         ..TransferOptions::default()
     };
     let expected = json!({

@@ -150,7 +150,9 @@ pub struct TransferBody {
     /// Options of the destination's protocol.
     #[serde(skip_serializing_if = "Options::is_empty")]
     pub destination_options: Options,
-    /// `never` (default): an object at the destination is an error. `always`: it is replaced at commit.
+    /// `never` (default): an object at the destination is an error. `always`: it is replaced at commit. `repair`: like
+    /// `always`, but only blocks that differ are moved, from sources that can tell (files, here and at other executors;
+    /// everything is moved from `http` and `https`); an object that is right already stays as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overwrite: Option<String>,
     /// `sha256|sha512|md5|crc32|crc32c`, a colon and the digest in hex: what the moved bytes must have.
@@ -335,7 +337,8 @@ impl<'a> Fields<'a> {
         match self.text("overwrite")? {
             None | Some("never") => Ok(Overwrite::Never),
             Some("always") => Ok(Overwrite::Always),
-            Some(other) => Err(Problem::invalid("overwrite", format!("{other:?} is not one of never, always"))),
+            Some("repair") => Ok(Overwrite::Repair),
+            Some(other) => Err(Problem::invalid("overwrite", format!("{other:?} is not one of never, always, repair"))),
         }
     }
 

@@ -330,6 +330,7 @@ impl TransferRecord {
             overwrite: match self.overwrite {
                 Overwrite::Never => "never".into(),
                 Overwrite::Always => "always".into(),
+                Overwrite::Repair => "repair".into(),
             },
             checksum: self.checksum.as_ref().map(ToString::to_string),
             retries: self.retries,
@@ -435,7 +436,7 @@ pub struct TransferDocument {
     pub stage_times: BTreeMap<String, u64>,
     /// 0 to 9, 9 goes first.
     pub priority: u8,
-    /// `never` or `always`.
+    /// `never`, `always` or `repair`.
     pub overwrite: String,
     /// The checksum the part must have.
     pub checksum: Option<String>,

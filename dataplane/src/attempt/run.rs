@@ -9,7 +9,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use staccato_protocols::{
     Access, ByteRange, CRC_BLOCK, Code, Disposition, Error, Object, Registry, Runtime, Session,
-    contract::{CommitError, DestinationRequest, Found, SharedProtocol, SourceRequest},
+    contract::{CommitError, DestinationRequest, Found, Overwrite, Present, SharedProtocol, SourceRequest},
 };
 
 use super::{
@@ -208,9 +208,10 @@ impl<'a> Attempt<'a> {
                 let syncing = Instant::now();
                 coordinator.sync()?;
                 coordinator.stages().sync_us = micros(syncing.elapsed());
-                Moved { length: whole.len(), crc32: None, bytes_fetched: 0 }
+                Moved { length: whole.len(), crc32: None, bytes_fetched: 0, kept: false }
             }
             _ => {
+                let present = self.use_present(coordinator, &part, session.as_mut())?;
                 let lanes = self.lanes_for(part.length, object.access);
                 coordinator.open_destination(0, session.as_ref())?;
                 for lane in 1..lanes {
@@ -225,7 +226,7 @@ impl<'a> Attempt<'a> {
                     session.set_length(length)?;
                 }
                 let anew = started_over.is_some();
-                let config = self.engine_config(&object, &part, resumed, anew, lanes, session.as_mut())?;
+                let config = self.engine_config(&object, &part, resumed, anew, present, lanes, session.as_mut())?;
                 let mut engine = Engine::new(config);
                 coordinator.stages().open_us = micros(opening.elapsed());
                 coordinator.run(&mut engine, session.as_mut(), reporter, &mut base, part.start)?
@@ -259,12 +260,31 @@ impl<'a> Attempt<'a> {
         self.destination.begin(&request)
     }
 
+    /// What is at the destination, where it shall be repaired and the source tells what it has to be.
+    fn use_present(
+        &self,
+        coordinator: &Coordinator<'_>,
+        part: &WantedPart,
+        session: &mut dyn Session,
+    ) -> Result<Option<Present>, Error> {
+        if self.spec.overwrite != Overwrite::Repair {
+            return Ok(None);
+        }
+        if !coordinator.source_tells_sums() || part.length.is_none() {
+            tracing::info!(transfer = self.spec.transfer, "the source does not tell its CRCs: fetching everything");
+            return Ok(None);
+        }
+        session.use_present()
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is known at another step")]
     fn engine_config(
         &self,
         object: &Object,
         part: &WantedPart,
         resumed: bool,
         started_over: bool,
+        present: Option<Present>,
         lanes: usize,
         session: &mut dyn Session,
     ) -> Result<EngineConfig, Error> {
@@ -277,12 +297,13 @@ impl<'a> Attempt<'a> {
             window_chunks_max: self.window_chunks(lanes),
             connections: self.connections(lanes),
             sequential: object.access == Access::Sequential,
-            fresh: !resumed,
+            fresh: !resumed && !present.is_some_and(|present| present.in_place),
             started_over,
             rate_limit: self.spec.rate_limit,
             sync_bytes_max: SYNC_BYTES_MAX,
             checkpoint,
             sidecar,
+            present,
         })
     }
 
@@ -331,7 +352,7 @@ impl<'a> Attempt<'a> {
         let Some(wanted) = &self.spec.checksum else { return Ok(()) };
         let digest = match (wanted.kind(), moved.crc32) {
             (ChecksumKind::Crc32, Some(crc32)) => crc32.to_be_bytes().to_vec(),
-            (kind, _) => coordinator.hash(kind, moved.length, self.chunk_bytes)?,
+            (kind, _) => coordinator.hash(kind, moved, self.chunk_bytes)?,
         };
         if digest == wanted.digest() {
             return Ok(());

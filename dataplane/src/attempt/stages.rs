@@ -1,6 +1,6 @@
 //! Where the time of an attempt went.
 
-use std::time::Duration;
+use std::{ops::AddAssign, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,7 @@ pub struct StageTimes {
     pub checksum_us: u64,
     /// Chunks were written.
     pub write_us: u64,
-    /// Chunks of an earlier attempt were read back and compared.
+    /// Chunks of an earlier attempt, or of an object to repair, were read back and compared.
     pub read_back_us: u64,
     /// Writes were made durable; chunks move on meanwhile.
     pub sync_us: u64,
@@ -77,6 +77,18 @@ pub(crate) struct ChunkTimes {
     pub read: Duration,
     pub checksum: Duration,
     pub write: Duration,
+    pub read_back: Duration,
+}
+
+impl AddAssign for ChunkTimes {
+    fn add_assign(&mut self, more: Self) {
+        self.queue += more.queue;
+        self.memory += more.memory;
+        self.read += more.read;
+        self.checksum += more.checksum;
+        self.write += more.write;
+        self.read_back += more.read_back;
+    }
 }
 
 impl StageTimes {
@@ -86,6 +98,7 @@ impl StageTimes {
         self.read_us += micros(chunk.read);
         self.checksum_us += micros(chunk.checksum);
         self.write_us += micros(chunk.write);
+        self.read_back_us += micros(chunk.read_back);
     }
 }
 

@@ -12,11 +12,14 @@
 //! - After a failed sync nothing is handed out, synced or checkpointed any more; nor after a lost lease or a cancel.
 //! - What is written and not durable is bounded: twice [`EngineConfig::sync_bytes_max`], and a chunk.
 //! - [`Action::Finish`] comes when every byte is there, its CRC known, the length set and everything synced.
+//! - What is at the destination counts as written only where it is a clone's, and right; a whole that is right may stay
+//!   ([`Action::KeepPresent`]), and then nothing else of the object counts.
 //! - [`Action::Finish`] and [`Action::End`] come last, with every action but a checkpoint answered.
 
 pub mod checkpoint;
 pub mod plan;
 pub mod rate;
+pub mod repair;
 pub mod report;
 pub mod retry;
 pub mod unsynced;
@@ -31,11 +34,12 @@ mod tests;
 use std::{collections::BTreeMap, time::Duration};
 
 use checkpoint::CrcRanges;
-use plan::Plan;
+use plan::{Handout, Plan};
 use rate::RateLimit;
+use repair::{Repair, Reuse};
 use report::Report;
 use retry::{CHUNK_TRIES_MAX, chunk_wait};
-use staccato_protocols::{ByteRange, CRC_BLOCK, Code, Disposition, Error};
+use staccato_protocols::{ByteRange, CRC_BLOCK, Code, Disposition, Error, contract::Present};
 use unsynced::Unsynced;
 use verify::Verification;
 use window::{Connections, Window};
@@ -79,6 +83,8 @@ pub struct EngineConfig {
     pub checkpoint: Vec<VerifiedRange>,
     /// CRCs of blocks from the sidecar.
     pub sidecar: BTreeMap<u64, u32>,
+    /// What is at the destination, where blocks of it that are right shall not be fetched.
+    pub present: Option<Present>,
 }
 
 /// What to do next.
@@ -91,7 +97,14 @@ pub enum Action {
         range: ByteRange,
         /// Whether this inode was never written there: zero blocks may be skipped.
         untouched: bool,
+        /// Whether blocks that are at the destination need not be read from the source.
+        reuse: Option<Reuse>,
     },
+    /// Compare this range of the source with what is at the destination, and write nothing; answered by
+    /// [`Engine::handle_compared`] or [`Engine::handle_chunk_failed`].
+    Compare(ByteRange),
+    /// What is at the destination is right as a whole: may it stay? Answered by [`Engine::handle_present`].
+    KeepPresent,
     /// Read this range back from the destination; answered by [`Engine::handle_read_back`].
     ReadBack(ByteRange),
     /// Note the CRCs in the sidecar, where there are any, then sync; answered by [`Engine::handle_synced`].
@@ -103,7 +116,7 @@ pub enum Action {
     Checkpoint(Vec<VerifiedRange>),
     /// Give the object this length; answered by [`Engine::handle_length_set`] or [`Engine::handle_length_failed`].
     SetLength(u64),
-    /// Everything is there and durable.
+    /// Everything is there and durable, or at the destination already, where that stays.
     Finish {
         /// Length in bytes.
         length: u64,
@@ -129,6 +142,9 @@ pub struct Engine {
     config: EngineConfig,
     plan: Plan,
     verification: Verification,
+    repair: Repair,
+    /// Whether the answer to [`Action::KeepPresent`] is outstanding, or was that it stays.
+    keeping: Keeping,
     window: Window,
     rate: Option<RateLimit>,
     length: Option<u64>,
@@ -147,6 +163,14 @@ pub struct Engine {
     over: bool,
     bytes_fetched: u64,
     bytes_refuted: u64,
+}
+
+/// Whether what is at the destination stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    No,
+    Asked,
+    Yes,
 }
 
 /// How far the object's own length has come: the last thing to be set, and synced with the last bytes.
@@ -170,6 +194,12 @@ impl Engine {
         assert!(config.sync_bytes_max > 0, "syncs that are always due move nothing");
         assert!(checkpoint::fits(&config.checkpoint, config.length), "a checkpoint lies within its object");
         assert!(!config.fresh || config.checkpoint.is_empty(), "what was never written promises nothing");
+        let in_place = config.present.is_some_and(|present| present.in_place);
+        assert!(
+            !in_place || (!config.fresh && config.checkpoint.is_empty()),
+            "a clone is written, and promises nothing"
+        );
+        assert!(config.present.is_none() || !config.sequential, "a stream is not compared");
         assert!(!config.started_over || config.checkpoint.is_empty(), "starting over goes on from nothing");
         let reached = config.checkpoint.last().map_or(0, |known| known.range.end());
         // Only the end of an object lies within a block: an earlier attempt has found it.
@@ -181,6 +211,8 @@ impl Engine {
         let mut engine = Self {
             plan: Plan::new(length, config.chunk_bytes, have),
             verification: Verification::new(&config.checkpoint, config.chunk_bytes),
+            repair: Repair::new(config.present, length, config.checkpoint.is_empty()),
+            keeping: Keeping::No,
             window: Window::new(config.connections),
             rate: config.rate_limit.map(|rate| RateLimit::new(rate, Duration::ZERO)),
             length,
@@ -213,7 +245,9 @@ impl Engine {
     pub fn handle_chunk(&mut self, range: ByteRange, len: u64, fetched: u64, crcs: &[u32], now: Duration) {
         assert!(len <= range.len() && (len == range.len() || self.length.is_none()), "only an unknown end comes early");
         self.plan.done(range);
-        self.window.handle_read(range.start(), fetched, now);
+        // A chunk that is compared keeps a connection busy for what is found there, too.
+        let moved = if self.repair.reuse(range).is_some() { len } else { fetched };
+        self.window.handle_read(range.start(), moved, now);
         self.bytes_fetched += fetched;
         if let Some(rate) = &mut self.rate {
             rate.give_back(range.len() - fetched);
@@ -232,6 +266,39 @@ impl Engine {
         }
         self.reached = self.reached.max(there.end());
         self.unsynced.note(there, crcs, now);
+    }
+
+    /// A range was compared with what is at the destination. The CRCs are those of its blocks, all of which are right;
+    /// none where one is not.
+    pub fn handle_compared(&mut self, range: ByteRange, crcs: Option<&[u32]>, now: Duration) {
+        self.plan.done(range);
+        self.window.handle_read(range.start(), range.len(), now);
+        let Some(crcs) = crcs else {
+            self.plan.lost(range);
+            return self.stop_comparing();
+        };
+        if self.repair.is_in_place() {
+            self.reached = self.reached.max(range.end());
+            self.unsynced.note(range, crcs, now);
+        } else if !self.repair.is_comparing() {
+            self.plan.lost(range);
+        }
+        self.repair.note_same(range, crcs);
+    }
+
+    /// Whether what is at the destination stays as it is. Where it does not, the object must be completed.
+    pub fn handle_present(&mut self, stays: bool) {
+        assert_eq!(self.keeping, Keeping::Asked, "only what was asked for is answered");
+        self.keeping = if stays { Keeping::Yes } else { Keeping::No };
+        if !stays {
+            self.stop_comparing();
+        }
+    }
+
+    fn stop_comparing(&mut self) {
+        for right in self.repair.differs() {
+            self.plan.lost(right);
+        }
     }
 
     /// A fetched range could not be read or written.
@@ -395,7 +462,10 @@ impl Engine {
 
     /// Whether every action but a checkpoint is answered.
     fn is_idle(&self) -> bool {
-        self.in_flight() == 0 && !self.unsynced.is_syncing() && self.length_step != LengthStep::Asked
+        self.in_flight() == 0
+            && !self.unsynced.is_syncing()
+            && self.length_step != LengthStep::Asked
+            && self.keeping != Keeping::Asked
     }
 
     /// Whether every byte is written, and compared where it was promised; not all need be durable.
@@ -488,12 +558,15 @@ impl Engine {
         if self.fetch_at(now)? > now {
             return None;
         }
-        let handout = self.plan.next(now)?;
-        if let Some(rate) = &mut self.rate {
-            rate.charge(handout.range.len());
+        let Handout { range, first_time } = self.plan.next(now)?;
+        self.window.handle_handed_out(range.start(), now);
+        if self.repair.is_comparing() {
+            return Some(Action::Compare(range));
         }
-        self.window.handle_handed_out(handout.range.start(), now);
-        Some(Action::Fetch { range: handout.range, untouched: self.config.fresh && handout.first_time })
+        if let Some(rate) = &mut self.rate {
+            rate.charge(range.len());
+        }
+        Some(Action::Fetch { range, untouched: self.config.fresh && first_time, reuse: self.repair.reuse(range) })
     }
 
     fn poll_finish(&mut self) -> Option<Action> {
@@ -501,6 +574,9 @@ impl Engine {
             return None;
         }
         let length = self.length.expect("a complete plan has an end");
+        if self.repair.is_comparing() {
+            return self.poll_keep(length);
+        }
         match self.length_step {
             LengthStep::Open => {
                 self.length_step = LengthStep::Asked;
@@ -517,6 +593,20 @@ impl Engine {
             }
             _ => None,
         }
+    }
+
+    /// Everything was compared, and nothing is written that matters.
+    fn poll_keep(&mut self, length: u64) -> Option<Action> {
+        if self.report.is_outstanding() {
+            return None;
+        }
+        if self.keeping == Keeping::No {
+            self.keeping = Keeping::Asked;
+            return Some(Action::KeepPresent);
+        }
+        self.over = true;
+        let crc32 = self.repair.whole(length).expect("every byte is compared");
+        Some(Action::Finish { length, crc32 })
     }
 
     fn poll_ending(&mut self) -> Option<Action> {

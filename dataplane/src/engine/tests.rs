@@ -18,6 +18,7 @@ fn config(blocks: u64) -> EngineConfig {
         sync_bytes_max: SYNC_BYTES_MAX,
         checkpoint: Vec::new(),
         sidecar: BTreeMap::new(),
+        present: None,
     }
 }
 
@@ -30,7 +31,7 @@ fn all(engine: &mut Engine, now: Duration) -> Vec<Action> {
 }
 
 fn fetch(index: u64) -> Action {
-    Action::Fetch { range: block(index), untouched: true }
+    Action::Fetch { range: block(index), untouched: true, reuse: None }
 }
 
 fn arrive(engine: &mut Engine, index: u64, now: Duration) {
@@ -114,7 +115,7 @@ fn a_pause_keeps_what_is_written_and_a_cancel_does_not() {
 fn a_chunk_that_a_stop_interrupts_is_no_failure() {
     for reason in [StopReason::Pause, StopReason::Cancel, StopReason::LeaseLost, StopReason::Shutdown] {
         let mut engine = Engine::new(config(1));
-        assert_eq!(all(&mut engine, T0), [Action::Fetch { range: block(0), untouched: true }]);
+        assert_eq!(all(&mut engine, T0), [Action::Fetch { range: block(0), untouched: true, reuse: None }]);
         engine.handle_stop(reason);
         engine.handle_chunk_failed(block(0), Error::canceled(), T0);
         assert_eq!(all(&mut engine, T0), [Action::End(Ending::Stopped(reason))]);
@@ -128,7 +129,7 @@ fn a_chunk_is_tried_three_times() {
     let mut now = T0;
     for attempt in 0..CHUNK_TRIES_MAX {
         let untouched = attempt == 0;
-        assert_eq!(all(&mut engine, now), [Action::Fetch { range: block(0), untouched }]);
+        assert_eq!(all(&mut engine, now), [Action::Fetch { range: block(0), untouched, reuse: None }]);
         engine.handle_chunk_failed(block(0), error.clone(), now);
         now = engine.poll_timeout(now).unwrap_or(now);
     }
@@ -140,7 +141,7 @@ fn what_was_checkpointed_stays_in_checkpoints_until_it_is_refuted() {
     let known = VerifiedRange { range: block(0), crc32: 1 };
     let mut engine =
         Engine::new(EngineConfig { fresh: false, checkpoint: vec![known], window_chunks_max: 4, ..config(3) });
-    let fetch = |index| Action::Fetch { range: block(index), untouched: false };
+    let fetch = |index| Action::Fetch { range: block(index), untouched: false, reuse: None };
     assert_eq!(all(&mut engine, T0), [Action::ReadBack(block(0)), fetch(1), fetch(2)]);
     arrive(&mut engine, 1, T0);
     all(&mut engine, SYNC_INTERVAL_MAX);
@@ -162,7 +163,7 @@ fn what_was_checkpointed_stays_in_checkpoints_until_it_is_refuted() {
 fn what_a_report_on_its_way_promises_is_not_written_over() {
     let known = [0, 2].map(|index| VerifiedRange { range: block(index), crc32: 1 });
     let mut engine = Engine::new(EngineConfig { fresh: false, checkpoint: known.to_vec(), ..config(3) });
-    let fetch = |index| Action::Fetch { range: block(index), untouched: false };
+    let fetch = |index| Action::Fetch { range: block(index), untouched: false, reuse: None };
     assert_eq!(all(&mut engine, T0), [Action::ReadBack(block(0)), fetch(1)]);
     engine.handle_read_back(block(0), Some(&[9]));
     let actions = all(&mut engine, T0);
@@ -216,7 +217,7 @@ fn a_stream_waits_for_what_has_failed() {
     engine.handle_chunk_failed(block(0), Error::retry(Code::ReadFailed, "EIO"), T0);
     assert_eq!(engine.poll(T0), None, "the second chunk lies behind the first");
     let rested = engine.poll_timeout(T0).unwrap();
-    assert_eq!(all(&mut engine, rested), [Action::Fetch { range: block(0), untouched: false }]);
+    assert_eq!(all(&mut engine, rested), [Action::Fetch { range: block(0), untouched: false, reuse: None }]);
 }
 
 #[test]
@@ -380,4 +381,117 @@ fn a_server_that_refuses_is_asked_for_less_at_a_time() {
     assert_eq!(all(&mut engine, later), [], "two are under way, and two are granted");
     arrive(&mut engine, 2, later);
     assert_eq!(all(&mut engine, later).iter().filter(|action| matches!(action, Action::Fetch { .. })).count(), 1);
+}
+
+fn repair(blocks: u64, present: Present) -> Engine {
+    Engine::new(EngineConfig { fresh: !present.in_place, present: Some(present), ..config(blocks) })
+}
+
+fn compare(index: u64) -> Action {
+    Action::Compare(block(index))
+}
+
+fn same(engine: &mut Engine, index: u64) {
+    engine.handle_compared(block(index), Some(&[index as u32 + 1]), T0);
+}
+
+/// Fetches a block that may be there, and has never been written.
+fn reuse(index: u64, present: Present) -> Action {
+    let reuse = Some(Reuse { end: block(index).end(), in_place: present.in_place });
+    Action::Fetch { range: block(index), untouched: !present.in_place, reuse }
+}
+
+#[test]
+fn what_is_right_as_a_whole_is_compared_and_stays() {
+    for in_place in [false, true] {
+        let mut engine = repair(3, Present { length: 3 * BLOCK, in_place });
+        assert_eq!(all(&mut engine, T0), [compare(0), compare(1)]);
+        same(&mut engine, 1);
+        assert_eq!(all(&mut engine, T0), [compare(2)]);
+        same(&mut engine, 2);
+        same(&mut engine, 0);
+        assert_eq!(all(&mut engine, T0), [Action::KeepPresent]);
+        engine.handle_present(true);
+        let crc32 = checkpoint::combine_blocks([(BLOCK, 1), (BLOCK, 2), (BLOCK, 3)]);
+        assert_eq!(all(&mut engine, T0), [Action::Finish { length: 3 * BLOCK, crc32 }]);
+        assert_eq!(engine.bytes_fetched(), 0);
+    }
+}
+
+#[test]
+fn from_the_first_difference_on_it_is_written() {
+    let present = Present { length: 4 * BLOCK, in_place: false };
+    let mut engine = repair(4, present);
+    assert_eq!(all(&mut engine, T0), [compare(0), compare(1)]);
+    same(&mut engine, 0);
+    assert_eq!(all(&mut engine, T0), [compare(2)]);
+    engine.handle_compared(block(1), None, T0);
+    assert_eq!(all(&mut engine, T0), [reuse(0, present)], "what was right is not written yet");
+    same(&mut engine, 2);
+    assert_eq!(all(&mut engine, T0), [reuse(1, present)]);
+    engine.handle_chunk(block(0), BLOCK, 0, &[1], T0);
+    engine.handle_chunk(block(1), BLOCK, BLOCK, &[2], T0);
+    assert_eq!(all(&mut engine, T0), [reuse(2, present), reuse(3, present)]);
+    engine.handle_chunk(block(2), BLOCK, 0, &[3], T0);
+    engine.handle_chunk(block(3), BLOCK, 0, &[4], T0);
+    assert_eq!(all(&mut engine, T0), [Action::SetLength(4 * BLOCK)]);
+    assert_eq!(engine.bytes_fetched(), BLOCK);
+}
+
+#[test]
+fn what_is_right_in_a_clone_is_not_gone_through_again() {
+    let present = Present { length: 3 * BLOCK, in_place: true };
+    let mut engine = repair(3, present);
+    assert_eq!(all(&mut engine, T0), [compare(0), compare(1)]);
+    same(&mut engine, 0);
+    assert_eq!(all(&mut engine, T0), [compare(2)]);
+    engine.handle_compared(block(1), None, T0);
+    assert_eq!(all(&mut engine, T0), [reuse(1, present)]);
+    same(&mut engine, 2);
+    engine.handle_chunk(block(1), BLOCK, BLOCK, &[2], T0);
+    assert_eq!(all(&mut engine, T0), [Action::SetLength(3 * BLOCK)]);
+    engine.handle_length_set();
+    assert_eq!(all(&mut engine, T0), [Action::Sync { blocks: vec![] }], "all of it, not only what was fetched");
+    engine.handle_synced(Ok(()));
+    let crc32 = checkpoint::combine_blocks([(BLOCK, 1), (BLOCK, 2), (BLOCK, 3)]);
+    assert_eq!(all(&mut engine, T0), [Action::Finish { length: 3 * BLOCK, crc32 }]);
+}
+
+#[test]
+fn what_changed_while_it_was_compared_is_completed_and_replaced() {
+    for in_place in [false, true] {
+        let present = Present { length: BLOCK, in_place };
+        let mut engine = repair(1, present);
+        assert_eq!(all(&mut engine, T0), [compare(0)]);
+        same(&mut engine, 0);
+        assert_eq!(all(&mut engine, T0), [Action::KeepPresent]);
+        engine.handle_present(false);
+        if !in_place {
+            assert_eq!(all(&mut engine, T0), [reuse(0, present)]);
+            engine.handle_chunk(block(0), BLOCK, BLOCK, &[1], T0);
+        }
+        assert_eq!(all(&mut engine, T0), [Action::SetLength(BLOCK)]);
+    }
+}
+
+#[test]
+fn another_length_or_a_checkpoint_is_not_compared_first() {
+    let present = Present { length: BLOCK, in_place: false };
+    let mut engine = repair(2, present);
+    let behind = Action::Fetch { range: block(1), untouched: true, reuse: None };
+    assert_eq!(all(&mut engine, T0), [reuse(0, present), behind]);
+    let known = VerifiedRange { range: block(0), crc32: 1 };
+    let present = Some(Present { length: 2 * BLOCK, in_place: false });
+    let mut engine = Engine::new(EngineConfig { fresh: false, checkpoint: vec![known], present, ..config(2) });
+    let reuse = Some(Reuse { end: 2 * BLOCK, in_place: false });
+    let fetch = Action::Fetch { range: block(1), untouched: false, reuse };
+    assert_eq!(all(&mut engine, T0), [Action::ReadBack(block(0)), fetch]);
+}
+
+#[test]
+fn comparing_is_not_slowed_by_a_rate_limit() {
+    let present = Present { length: 4 * BLOCK, in_place: false };
+    let limited = EngineConfig { rate_limit: Some(1), present: Some(present), ..config(4) };
+    let mut engine = Engine::new(EngineConfig { window_chunks_max: 8, ..limited });
+    assert_eq!(all(&mut engine, T0), [compare(0), compare(1), compare(2), compare(3)]);
 }

@@ -13,7 +13,7 @@ use staccato_protocols::{
 
 use super::{
     LaneHandle,
-    message::{AttemptKey, Command, Fetched, Input, JobRef, LaneEvent},
+    message::{AttemptKey, Command, Compared, Fetched, Input, JobRef, LaneEvent},
 };
 use crate::{
     attempt::{CheckpointReport, ChecksumKind, Notice, Reply, Reporter, StageTimes, StopReason, stages::micros},
@@ -27,6 +27,7 @@ pub(crate) struct Coordinator<'a> {
     /// Chunks in flight on each lane.
     load: Vec<usize>,
     opened: Vec<bool>,
+    source_tells_sums: bool,
     inbox: &'a flume::Receiver<Input>,
     replies: flume::Sender<Input>,
     /// Raised with the first stop: who waits for a source must not wait for it any longer.
@@ -60,6 +61,7 @@ impl<'a> Coordinator<'a> {
             lanes,
             load: vec![0; lanes.len()],
             opened: vec![false; lanes.len()],
+            source_tells_sums: false,
             inbox,
             replies,
             interrupt: Interrupt::default(),
@@ -91,9 +93,17 @@ impl<'a> Coordinator<'a> {
         let job = self.job(lane);
         self.lanes[lane].send(Command::OpenSource { job, module: module.clone(), request: Box::new(request.clone()) });
         match self.receive() {
-            LaneEvent::SourceOpened(object) => object,
+            LaneEvent::SourceOpened(opened) => opened.map(|opened| {
+                self.source_tells_sums = opened.tells_sums;
+                opened.object
+            }),
             _ => unexpected(),
         }
+    }
+
+    /// Whether the source that was opened last tells the CRCs of its blocks.
+    pub fn source_tells_sums(&self) -> bool {
+        self.source_tells_sums
     }
 
     /// Opens the destination on one lane.
@@ -127,6 +137,7 @@ impl<'a> Coordinator<'a> {
     ) -> Result<Moved, Ending> {
         let began = Instant::now();
         let mut counted_up_to = began;
+        let mut kept = false;
         if let Some(reason) = self.stop {
             engine.handle_stop(reason);
         }
@@ -134,14 +145,27 @@ impl<'a> Coordinator<'a> {
             let now = began.elapsed();
             while let Some(action) = engine.poll(now) {
                 match action {
-                    Action::Fetch { range, untouched } => {
+                    Action::Fetch { range, untouched, reuse } => {
                         let lane = self.least_loaded();
                         self.load[lane] += 1;
                         let job = self.job(lane);
                         let sent = Instant::now();
                         let tell_read = engine.counts_reads();
-                        let fetch = Command::Fetch { job, range, source_shift, untouched, tell_read, sent };
+                        let fetch = Command::Fetch { job, range, source_shift, untouched, reuse, tell_read, sent };
                         self.lanes[lane].send(fetch);
+                    }
+                    Action::Compare(range) => {
+                        let lane = self.least_loaded();
+                        self.load[lane] += 1;
+                        let (job, sent) = (self.job(lane), Instant::now());
+                        self.lanes[lane].send(Command::Compare { job, range, source_shift, sent });
+                    }
+                    Action::KeepPresent => {
+                        kept = session.keep_present().unwrap_or_else(|error| {
+                            tracing::warn!(%error, "what is at the destination is replaced, though it is right");
+                            false
+                        });
+                        engine.handle_present(kept);
                     }
                     Action::ReadBack(range) => {
                         let lane = self.least_loaded();
@@ -178,7 +202,7 @@ impl<'a> Coordinator<'a> {
                         Err(error) => engine.handle_length_failed(error),
                     },
                     Action::Finish { length, crc32 } => {
-                        return Ok(Moved { length, crc32: Some(crc32), bytes_fetched: engine.bytes_fetched() });
+                        return Ok(Moved { length, crc32: Some(crc32), bytes_fetched: engine.bytes_fetched(), kept });
                     }
                     Action::End(ending) => return Err(ending),
                 }
@@ -231,6 +255,20 @@ impl<'a> Coordinator<'a> {
                         }
                     }
                 }
+                LaneEvent::Compared { range, result } => {
+                    self.load[lane] -= 1;
+                    match result {
+                        Ok(Compared { crcs, times }) => {
+                            self.stages.add_chunk(&times);
+                            self.stages.queue_us += micros(sent.elapsed());
+                            engine.handle_compared(range, crcs.as_deref(), now);
+                        }
+                        Err(error) => {
+                            tracing::debug!(%error, %range, "a chunk was not compared");
+                            engine.handle_chunk_failed(range, error, now);
+                        }
+                    }
+                }
                 LaneEvent::ReadBack { range, crcs, took } => {
                     self.load[lane] -= 1;
                     self.stages.read_back_us += micros(took);
@@ -257,9 +295,10 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    /// Checksum of `0..length` of the destination, read in order.
-    pub fn hash(&mut self, kind: ChecksumKind, length: u64, chunk_bytes: u64) -> Result<Vec<u8>, Error> {
-        self.lanes[0].send(Command::Hash { job: self.job(0), kind, length, chunk_bytes });
+    /// Checksum of all that was moved, or was there already, read in order from the destination.
+    pub fn hash(&mut self, kind: ChecksumKind, moved: &Moved, chunk_bytes: u64) -> Result<Vec<u8>, Error> {
+        let (length, present) = (moved.length, moved.kept);
+        self.lanes[0].send(Command::Hash { job: self.job(0), kind, length, chunk_bytes, present });
         match self.receive() {
             LaneEvent::Hashed(result) => result,
             _ => unexpected(),
@@ -355,6 +394,8 @@ pub(crate) struct Moved {
     pub length: u64,
     pub crc32: Option<u32>,
     pub bytes_fetched: u64,
+    /// Whether what was at the destination was right as a whole, and stays.
+    pub kept: bool,
 }
 
 fn unexpected() -> ! {

@@ -9,6 +9,7 @@ use staccato_protocols::{
 
 use crate::{
     attempt::{ChecksumKind, Notice, stages::ChunkTimes},
+    engine::repair::Reuse,
     transport::peers::Visit,
 };
 
@@ -25,14 +26,26 @@ pub(crate) enum Command {
     /// Open the attempt's destination.
     OpenDestination { job: JobRef, open: OpenDestination },
     /// Read a range (in the destination's offsets; the source's are `source_shift` further on) and write it. With
-    /// `tell_read` it is also said when it is read and not written yet.
-    Fetch { job: JobRef, range: ByteRange, source_shift: u64, untouched: bool, tell_read: bool, sent: Instant },
+    /// `tell_read` it is also said when it is read and not written yet, unless blocks of it that are at the destination
+    /// are reused.
+    Fetch {
+        job: JobRef,
+        range: ByteRange,
+        source_shift: u64,
+        untouched: bool,
+        reuse: Option<Reuse>,
+        tell_read: bool,
+        sent: Instant,
+    },
+    /// Compare a range (in the destination's offsets) of the source with what is at the destination.
+    Compare { job: JobRef, range: ByteRange, source_shift: u64, sent: Instant },
     /// Read a range back from the destination.
     ReadBack { job: JobRef, range: ByteRange },
     /// Make completed writes durable.
     Sync { job: JobRef },
-    /// Read `0..length` of the destination in order and compute its checksum.
-    Hash { job: JobRef, kind: ChecksumKind, length: u64, chunk_bytes: u64 },
+    /// Read `0..length` of the destination in order and compute its checksum; of what is there already, where that stays
+    /// (`present`).
+    Hash { job: JobRef, kind: ChecksumKind, length: u64, chunk_bytes: u64, present: bool },
     /// Check that the source is still the one that was opened.
     Revalidate { job: JobRef },
     /// Close whatever the attempt has open here. Comes last, with nothing in flight.
@@ -66,7 +79,7 @@ pub(crate) enum Input {
 
 /// From a lane.
 pub(crate) enum LaneEvent {
-    SourceOpened(Result<Object, Error>),
+    SourceOpened(Result<OpenedSource, Error>),
     DestinationOpened(Result<(), Error>),
     /// Comes before [`LaneEvent::Fetched`], where it was asked for.
     Read {
@@ -75,6 +88,10 @@ pub(crate) enum LaneEvent {
     Fetched {
         range: ByteRange,
         result: Result<Fetched, Error>,
+    },
+    Compared {
+        range: ByteRange,
+        result: Result<Compared, Error>,
     },
     ReadBack {
         range: ByteRange,
@@ -87,7 +104,23 @@ pub(crate) enum LaneEvent {
     Closed,
 }
 
+/// A source that is open on a lane.
+pub(crate) struct OpenedSource {
+    pub object: Object,
+    /// Whether it tells the CRCs of its blocks.
+    pub tells_sums: bool,
+}
+
+/// A range that was compared with what is at the destination.
+pub(crate) struct Compared {
+    /// CRC-32 of each block; none where one of them differs.
+    pub crcs: Option<Vec<u32>>,
+    /// Where its time went.
+    pub times: ChunkTimes,
+}
+
 /// A chunk that was read and written.
+#[derive(Default)]
 pub(crate) struct Fetched {
     /// Bytes that were there; fewer than asked for only at the end of an object of unknown length.
     pub len: u64,

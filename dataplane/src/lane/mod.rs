@@ -10,6 +10,7 @@ mod glommio;
 pub(crate) mod message;
 pub mod placement;
 pub mod preflight;
+mod repair;
 mod service;
 mod tokio_uring;
 

@@ -6,11 +6,14 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use staccato_protocols::{ByteRange, CRC_BLOCK, Chunk, Code, Destination, Error, Lane, Runtime, Source};
+use staccato_protocols::{BufferPool, ByteRange, CRC_BLOCK, Chunk, Code, Destination, Error, Lane, Runtime, Source};
 
-use super::message::{AttemptKey, Command, Fetched, JobRef, LaneEvent};
+use super::{
+    message::{AttemptKey, Command, Fetched, JobRef, LaneEvent, OpenedSource},
+    repair,
+};
 use crate::{
-    attempt::{ChecksumKind, hash::Hasher, stages::ChunkTimes},
+    attempt::{ChecksumKind, hash::Hasher},
     transport::idle,
     zeros::zero_runs,
 };
@@ -60,9 +63,9 @@ impl Service {
             Command::OpenSource { job, module, request } => {
                 let opened = module.open_source(&request, &self.lane).await;
                 job.reply(LaneEvent::SourceOpened(opened.map(|source| {
-                    let object = source.object().clone();
+                    let opened = OpenedSource { object: source.object().clone(), tells_sums: source.sums().is_some() };
                     self.jobs.borrow_mut().entry(job.attempt).or_default().source = Some(source);
-                    object
+                    opened
                 })));
             }
             Command::OpenDestination { job, open } => {
@@ -71,13 +74,35 @@ impl Service {
                     self.jobs.borrow_mut().entry(job.attempt).or_default().destination = Some(destination);
                 })));
             }
-            Command::Fetch { job, range, source_shift, untouched, tell_read, sent } => {
+            Command::Fetch { job, range, source_shift, untouched, reuse, tell_read, sent } => {
                 let queue = sent.elapsed();
-                let mut result = self.fetch(&job, range, source_shift, untouched, tell_read).await;
+                let mut result = match (self.ends(&job, source_shift), reuse) {
+                    (Err(error), _) => Err(error),
+                    (Ok(ends), Some(reuse)) => repair::fetch(&ends, range, untouched, reuse).await,
+                    (Ok(ends), None) => {
+                        let when_read = || {
+                            if tell_read {
+                                job.reply(LaneEvent::Read { range });
+                            }
+                        };
+                        ends.fetch(range, untouched, when_read).await
+                    }
+                };
                 if let Ok(fetched) = &mut result {
                     fetched.times.queue = queue;
                 }
                 job.reply(LaneEvent::Fetched { range, result });
+            }
+            Command::Compare { job, range, source_shift, sent } => {
+                let queue = sent.elapsed();
+                let mut result = match self.ends(&job, source_shift) {
+                    Ok(ends) => repair::compare(&ends, range).await,
+                    Err(error) => Err(error),
+                };
+                if let Ok(compared) = &mut result {
+                    compared.times.queue = queue;
+                }
+                job.reply(LaneEvent::Compared { range, result });
             }
             Command::ReadBack { job, range } => {
                 let began = Instant::now();
@@ -95,8 +120,8 @@ impl Service {
                 };
                 job.reply(LaneEvent::Synced(result));
             }
-            Command::Hash { job, kind, length, chunk_bytes } => {
-                let result = self.hash(&job, kind, length, chunk_bytes).await;
+            Command::Hash { job, kind, length, chunk_bytes, present } => {
+                let result = self.hash(&job, kind, length, chunk_bytes, present).await;
                 job.reply(LaneEvent::Hashed(result));
             }
             Command::Revalidate { job } => {
@@ -119,56 +144,14 @@ impl Service {
         }
     }
 
-    async fn fetch(
+    async fn hash(
         &self,
         job: &JobRef,
-        range: ByteRange,
-        shift: u64,
-        untouched: bool,
-        tell_read: bool,
-    ) -> Result<Fetched, Error> {
-        let (source, destination) = (self.source(job)?, self.destination(job)?);
-        let shifted = |range: ByteRange| {
-            range
-                .shifted(shift)
-                .ok_or_else(|| Error::fatal(Code::RangeOutsideObject, "the part ends beyond any object"))
-        };
-        let mut whole = Fetched { len: 0, fetched: 0, crcs: Vec::new(), times: ChunkTimes::default() };
-        let mut clock = Instant::now();
-        // The time since it was last asked.
-        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
-        for (piece, hole) in pieces_by_hole(range, |piece| shifted(piece).is_ok_and(|piece| source.is_hole(piece))) {
-            if hole {
-                destination.zero(piece, untouched).await?;
-                whole.times.write += lap();
-                whole.len += piece.len();
-                whole.crcs.extend(Chunk::zero(piece.len() as usize).block_crcs());
-                continue;
-            }
-            let chunk = source.read(shifted(piece)?, &self.lane.pool).await?;
-            let (len, waited) = (chunk.len() as u64, chunk.waited());
-            whole.times.memory += waited;
-            whole.times.read += lap().saturating_sub(waited);
-            if tell_read && piece.end() == range.end() {
-                job.reply(LaneEvent::Read { range });
-            }
-            let crcs = chunk.block_crcs();
-            whole.times.checksum += lap();
-            if len > 0 {
-                write_sparsely(&*destination, piece.start(), chunk, &crcs, untouched).await?;
-            }
-            whole.times.write += lap();
-            whole.len += len;
-            whole.fetched += len;
-            whole.crcs.extend(crcs);
-            if len < piece.len() {
-                break;
-            }
-        }
-        Ok(whole)
-    }
-
-    async fn hash(&self, job: &JobRef, kind: ChecksumKind, length: u64, chunk_bytes: u64) -> Result<Vec<u8>, Error> {
+        kind: ChecksumKind,
+        length: u64,
+        chunk_bytes: u64,
+        present: bool,
+    ) -> Result<Vec<u8>, Error> {
         let destination = self.destination(job)?;
         let whole = ByteRange::new(0, length).expect("0 is the smallest start");
         let mut hasher = Hasher::new(kind);
@@ -178,10 +161,16 @@ impl Service {
             if job.interrupt.is_raised() {
                 return Err(Error::canceled());
             }
-            let chunk = destination.read_back(piece, &self.lane.pool).await?;
-            hasher.update(&chunk);
+            let pool = &self.lane.pool;
+            let read = if present { destination.read_present(piece, pool) } else { destination.read_back(piece, pool) };
+            hasher.update(&read.await?);
         }
         Ok(hasher.finish())
+    }
+
+    fn ends(&self, job: &JobRef, source_shift: u64) -> Result<Ends, Error> {
+        let (source, destination) = (self.source(job)?, self.destination(job)?);
+        Ok(Ends { source, destination, source_shift, pool: self.lane.pool.clone() })
     }
 
     fn source(&self, job: &JobRef) -> Result<Rc<dyn Source>, Error> {
@@ -199,26 +188,82 @@ impl Service {
     }
 }
 
-/// Cuts a range where holes begin and end, block by block.
-fn pieces_by_hole(range: ByteRange, is_hole: impl Fn(ByteRange) -> bool) -> Vec<(ByteRange, bool)> {
-    if is_hole(range) {
+/// Both ends of an attempt on this lane. Ranges are in the destination's offsets.
+pub(super) struct Ends {
+    pub source: Rc<dyn Source>,
+    pub destination: Rc<dyn Destination>,
+    pub source_shift: u64,
+    pub pool: BufferPool,
+}
+
+impl Ends {
+    /// The same range in the source's offsets.
+    pub fn in_source(&self, range: ByteRange) -> Result<ByteRange, Error> {
+        range
+            .shifted(self.source_shift)
+            .ok_or_else(|| Error::fatal(Code::RangeOutsideObject, "the part ends beyond any object"))
+    }
+
+    /// Reads a range and writes it; `when_read` is called between the two.
+    pub async fn fetch(&self, range: ByteRange, untouched: bool, when_read: impl Fn()) -> Result<Fetched, Error> {
+        let Self { source, destination, pool, .. } = self;
+        let mut whole = Fetched::default();
+        let mut clock = Instant::now();
+        // The time since it was last asked.
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
+        let is_hole = |piece| self.in_source(piece).is_ok_and(|piece| source.is_hole(piece));
+        for (piece, hole) in pieces_by(range, is_hole) {
+            if hole {
+                destination.zero(piece, untouched).await?;
+                whole.times.write += lap();
+                whole.len += piece.len();
+                whole.crcs.extend(Chunk::zero(piece.len() as usize).block_crcs());
+                continue;
+            }
+            let chunk = source.read(self.in_source(piece)?, pool).await?;
+            let (len, waited) = (chunk.len() as u64, chunk.waited());
+            whole.times.memory += waited;
+            whole.times.read += lap().saturating_sub(waited);
+            if piece.end() == range.end() {
+                when_read();
+            }
+            let crcs = chunk.block_crcs();
+            whole.times.checksum += lap();
+            if len > 0 {
+                write_sparsely(&**destination, piece.start(), chunk, &crcs, untouched).await?;
+            }
+            whole.times.write += lap();
+            whole.len += len;
+            whole.fetched += len;
+            whole.crcs.extend(crcs);
+            if len < piece.len() {
+                break;
+            }
+        }
+        Ok(whole)
+    }
+}
+
+/// Cuts a range where a property of blocks (for instance that they are holes) begins and ends.
+pub(super) fn pieces_by(range: ByteRange, has_it: impl Fn(ByteRange) -> bool) -> Vec<(ByteRange, bool)> {
+    if has_it(range) {
         return vec![(range, true)];
     }
     let mut pieces: Vec<(ByteRange, bool)> = Vec::new();
     for block in range.pieces(CRC_BLOCK) {
-        let hole = is_hole(block);
+        let has = has_it(block);
         match pieces.last_mut() {
-            Some((last, kind)) if *kind == hole => {
+            Some((last, kind)) if *kind == has => {
                 *last = ByteRange::new(last.start(), block.end()).expect("blocks come in order");
             }
-            _ => pieces.push((block, hole)),
+            _ => pieces.push((block, has)),
         }
     }
     pieces
 }
 
 /// Writes a chunk so that its zero blocks take no space.
-async fn write_sparsely(
+pub(super) async fn write_sparsely(
     destination: &dyn Destination,
     offset: u64,
     chunk: Chunk,
@@ -251,8 +296,8 @@ mod tests {
     fn ranges_are_cut_where_holes_begin_and_end() {
         let block = |start: u64, end: u64| ByteRange::new(start * CRC_BLOCK, end * CRC_BLOCK).unwrap();
         let hole = block(1, 3);
-        let cut = pieces_by_hole(block(0, 4), |piece| hole.contains(piece));
+        let cut = pieces_by(block(0, 4), |piece| hole.contains(piece));
         assert_eq!(cut, [(block(0, 1), false), (hole, true), (block(3, 4), false)]);
-        assert_eq!(pieces_by_hole(hole, |piece| hole.contains(piece)), [(hole, true)]);
+        assert_eq!(pieces_by(hole, |piece| hole.contains(piece)), [(hole, true)]);
     }
 }

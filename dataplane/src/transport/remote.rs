@@ -7,7 +7,8 @@ use staccato_protocols::{
     BufferPool, ByteRange, CRC_BLOCK, Capabilities, Chunk, Code, Disposition, Error, Interrupt, Lane, Object,
     ObjectUrl, Options, Protocol, Runtime, Session, Source, Validator,
     chunk::BlockCrcs,
-    contract::{DestinationRequest, SourceRequest},
+    contract::{DestinationRequest, SourceRequest, Sums},
+    sums::pieces,
 };
 
 use super::{
@@ -134,6 +135,9 @@ fn is_lost(error: &Error) -> bool {
 /// Longest wait that another executor may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
+/// CRCs are asked for of so many bytes at a time: their owner reads them all before it answers, and must not seem stalled.
+const SUMMED_BYTES: u64 = 64 << 20;
+
 /// A connection on which nothing is under way.
 pub(crate) struct Asker {
     connection: Connection,
@@ -194,6 +198,15 @@ impl Asker {
         self.connection.send(&Frame::Revalidate { request, object }, &[]).await?;
         let Frame::Valid { .. } = self.answer(request).await? else { return Err(self.unexpected()) };
         Ok(())
+    }
+
+    async fn sums(&mut self, object: u32, wanted: ByteRange) -> Result<Vec<u32>, Error> {
+        let request = self.next_request();
+        self.connection.send(&Frame::Sums { request, object, range: wanted }, &[]).await?;
+        match self.answer(request).await? {
+            Frame::Summed { range, crcs, .. } if range == wanted => Ok(crcs),
+            _ => Err(self.unexpected()),
+        }
     }
 
     async fn fetch(&mut self, object: u32, wanted: ByteRange, buffer: &mut [u8]) -> Result<BlockCrcs, Error> {
@@ -269,6 +282,10 @@ impl Source for RemoteSource {
         &self.object
     }
 
+    fn sums(&self) -> Option<&dyn Sums> {
+        Some(self)
+    }
+
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
         let read = async move {
             if self.object.size.is_some_and(|size| range.end() > size) {
@@ -299,5 +316,18 @@ impl Source for RemoteSource {
             }
         }
         .boxed_local()
+    }
+}
+
+impl Sums for RemoteSource {
+    fn crcs<'a>(&'a self, range: ByteRange, _pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Vec<u32>, Error>> {
+        let tell = async move {
+            let mut crcs = Vec::new();
+            for piece in pieces(range, SUMMED_BYTES) {
+                crcs.extend(self.ask(async |asker, object| asker.sums(object, piece).await).await?);
+            }
+            Ok(crcs)
+        };
+        self.interrupt.cut(tell).boxed_local()
     }
 }

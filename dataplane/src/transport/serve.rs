@@ -10,7 +10,7 @@ use std::{
 
 use staccato_protocols::{
     ByteRange, CRC_BLOCK, Chunk, Code, Error, Interrupt, Lane, Object, ObjectUrl, Options, Registry, Source, Validator,
-    contract::SourceRequest,
+    contract::SourceRequest, sums::pieces,
 };
 
 use super::{
@@ -96,16 +96,6 @@ struct Shown {
     url: ObjectUrl,
 }
 
-/// A range in pieces of [`READ_BYTES`], counted from its start.
-fn pieces(range: ByteRange) -> impl Iterator<Item = ByteRange> {
-    let mut at = range.start();
-    std::iter::from_fn(move || {
-        let piece = ByteRange::new(at, range.end().min(at.saturating_add(READ_BYTES)))?;
-        at = piece.end();
-        (!piece.is_empty()).then_some(piece)
-    })
-}
-
 async fn yield_now() {
     let mut yielded = false;
     poll_fn(|context| {
@@ -186,7 +176,7 @@ impl Served<'_> {
 
     /// The bytes of a range, piece by piece: the next one is read when the one before has left.
     async fn fetch(&mut self, request: u32, object: u32, range: ByteRange) -> Result<(), Error> {
-        for piece in pieces(range) {
+        for piece in pieces(range, READ_BYTES) {
             match self.read(object, piece).await {
                 Ok(chunk) => self.send_chunk(request, piece, &chunk).await?,
                 Err(error) => return self.refuse(request, error).await,
@@ -256,7 +246,7 @@ impl Served<'_> {
 
     async fn sums(&mut self, request: u32, object: u32, range: ByteRange) -> Result<(), Error> {
         let mut crcs = Vec::new();
-        for piece in pieces(range) {
+        for piece in pieces(range, READ_BYTES) {
             match self.read(object, piece).await {
                 Ok(chunk) => crcs.extend(chunk.block_crcs()),
                 Err(error) => return self.refuse(request, error).await,

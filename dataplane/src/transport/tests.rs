@@ -439,6 +439,42 @@ fn read_from_liar(hello: &Frame, says: Vec<Vec<u8>>) -> Error {
     read.expect_err("a liar is not believed")
 }
 
+/// Whoever tells the CRCs of something else, or too few, is not believed.
+#[test]
+fn sums_that_were_not_asked_for_are_no_answer() {
+    let hello = Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 };
+    let access = staccato_protocols::Access::Random;
+    let opened = Frame::Opened { request: 1, size: Some(3 * CRC_BLOCK), validator: None, access };
+    let summed = |request, start, end| {
+        let range = ByteRange::new(start, end).unwrap();
+        let crcs = vec![5; range.len().div_ceil(CRC_BLOCK) as usize];
+        Frame::Summed { request, range, crcs }
+    };
+    let told = |answer: Frame| {
+        let (address, thread) = liar(&hello, vec![encoded(std::slice::from_ref(&opened)), encoded(&[answer])]);
+        let told = on_lane(Runtime::Glommio, async move |lane| {
+            let module = RemoteProtocol::new(Arc::new(Tcp::plain(address)), Vec::new());
+            let source = module.open_source(&request(&ObjectUrl::parse("file:///a").unwrap()), &lane).await?;
+            let wanted = ByteRange::new(0, 2 * CRC_BLOCK).unwrap();
+            source.sums().expect("objects of others have sums").crcs(wanted, &lane.pool).await
+        });
+        thread.join().unwrap();
+        told
+    };
+    assert_eq!(told(summed(2, 0, 2 * CRC_BLOCK)), Ok(vec![5, 5]));
+    let lies = [
+        summed(3, 0, 2 * CRC_BLOCK),
+        summed(2, CRC_BLOCK, 3 * CRC_BLOCK),
+        summed(2, 0, CRC_BLOCK),
+        summed(2, 0, 2 * CRC_BLOCK - 1),
+        Frame::Valid { request: 2 },
+    ];
+    for lie in lies {
+        let error = told(lie.clone()).expect_err("a liar is not believed");
+        assert_eq!(error.code, Code::ProtocolViolation, "{lie:?}: {error}");
+    }
+}
+
 fn encoded(frames: &[Frame]) -> Vec<u8> {
     let mut bytes = Vec::new();
     frames.iter().for_each(|frame| frame.encode(&mut bytes));

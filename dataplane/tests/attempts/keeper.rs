@@ -58,9 +58,11 @@ impl Reporter for Keeper {
     }
 }
 
-/// A folder, and a dataplane that may use it.
+/// A folder on a disk, another one in memory, and a dataplane that may use both.
 pub struct World {
     pub folder: TempDir,
+    /// On another file system: from here to the folder nothing can be cloned.
+    pub elsewhere: TempDir,
     pub config: DataplaneConfig,
     pub dataplane: Dataplane,
     pub stop_at: Option<(usize, StopReason)>,
@@ -70,8 +72,9 @@ pub struct World {
 impl World {
     pub fn new(lane_choice: LaneChoice) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let root = Root::new(folder.path(), RootAccess::ReadWrite).unwrap();
-        let registry = Registry::new().with(FileProtocol::new(Roots::new(vec![root])));
+        let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+        let root = |folder: &TempDir| Root::new(folder.path(), RootAccess::ReadWrite).unwrap();
+        let registry = Registry::new().with(FileProtocol::new(Roots::new(vec![root(&folder), root(&elsewhere)])));
         let config = DataplaneConfig {
             memory_bytes: 128 << 20,
             lanes: 2,
@@ -81,7 +84,7 @@ impl World {
             among_others: false,
         };
         let dataplane = Dataplane::start(config.clone(), registry).unwrap();
-        Self { folder, config, dataplane, stop_at: None, lease: Duration::MAX }
+        Self { folder, elsewhere, config, dataplane, stop_at: None, lease: Duration::MAX }
     }
 
     pub fn url(&self, name: &str) -> ObjectUrl {

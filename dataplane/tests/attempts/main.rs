@@ -3,5 +3,6 @@
 mod commits;
 mod files;
 mod keeper;
+mod repair;
 mod resume;
 mod stages;

@@ -121,11 +121,13 @@ pub struct Abilities {
     pub resumes: bool,
     /// Partials have an [`Identity`](crate::contract::Identity), by which a commit is recognised afterwards.
     pub identifies: bool,
+    /// What is at a destination can be read, and so [repaired](crate::contract::Overwrite::Repair).
+    pub repairs: bool,
 }
 
 impl Default for Abilities {
     fn default() -> Self {
-        Self { keeps: true, resumes: true, identifies: true }
+        Self { keeps: true, resumes: true, identifies: true, repairs: true }
     }
 }
 

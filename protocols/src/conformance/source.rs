@@ -18,6 +18,7 @@ pub(super) async fn all(harness: &dyn SourceHarness, lane: &Lane) {
     suite.reads_out_of_order_and_at_once_are_exact().await;
     suite.nothing_is_read_beyond_the_end().await;
     suite.holes_are_zero().await;
+    suite.sums_are_those_of_the_bytes().await;
     suite.a_pinned_version_opens_again().await;
     suite.another_version_than_the_pinned_one_is_refused().await;
     suite.a_change_while_reading_is_noticed().await;
@@ -159,6 +160,28 @@ impl Suite<'_> {
             }
         }
         source.close().await;
+    }
+
+    async fn sums_are_those_of_the_bytes(&self) {
+        begin("sums_are_those_of_the_bytes");
+        let len = 5 * CRC_BLOCK + 4_097;
+        let made = self.harness.make("sums", len as usize);
+        for aligned in [true, false] {
+            let source = self.open(&made, aligned).await;
+            let Some(sums) = source.sums() else { return source.close().await };
+            let odd = [(0, len), (CRC_BLOCK, 2 * CRC_BLOCK), (2 * CRC_BLOCK, len), (5 * CRC_BLOCK, len)];
+            let even = [(1, len), (4_095, CRC_BLOCK + 4_096), (len - 1, len)];
+            for (start, end) in odd.into_iter().chain(even.into_iter().filter(|_| !aligned)) {
+                let wanted = made.bytes[start as usize..end as usize].chunks(CRC_BLOCK as usize).map(crc32fast::hash);
+                let told = sums.crcs(range(start, end), &self.lane.pool).await.expect("the sums are told");
+                assert_eq!(told, wanted.collect::<Vec<_>>(), "{start}..{end}");
+            }
+            // Who tells them needs no more memory than there is, however much is asked for.
+            let (pool, _) = BufferPool::new(self.lane.runtime, 4 * CRC_BLOCK as usize, 0, 0);
+            sums.crcs(range(0, len), &pool).await.expect("the sums are told");
+            assert!(pool.take(4 * CRC_BLOCK as usize).now_or_never().is_some(), "a buffer is still out");
+            source.close().await;
+        }
     }
 
     async fn a_pinned_version_opens_again(&self) {

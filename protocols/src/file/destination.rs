@@ -5,7 +5,7 @@ use std::{fs::File as StdFile, path::PathBuf, rc::Rc};
 use futures_util::{FutureExt, future::LocalBoxFuture};
 use rustix::fs::FallocateFlags;
 
-use super::{lane_file::LaneFile, lock};
+use super::{lane_file::LaneFile, lock, present::OnLane, source};
 use crate::{BufferPool, ByteRange, CRC_BLOCK, Chunk, Code, Destination, Error, Lane, contract::OpenDestination};
 
 /// What a lane needs to open its half of a partial.
@@ -14,6 +14,8 @@ pub(super) struct Opening {
     pub epoch: u64,
     pub direct: bool,
     pub path: PathBuf,
+    /// What is at the destination, where that shall be repaired.
+    pub present: Option<OnLane>,
 }
 
 impl Opening {
@@ -31,11 +33,20 @@ struct FileDestination {
     file: StdFile,
     lane_file: LaneFile,
     pool: BufferPool,
+    present: Option<Readable>,
+}
+
+/// What is at the destination, as this lane reads it.
+enum Readable {
+    /// From the partial.
+    InPlace,
+    /// The descriptor beside the lane's own is for finding holes.
+    Beside { file: StdFile, lane_file: LaneFile },
 }
 
 impl FileDestination {
     async fn open(opening: Opening, lane: &Lane) -> Result<Self, Error> {
-        let Opening { file, epoch, direct, path } = opening;
+        let Opening { file, epoch, direct, path, present } = opening;
         let failed = |error: &std::io::Error| {
             Error::from_io(error, Code::WriteFailed, format_args!("open the partial of {}", path.display()))
         };
@@ -50,7 +61,24 @@ impl FileDestination {
                 format!("a later attempt has taken over the partial of {}", path.display()),
             ));
         }
-        Ok(Self { path, direct, file, lane_file, pool: lane.pool.clone() })
+        let present = match present {
+            None => None,
+            Some(OnLane::InPlace) => Some(Readable::InPlace),
+            Some(OnLane::Beside { file, direct }) => match Self::open_present(&file, direct, lane).await {
+                Ok(lane_file) => Some(Readable::Beside { file, lane_file }),
+                Err(error) => {
+                    if let Err(error) = lane_file.close().await {
+                        tracing::warn!(%error, path = %path.display(), "closing a partial failed");
+                    }
+                    return Err(failed(&error));
+                }
+            },
+        };
+        Ok(Self { path, direct, file, lane_file, pool: lane.pool.clone(), present })
+    }
+
+    async fn open_present(file: &StdFile, direct: bool, lane: &Lane) -> std::io::Result<LaneFile> {
+        LaneFile::adopt(file.try_clone()?, lane.runtime, direct, false).await
     }
 
     fn write_error(&self, error: &std::io::Error, range: ByteRange) -> Error {
@@ -119,6 +147,27 @@ impl Destination for FileDestination {
         .boxed_local()
     }
 
+    fn read_present<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
+        async move {
+            let (file, lane_file) = match &self.present {
+                None => return Err(Error::fatal(Code::Internal, "there is no object to repair")),
+                Some(Readable::InPlace) => return self.read_back(range, pool).await,
+                Some(Readable::Beside { file, lane_file }) => (file, lane_file),
+            };
+            if source::is_hole(file, range) {
+                return Ok(Chunk::zero(range.len() as usize));
+            }
+            let chunk = lane_file.read(range, pool.take(range.len() as usize).await).await;
+            let doing = format_args!("read {} at {range}", self.path.display());
+            let chunk = chunk.map_err(|error| Error::from_io(&error, Code::ReadFailed, doing))?;
+            if chunk.len() as u64 == range.len() {
+                return Ok(chunk);
+            }
+            Err(Error::retry(Code::ReadFailed, format!("{} has become shorter than {range}", self.path.display())))
+        }
+        .boxed_local()
+    }
+
     fn sync(&self) -> LocalBoxFuture<'_, Result<(), Error>> {
         async move {
             self.lane_file.sync().await.map_err(|error| {
@@ -140,10 +189,15 @@ impl Destination for FileDestination {
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
         async move {
-            if let Ok(destination) = Rc::try_unwrap(self)
-                && let Err(error) = destination.lane_file.close().await
-            {
-                tracing::warn!(%error, path = %destination.path.display(), "closing a partial failed");
+            let Ok(destination) = Rc::try_unwrap(self) else { return };
+            let mut files = vec![destination.lane_file];
+            if let Some(Readable::Beside { lane_file, .. }) = destination.present {
+                files.push(lane_file);
+            }
+            for file in files {
+                if let Err(error) = file.close().await {
+                    tracing::warn!(%error, path = %destination.path.display(), "closing a partial failed");
+                }
             }
         }
         .boxed_local()

@@ -9,6 +9,7 @@ mod destination;
 mod lane_file;
 mod lock;
 mod names;
+mod present;
 mod probe;
 mod roots;
 mod session;

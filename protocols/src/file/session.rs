@@ -7,6 +7,8 @@
 //!   description of an earlier attempt shares ([`lock`](super::lock)). What is still held after a while
 //!   ([`lock::FENCE_WAIT`]) is copied to a new inode, which the old holder cannot reach.
 //! - The destination's own name is touched by nothing but [`Session::commit`], by one rename.
+//! - What is at the destination is only ever read (`present`). A commit that leaves it there was preceded by a sync of
+//!   it, and its identity, size and times have been the same since before it was read.
 //! - Starting over means a new inode.
 
 use std::{
@@ -27,6 +29,7 @@ use super::{
     destination::Opening,
     lock,
     names::{Entry, Kind, Names},
+    present::PresentFile,
     roots::{Place, Roots},
     sidecar::Sidecar,
     source,
@@ -34,7 +37,8 @@ use super::{
 use crate::{
     ByteRange, Code, Error, ObjectUrl, Session,
     contract::{
-        CommitError, DestinationRequest, Found, Identity, OpenDestination, Overwrite, SourceRequest, WriteShape,
+        CommitError, DestinationRequest, Found, Identity, OpenDestination, Overwrite, Present, SourceRequest,
+        WriteShape,
     },
 };
 
@@ -50,6 +54,10 @@ pub(super) struct FileSession {
     found: Found,
     /// None once the object is committed.
     partial: Option<Partial>,
+    /// What is at the destination, where that shall be repaired.
+    present: Option<PresentFile>,
+    /// That object, once it has been found right as a whole.
+    kept: Option<Identity>,
 }
 
 struct Partial {
@@ -75,6 +83,8 @@ impl FileSession {
             path,
             found: Found::Nothing,
             partial: None,
+            present: None,
+            kept: None,
         };
         session.find(request, patience).map(|()| session)
     }
@@ -284,6 +294,9 @@ impl Session for FileSession {
     }
 
     fn identity(&self) -> Option<Identity> {
+        if self.kept.is_some() {
+            return self.kept;
+        }
         self.partial.as_ref().map(|partial| partial.identity)
     }
 
@@ -306,7 +319,10 @@ impl Session for FileSession {
             self.partial.as_ref().ok_or_else(|| Error::fatal(Code::Internal, "the object is committed already"))?;
         assert!(shape.aligned || !partial.direct, "chunks are written at multiples of the CRC block");
         let file = partial.file.try_clone().map_err(|error| self.failed(&error, "open the partial of"))?;
-        Ok(Opening { file, epoch: self.epoch, direct: partial.direct, path: self.path.clone() }.into_open())
+        let present = self.present.as_ref().map(|present| present.on_lane()).transpose();
+        let present = present.map_err(|error| self.failed(&error, "open what is to be repaired at"))?;
+        let opening = Opening { file, epoch: self.epoch, direct: partial.direct, path: self.path.clone(), present };
+        Ok(opening.into_open())
     }
 
     fn try_clone(&mut self, request: &SourceRequest, part: ByteRange) -> Result<bool, Error> {
@@ -318,16 +334,41 @@ impl Session for FileSession {
         if part.start() != 0 || object.size != Some(part.end()) {
             return Ok(false);
         }
-        let partial = &self.partial()?.file;
-        let cloned = rustix::fs::ioctl_ficlone(partial, &file).is_ok();
-        // Seen on XFS: a clone that meets an error half-way may be called done, or leave extents behind when it is
-        // called failed. The length tells, for the partial was empty.
-        let whole = cloned && rustix::fs::fstat(partial).is_ok_and(|stat| stat.st_size as u64 == part.end());
-        if !whole {
-            let emptied = rustix::fs::ftruncate(partial, 0);
-            emptied.map_err(|error| self.failed(&error.into(), "empty the partial of"))?;
+        self.clone_whole(&file, part.end())
+    }
+
+    fn use_present(&mut self) -> Result<Option<Present>, Error> {
+        if self.overwrite != Overwrite::Repair {
+            return Ok(None);
         }
-        Ok(whole)
+        let mut present = match PresentFile::open(&self.folder, &self.name) {
+            Ok(Some(present)) => present,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                tracing::warn!(%error, path = %self.path.display(), "what is to be repaired cannot be read: fetching everything");
+                return Ok(None);
+            }
+        };
+        // What an earlier attempt wrote into its partial is not replaced by a clone. Nor is the partial compared as if it
+        // were one: beyond what a checkpoint promises, a cache may show what a failed sync has lost.
+        if self.found == Found::Nothing && self.clone_whole(&present.file, present.seen.size)? {
+            present.in_place = true;
+        }
+        let found = Present { length: present.seen.size, in_place: present.in_place };
+        self.present = Some(present);
+        Ok(Some(found))
+    }
+
+    fn keep_present(&mut self) -> Result<bool, Error> {
+        let Some(present) = &self.present else { return Ok(false) };
+        match present.is_as_it_was(&self.folder, &self.name) {
+            Ok(true) => self.kept = Some(present.seen.identity),
+            Ok(false) => tracing::info!(path = %self.path.display(), "it changed while it was compared: replacing it"),
+            Err(error) => {
+                tracing::warn!(%error, path = %self.path.display(), "what is right is not known to be durable: replacing it");
+            }
+        }
+        Ok(self.kept.is_some())
     }
 
     fn sync_name(&mut self) -> Result<(), Error> {
@@ -340,10 +381,13 @@ impl Session for FileSession {
     }
 
     fn commit(&mut self) -> Result<(), CommitError> {
+        if let Some(kept) = self.kept {
+            return self.commit_kept(kept);
+        }
         let identity = self.check_partial().map_err(CommitError::NotDone)?;
         let partial = self.names.partial();
         let renamed = match self.overwrite {
-            Overwrite::Always => self.rename(&partial, &self.name),
+            Overwrite::Always | Overwrite::Repair => self.rename(&partial, &self.name),
             Overwrite::Never => self.rename_to_free_name(&partial),
         };
         if let Err(error) = renamed {
@@ -376,6 +420,41 @@ impl Session for FileSession {
 }
 
 impl FileSession {
+    /// Makes the empty partial share all the bytes of a file that is `length` bytes long, where the file system can;
+    /// else it stays empty.
+    fn clone_whole(&mut self, file: &StdFile, length: u64) -> Result<bool, Error> {
+        let partial = &self.partial()?.file;
+        let cloned = rustix::fs::ioctl_ficlone(partial, file).is_ok();
+        // Seen on XFS: a clone that meets an error half-way may be called done, or leave extents behind when it is
+        // called failed. The length tells, for the partial was empty.
+        let whole = cloned && rustix::fs::fstat(partial).is_ok_and(|stat| stat.st_size as u64 == length);
+        if !whole {
+            let emptied = rustix::fs::ftruncate(partial, 0);
+            emptied.map_err(|error| self.failed(&error.into(), "empty the partial of"))?;
+        }
+        Ok(whole)
+    }
+
+    /// The object that is there is the one: the partial is not needed any more. But it must be there: without it, a later
+    /// attempt has taken over.
+    fn commit_kept(&mut self, kept: Identity) -> Result<(), CommitError> {
+        self.check_partial().map_err(CommitError::NotDone)?;
+        let named = self.stat(&self.name).map_err(|error| self.failed(&error, "look at"));
+        if named.map_err(CommitError::NotDone)?.map(|(named, _)| named) != Some(kept) {
+            return Err(CommitError::NotDone(Error::retry(
+                Code::WriteFailed,
+                format!("{} was right, and somebody has put something else there since", self.path.display()),
+            )));
+        }
+        self.sync_folder().map_err(CommitError::Unknown)?;
+        self.found = Found::Committed;
+        // Like a sidecar: it only takes space, until the transfer's left-overs are swept.
+        if let Err(error) = self.discard() {
+            tracing::warn!(%error, path = %self.path.display(), "a partial stays behind");
+        }
+        Ok(())
+    }
+
     /// Identity of the partial, which must be there under this attempt's name.
     fn check_partial(&mut self) -> Result<Identity, Error> {
         let identity = self.partial()?.identity;

@@ -8,7 +8,8 @@ use rustix::fs::{FileType, OFlags, SeekFrom, Stat};
 use super::{lane_file::LaneFile, roots::Roots};
 use crate::{
     Access, BufferPool, ByteRange, Chunk, Code, Error, FileTime, Interrupt, Object, Runtime, Source, Validator,
-    contract::SourceRequest,
+    contract::{SourceRequest, Sums},
+    sums,
 };
 
 /// A regular file, open on one lane.
@@ -76,17 +77,11 @@ impl Source for FileSource {
     }
 
     fn is_hole(&self, range: ByteRange) -> bool {
-        if range.end() > self.size {
-            return false;
-        }
-        match rustix::fs::seek(&self.file, SeekFrom::Data(range.start())) {
-            Ok(data) => data >= range.end(),
-            // Nothing but a hole until the end of the file, which is not shorter than it was.
-            Err(rustix::io::Errno::NXIO) => {
-                stat(&self.file, &self.path).is_ok_and(|stat| stat.st_size as u64 >= range.end())
-            }
-            Err(_) => false,
-        }
+        range.end() <= self.size && is_hole(&self.file, range)
+    }
+
+    fn sums(&self) -> Option<&dyn Sums> {
+        Some(self)
     }
 
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
@@ -127,6 +122,22 @@ impl Source for FileSource {
             }
         }
         .boxed_local()
+    }
+}
+
+impl Sums for FileSource {
+    fn crcs<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Vec<u32>, Error>> {
+        sums::by_reading(self, range, pool).boxed_local()
+    }
+}
+
+/// Whether a range of a file, which was that long once, is a hole now.
+pub(super) fn is_hole(file: &StdFile, range: ByteRange) -> bool {
+    match rustix::fs::seek(file, SeekFrom::Data(range.start())) {
+        Ok(data) => data >= range.end(),
+        // Nothing but a hole until the end of the file, which is not shorter than it was.
+        Err(rustix::io::Errno::NXIO) => rustix::fs::fstat(file).is_ok_and(|stat| stat.st_size as u64 >= range.end()),
+        Err(_) => false,
     }
 }
 

@@ -166,7 +166,7 @@ mod tests {
             0
         }
         fn abilities(&self) -> Abilities {
-            Abilities { keeps: false, resumes: false, identifies: false }
+            Abilities { keeps: false, resumes: false, identifies: false, repairs: false }
         }
     }
 

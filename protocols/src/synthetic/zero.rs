@@ -13,7 +13,8 @@ use futures_util::{FutureExt, future::LocalBoxFuture};
 use crate::{
     Access, BufferPool, ByteRange, Capabilities, Chunk, Code, Error, Lane, Object, ObjectUrl, Options, Protocol,
     Runtime, Session, Source, Validator,
-    contract::{DestinationRequest, OptionSpec, SourceRequest},
+    contract::{DestinationRequest, OptionSpec, SourceRequest, Sums},
+    sums,
 };
 
 /// Largest object: 1 EiB.
@@ -182,6 +183,10 @@ impl Source for ZeroSource {
         self.spec.seed.is_none() && range.end() <= self.spec.size
     }
 
+    fn sums(&self) -> Option<&dyn Sums> {
+        Some(self)
+    }
+
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
         async move {
             if range.is_empty() || range.end() > self.spec.size {
@@ -203,6 +208,12 @@ impl Source for ZeroSource {
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
         async {}.boxed_local()
+    }
+}
+
+impl Sums for ZeroSource {
+    fn crcs<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Vec<u32>, Error>> {
+        sums::by_reading(self, range, pool).boxed_local()
     }
 }
 

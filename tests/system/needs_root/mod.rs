@@ -6,5 +6,6 @@ mod devices;
 mod full_disk;
 mod late_rename;
 mod no_direct_io;
+mod repairs;
 mod shared_extents;
 mod users;

@@ -10,13 +10,14 @@ use super::{
     checker::{Checker, Truth, Verdict, ensure},
     disk::Disk,
     ledger::{Ledger, Record, Sidecar},
+    present::PresentObject,
     scenario::{Trouble, delay},
-    source::{Source, blocks},
+    source::{Content, Source, blocks},
     trace::Trace,
 };
 use crate::{
     attempt::StopReason,
-    engine::{Action, Ending, Engine, EngineConfig},
+    engine::{Action, Ending, Engine, EngineConfig, repair::Reuse},
 };
 
 /// Longer than any attempt lasts: each of its chunks rests three times, a minute at most.
@@ -25,7 +26,7 @@ const TIME_MAX: Duration = Duration::from_secs(3 * 3600);
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    Finished,
+    Finished { kept: bool },
     Ended(Ending),
     PowerCut,
     Killed,
@@ -38,6 +39,8 @@ pub(super) struct Around<'a> {
     /// What the world holds now; the attempt opened it as it was then.
     pub source: &'a mut Source,
     pub disk: &'a mut Disk,
+    /// What is at the destination, if anything.
+    pub present: &'a mut Option<PresentObject>,
     pub ledger: &'a mut Ledger,
     pub sidecar: &'a mut Sidecar,
     pub trace: &'a mut Trace,
@@ -47,7 +50,8 @@ pub(super) struct Around<'a> {
 /// What comes home, and when.
 #[derive(Clone, Debug)]
 enum Event {
-    Fetched { range: ByteRange, untouched: bool, fate: Fate },
+    Fetched { range: ByteRange, untouched: bool, reuse: Option<Reuse>, fate: Fate },
+    Compared { range: ByteRange, fate: Fate },
     ReadBack { range: ByteRange, fails: bool },
     Synced { ok: bool },
     Recorded,
@@ -55,6 +59,10 @@ enum Event {
     NameSyncFailed,
     LengthSet { length: u64, ok: bool },
 }
+
+/// What was said to [`Action::KeepPresent`].
+#[derive(Debug)]
+struct PresentStays(#[expect(dead_code, reason = "for the trace")] bool);
 
 #[derive(Clone, Debug)]
 enum Fate {
@@ -71,12 +79,16 @@ enum Blow {
     Kill,
     Stop(StopReason),
     SourceChanges,
+    PresentChanges,
 }
 
 /// See the module.
 pub(super) struct Attempt<'a> {
     around: Around<'a>,
     opened: Source,
+    /// What was at the destination then.
+    looked_at: Option<PresentObject>,
+    kept: bool,
     engine: Engine,
     checker: Checker,
     now: Duration,
@@ -96,8 +108,10 @@ impl<'a> Attempt<'a> {
         let ranges = config.checkpoint.len();
         let blows = draw_blows(around.rng, around.trouble, 8 + 3 * chunks);
         Self {
+            checker: Checker::new(config, &engine, around.present.as_ref(), around.source),
             opened: around.source.clone(),
-            checker: Checker::new(config, &engine),
+            looked_at: around.present.clone(),
+            kept: false,
             around,
             engine,
             now: Duration::ZERO,
@@ -106,7 +120,7 @@ impl<'a> Attempt<'a> {
             blows,
             step: 0,
             idle_wakes: 0,
-            steps_max: 100 + 20 * (chunks + ranges),
+            steps_max: 100 + 30 * (chunks + ranges),
         }
     }
 
@@ -124,7 +138,7 @@ impl<'a> Attempt<'a> {
                 self.idle_wakes = 0;
                 self.checker.action(&action, &self.engine, truth(&self.around, &self.opened, self.now))?;
                 match action {
-                    Action::Finish { .. } => return Ok(Outcome::Finished),
+                    Action::Finish { .. } => return Ok(Outcome::Finished { kept: self.kept }),
                     Action::End(ending) => return Ok(Outcome::Ended(ending)),
                     action => self.begin(action)?,
                 }
@@ -177,6 +191,11 @@ impl<'a> Attempt<'a> {
                     self.engine.handle_stop(reason);
                 }
                 Blow::SourceChanges => self.around.source.version += 1,
+                Blow::PresentChanges => {
+                    if let Some(present) = self.around.present {
+                        present.change(self.around.rng);
+                    }
+                }
                 Blow::PowerCut | Blow::Kill => {
                     self.tear_what_is_in_flight();
                     return Ok(Some(if matches!(blow, Blow::Kill) { Outcome::Killed } else { Outcome::PowerCut }));
@@ -188,8 +207,9 @@ impl<'a> Attempt<'a> {
 
     fn tear_what_is_in_flight(&mut self) {
         for event in self.events.values() {
-            if let Event::Fetched { range, untouched, .. } = event {
-                self.around.disk.write(*range, &self.opened, *untouched, Some(self.around.rng));
+            if let Event::Fetched { range, untouched, reuse, .. } = event {
+                let Around { disk, present, rng, .. } = &mut self.around;
+                tear(disk, present.as_ref(), &self.opened, (*range, *untouched, *reuse), rng);
             }
         }
     }
@@ -199,10 +219,24 @@ impl<'a> Attempt<'a> {
         let trouble = self.around.trouble;
         let sabotage = self.around.sabotage;
         match action {
-            Action::Fetch { range, untouched } => {
+            Action::Fetch { range, untouched, reuse } => {
                 let fate = self.draw_fate();
                 let untouched = untouched || sabotage == Some(Sabotage::HolesAreAlwaysLeftOut);
-                self.later(Event::Fetched { range, untouched, fate });
+                self.later(Event::Fetched { range, untouched, reuse, fate });
+            }
+            Action::Compare(range) => {
+                let fate = self.draw_fate();
+                self.later(Event::Compared { range, fate });
+            }
+            Action::KeepPresent => {
+                let version = |present: &Option<PresentObject>| present.as_ref().map(|present| present.version);
+                let unchanged = version(self.around.present) == version(&self.looked_at);
+                let certain = unchanged && !self.happens(trouble.present_in_doubt);
+                let stays = certain || sabotage == Some(Sabotage::PresentAlwaysStays);
+                self.around.trace.note(self.now, &PresentStays(stays));
+                self.kept = stays;
+                self.checker.present_stays(stays, truth(&self.around, &self.opened, self.now))?;
+                self.engine.handle_present(stays);
             }
             Action::ReadBack(range) => {
                 let fails = self.happens(trouble.read_back_fails);
@@ -263,7 +297,8 @@ impl<'a> Attempt<'a> {
     fn end_event(&mut self, event: Event) {
         let sabotage = self.around.sabotage;
         match event {
-            Event::Fetched { range, untouched, fate } => self.end_fetch(range, untouched, fate),
+            Event::Fetched { range, untouched, reuse, fate } => self.end_fetch(range, untouched, reuse, fate),
+            Event::Compared { range, fate } => self.end_compare(range, fate),
             Event::ReadBack { range, fails } => {
                 let (found, right) = (self.around.disk.read(range), self.opened.crcs(range));
                 let found = if sabotage == Some(Sabotage::ReadBackLies) { right.clone() } else { found };
@@ -310,16 +345,47 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn end_fetch(&mut self, range: ByteRange, untouched: bool, fate: Fate) {
+    fn end_compare(&mut self, range: ByteRange, fate: Fate) {
+        let changed = self.around.source.version != self.opened.version;
+        let error = match fate {
+            _ if changed => Error::source_changed("it has another tag"),
+            Fate::Fails(error) => error,
+            Fate::Tears => Error::retry(Code::ReadFailed, "EIO"),
+            Fate::Arrives => {
+                let wanted = self.opened.crcs(range);
+                let lies = self.around.sabotage == Some(Sabotage::CompareLies);
+                let same = lies || blocks(range).zip(&wanted).all(|(block, crc)| self.there(block) == Some(*crc));
+                self.checker.compared(range, same.then_some(&wanted[..]), self.now);
+                return self.engine.handle_compared(range, same.then_some(&wanted[..]), self.now);
+            }
+        };
+        self.checker.fetch_failed(range, &error);
+        self.engine.handle_chunk_failed(range, error, self.now);
+    }
+
+    /// CRC of a block as it is at the destination, or in the clone of it.
+    fn there(&self, block: ByteRange) -> Option<u32> {
+        let present = self.around.present.as_ref()?;
+        if self.checker.is_in_place() {
+            return Some(self.around.disk.read(block)[0]);
+        }
+        (block.end() <= present.length).then(|| present.crcs(block)[0])
+    }
+
+    fn end_fetch(&mut self, range: ByteRange, untouched: bool, reuse: Option<Reuse>, fate: Fate) {
         let changed = self.around.source.version != self.opened.version;
         let error = match fate {
             _ if changed => Error::source_changed("it has another tag"),
             Fate::Fails(error) => error,
             Fate::Tears => {
-                self.around.disk.write(range, &self.opened, untouched, Some(self.around.rng));
+                let Around { disk, present, rng, .. } = &mut self.around;
+                tear(disk, present.as_ref(), &self.opened, (range, untouched, reuse), rng);
                 Error::retry(Code::NoSpace, "ENOSPC")
             }
-            Fate::Arrives => return self.arrive(range, untouched),
+            Fate::Arrives => match reuse {
+                Some(reuse) => return self.arrive_partly(range, untouched, reuse),
+                None => return self.arrive(range, untouched),
+            },
         };
         self.checker.fetch_failed(range, &error);
         self.engine.handle_chunk_failed(range, error, self.now);
@@ -340,6 +406,27 @@ impl<'a> Attempt<'a> {
         self.engine.handle_chunk(range, there.len(), there.len() - holes, &crcs, self.now);
     }
 
+    /// Blocks that are at the destination are not fetched, as a lane does it.
+    fn arrive_partly(&mut self, range: ByteRange, untouched: bool, reuse: Reuse) {
+        let known = ByteRange::new(range.start(), reuse.end).expect("what is reused lies within");
+        let is_right =
+            |block: ByteRange| known.contains(block) && self.there(block) == Some(self.opened.crcs(block)[0]);
+        let (right, wrong): (Vec<_>, Vec<_>) = blocks(range).partition(|block| is_right(*block));
+        let disk = &mut self.around.disk;
+        let mut untouched_now = untouched;
+        if let Some(present) = self.around.present.as_ref().filter(|_| !reuse.in_place && !right.is_empty()) {
+            disk.write(known, present, untouched, None);
+            untouched_now = false;
+        }
+        for block in &wrong {
+            disk.write(*block, &self.opened, untouched_now || (untouched && !known.contains(*block)), None);
+        }
+        let crcs = self.opened.crcs(range);
+        let fetched: u64 = wrong.iter().filter(|block| !self.opened.is_hole(**block)).map(|block| block.len()).sum();
+        self.checker.fetched(range, &crcs, fetched, self.now);
+        self.engine.handle_chunk(range, range.len(), fetched, &crcs, self.now);
+    }
+
     fn later(&mut self, event: Event) {
         let at = self.now + delay(self.around.rng, self.around.trouble.answer_is_slow);
         self.numbered += 1;
@@ -351,8 +438,23 @@ impl<'a> Attempt<'a> {
     }
 }
 
+/// Some of a chunk gets to the disk: of what is reused, and of what is fetched.
+fn tear(
+    disk: &mut Disk,
+    present: Option<&PresentObject>,
+    source: &Source,
+    (range, untouched, reuse): (ByteRange, bool, Option<Reuse>),
+    rng: &mut Rng,
+) {
+    if let (Some(present), Some(reuse)) = (present, reuse.filter(|reuse| !reuse.in_place)) {
+        let known = ByteRange::new(range.start(), reuse.end).expect("what is reused lies within");
+        disk.write(known, present, untouched, Some(rng));
+    }
+    disk.write(range, source, untouched, Some(rng));
+}
+
 fn truth<'a>(around: &'a Around<'_>, source: &'a Source, now: Duration) -> Truth<'a> {
-    Truth { disk: around.disk, source, ledger: around.ledger, now }
+    Truth { disk: around.disk, source, ledger: around.ledger, present: around.present.as_ref(), now }
 }
 
 fn draw_blows(rng: &mut Rng, trouble: &Trouble, steps: usize) -> Vec<(usize, Blow)> {
@@ -367,6 +469,9 @@ fn draw_blows(rng: &mut Rng, trouble: &Trouble, steps: usize) -> Vec<(usize, Blo
     }
     if rng.f64() < trouble.source_changes {
         blows.push((rng.usize(..steps), Blow::SourceChanges));
+    }
+    if rng.f64() < trouble.present_changes {
+        blows.push((rng.usize(..steps), Blow::PresentChanges));
     }
     blows.extend(trouble.crash_at_step.map(|step| (step, Blow::PowerCut)));
     blows

@@ -13,11 +13,15 @@ use crate::engine::window::Connections;
 use super::{
     disk::Disk,
     ledger::Ledger,
+    present::PresentObject,
     source::{Source, blocks},
 };
 use crate::{
     attempt::{StopReason, VerifiedRange},
-    engine::{Action, Ending, Engine, EngineConfig, SYNC_INTERVAL_MAX, checkpoint::fits, retry::CHUNK_TRIES_MAX},
+    engine::{
+        Action, Ending, Engine, EngineConfig, SYNC_INTERVAL_MAX, checkpoint::fits, repair::Reuse,
+        retry::CHUNK_TRIES_MAX,
+    },
 };
 
 /// Nothing, or what does not hold.
@@ -39,6 +43,7 @@ pub(super) struct Truth<'a> {
     /// The version this attempt opened.
     pub source: &'a Source,
     pub ledger: &'a Ledger,
+    pub present: Option<&'a PresentObject>,
     pub now: Duration,
 }
 
@@ -72,11 +77,31 @@ pub(super) struct Checker {
     bytes_asked: u64,
     bytes_durable: u64,
     bytes_refuted: u64,
+    /// Whether everything at the destination that was looked at was right.
+    comparing: bool,
+    kept: bool,
+    /// Whether anything failed.
+    failed: bool,
+    /// The present object's version when it was looked at.
+    present_version: u32,
+    /// What has to be fetched of what no checkpoint promises, while the present object does not change.
+    bytes_to_fetch: u64,
 }
 
 impl Checker {
-    pub fn new(config: EngineConfig, engine: &Engine) -> Self {
+    pub fn new(config: EngineConfig, engine: &Engine, present: Option<&PresentObject>, source: &Source) -> Self {
+        let whole = ByteRange::new(0, source.length).expect("0 is the smallest start");
+        let usable = present.filter(|_| config.present.is_some());
+        let fetched = |block: ByteRange| usable.map_or(block.len(), |present| present.bytes_to_fetch(block, source));
+        let promised = |block: ByteRange| config.checkpoint.iter().any(|known| known.range.overlaps(block));
+        let bytes_to_fetch = blocks(whole).filter(|block| !promised(*block)).map(fetched).sum();
+        let comparing = config.present.is_some_and(|present| present.length == source.length);
         Self {
+            comparing: comparing && config.checkpoint.is_empty(),
+            kept: false,
+            failed: false,
+            present_version: present.map_or(0, |present| present.version),
+            bytes_to_fetch,
             config,
             fetching: BTreeMap::new(),
             reading: BTreeSet::new(),
@@ -112,7 +137,9 @@ impl Checker {
             ensure!(self.stops.is_empty() && !self.doomed, "it goes on although it has to end");
         }
         match action {
-            Action::Fetch { range, untouched } => self.fetch(*range, *untouched, engine, truth),
+            Action::Fetch { range, untouched, reuse } => self.fetch(*range, *untouched, *reuse, engine, truth),
+            Action::Compare(range) => self.compare(*range, truth),
+            Action::KeepPresent => self.keep_present(),
             Action::ReadBack(range) => self.read_back(*range),
             Action::Sync { blocks } => self.sync(blocks),
             Action::Checkpoint(ranges) => self.checkpoint(ranges, engine, truth),
@@ -153,7 +180,41 @@ impl Checker {
         self.fetching.len() + self.reading.len()
     }
 
-    fn fetch(&mut self, range: ByteRange, untouched: bool, engine: &Engine, truth: Truth<'_>) -> Verdict {
+    fn compare(&mut self, range: ByteRange, truth: Truth<'_>) -> Verdict {
+        ensure!(self.comparing, "{range} is compared although something differs");
+        ensure!(!range.is_empty() && range.len() <= self.config.chunk_bytes, "{range} is no chunk");
+        ensure!(range.start().is_multiple_of(CRC_BLOCK), "{range} does not begin with a block");
+        ensure!(range.end() <= truth.source.length, "{range} lies behind the end");
+        ensure!(self.in_flight() < self.config.window_chunks_max, "the window is full");
+        if let Connections::Fixed(max) | Connections::Adaptive { max } = self.config.connections {
+            ensure!(self.fetching.len() < max, "more than {max} connections");
+        }
+        ensure!(!self.fetching.values().any(|other| other.overlaps(range)), "{range} is on its way already");
+        let failures = self.failures.get(&range.start()).copied().unwrap_or_default();
+        ensure!(failures < CHUNK_TRIES_MAX, "{range} has failed {failures} times");
+        self.resting.remove(&range.start());
+        self.fetching.insert(range.start(), range);
+        Ok(())
+    }
+
+    fn keep_present(&self) -> Verdict {
+        ensure!(self.comparing, "what differs shall stay");
+        self.nothing_in_flight()
+    }
+
+    fn fetch(
+        &mut self,
+        range: ByteRange,
+        untouched: bool,
+        reuse: Option<Reuse>,
+        engine: &Engine,
+        truth: Truth<'_>,
+    ) -> Verdict {
+        ensure!(!self.comparing, "{range} is fetched although nothing differs");
+        let reusable = |block: ByteRange| self.config.present.is_some_and(|present| block.end() <= present.length);
+        let reused = |block: ByteRange| reuse.is_some_and(|reuse| block.end() <= reuse.end);
+        ensure!(blocks(range).all(|block| reused(block) == reusable(block)), "{reuse:?} of {range}");
+        ensure!(reuse.is_none_or(|reuse| reuse.in_place == self.is_in_place()), "{reuse:?} is not where it is");
         ensure!(!range.is_empty() && range.len() <= self.config.chunk_bytes, "{range} is no chunk");
         ensure!(range.start().is_multiple_of(CRC_BLOCK), "{range} does not begin with a block");
         ensure!(engine.length().is_none_or(|length| range.end() <= length), "{range} lies behind the end");
@@ -250,6 +311,12 @@ impl Checker {
 
     fn finish(&mut self, length: u64, crc32: u32, engine: &Engine, truth: Truth<'_>) -> Verdict {
         self.nothing_in_flight()?;
+        if self.kept {
+            let whole = ByteRange::new(0, length).expect("0 is the smallest start");
+            ensure!(crc32 == truth.source.crc(whole), "the CRC is not the object's");
+            ensure!(engine.bytes_fetched() == 0, "{} bytes are fetched for nothing", engine.bytes_fetched());
+            return Ok(());
+        }
         ensure!(!self.reporting && self.unsynced.is_empty(), "something is not durable, or not told");
         let whole = ByteRange::new(0, length).expect("0 is the smallest start");
         ensure!(truth.disk.is_whole(truth.source), "what is on the disk is not the source's object");
@@ -257,6 +324,12 @@ impl Checker {
         let promised: u64 = self.config.checkpoint.iter().map(|known| known.range.len()).sum();
         let missing = length - promised + engine.bytes_refuted();
         ensure!(engine.bytes_fetched() <= missing, "{} bytes are fetched for {missing}", engine.bytes_fetched());
+        if self.config.present.is_some() && truth.present.is_some_and(|there| there.version == self.present_version) {
+            let (fetched, differing) = (engine.bytes_fetched(), self.bytes_to_fetch + engine.bytes_refuted());
+            let nothing_failed = !self.failed && self.config.checkpoint.is_empty();
+            let right = if nothing_failed { fetched == differing } else { fetched <= differing };
+            ensure!(right, "{fetched} bytes are fetched where {differing} differ");
+        }
         Ok(())
     }
 
@@ -313,6 +386,34 @@ impl Checker {
         }
     }
 
+    /// A compare has come home: the CRCs when all is right.
+    pub fn compared(&mut self, range: ByteRange, same: Option<&[u32]>, now: Duration) {
+        self.fetching.remove(&range.start()).expect("only what is on its way comes home");
+        self.comparing &= same.is_some();
+        // Should it be fetched, then that is something else.
+        self.failures.remove(&range.start());
+        if let Some(crcs) = same.filter(|_| self.is_in_place()) {
+            for (block, crc) in blocks(range).zip(crcs) {
+                self.written.insert(block.start());
+                self.unsynced.push((block.start() / CRC_BLOCK, *crc));
+                self.unsynced_since.get_or_insert(now);
+            }
+        }
+    }
+
+    pub fn present_stays(&mut self, stays: bool, truth: Truth<'_>) -> Verdict {
+        let right = truth.present.is_some_and(|present| present.is(truth.source));
+        ensure!(right || !stays, "what stays at the destination is not the source's object");
+        self.kept = stays;
+        self.comparing &= stays;
+        Ok(())
+    }
+
+    /// Whether the disk is a clone of what is at the destination.
+    pub fn is_in_place(&self) -> bool {
+        self.config.present.is_some_and(|present| present.in_place)
+    }
+
     /// A fetch has failed.
     pub fn fetch_failed(&mut self, range: ByteRange, error: &Error) {
         self.fetching.remove(&range.start());
@@ -321,6 +422,7 @@ impl Checker {
         self.worthless |= changed && !self.doomed && self.stops.is_empty();
         let failures = self.failures.entry(range.start()).or_default();
         *failures += 1;
+        self.failed = true;
         self.doomed |= *failures >= CHUNK_TRIES_MAX || !matches!(error.disposition, Disposition::Retry { .. });
     }
 

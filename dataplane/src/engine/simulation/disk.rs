@@ -8,7 +8,10 @@
 use fastrand::Rng;
 use staccato_protocols::{ByteRange, CRC_BLOCK};
 
-use super::source::{SECTOR, SECTORS, Source, block_crc, blocks, sectors};
+use super::{
+    present::PresentObject,
+    source::{Content, SECTOR, SECTORS, Source, block_crc, blocks, sectors},
+};
 
 /// See the module.
 pub(super) struct Disk {
@@ -38,9 +41,19 @@ impl Disk {
         Self { cells, length: 0, length_durable: 0, syncing: None, inode }
     }
 
+    /// A new inode that shares what `present` holds, which is durable with the next sync.
+    pub fn clone_of(inode: u32, bytes_max: u64, present: &PresentObject) -> Self {
+        let mut disk = Self::new(inode, bytes_max);
+        for (at, cell) in disk.cells.iter_mut().enumerate().take(present.length.div_ceil(SECTOR) as usize) {
+            *cell = Cell { cached: present.sector(at), dirty: true, touched: true, ..Cell::default() };
+        }
+        disk.length = present.length;
+        disk
+    }
+
     /// Writes what `source` has there. `untouched` blocks of zeros are left out, as a lane does. `torn`: only some of
     /// the sectors get there.
-    pub fn write(&mut self, range: ByteRange, source: &Source, untouched: bool, mut torn: Option<&mut Rng>) {
+    pub fn write(&mut self, range: ByteRange, source: &impl Content, untouched: bool, mut torn: Option<&mut Rng>) {
         for block in blocks(range) {
             if untouched && source.is_hole(block) {
                 continue;

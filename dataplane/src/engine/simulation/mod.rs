@@ -9,7 +9,7 @@
 //! - `scenario`: what a seed stands for
 //! - `world`: attempts, and what happens between them
 //! - `attempt`: one attempt, its events and blows
-//! - `disk`, `source`, `ledger`: what outlives an attempt
+//! - `disk`, `source`, `ledger`, `present` (what is repaired): what outlives an attempt
 //! - `checker`: what must hold
 //! - `trace`: what happened, as text
 //!
@@ -19,6 +19,7 @@ mod attempt;
 mod checker;
 mod disk;
 mod ledger;
+mod present;
 mod scenario;
 mod source;
 mod trace;
@@ -49,6 +50,10 @@ enum Sabotage {
     HolesAreAlwaysLeftOut,
     /// The engine's own time is not waited for.
     NoTimer,
+    /// The engine takes every block at the destination for the source's.
+    CompareLies,
+    /// What changed at the destination while it was compared stays.
+    PresentAlwaysStays,
 }
 
 fn env(name: &str) -> Option<u64> {
@@ -131,6 +136,14 @@ fn every_kind_of_trouble_is_met_often() {
         "(None, [VerifiedRange",
         "], true)",
         "Checkpoint([])",
+        "Compare(",
+        "KeepPresent",
+        "Finished { kept: true }",
+        "PresentChanges",
+        "PresentStays(false)",
+        "reuse: Some(Reuse { end",
+        "in_place: true",
+        "in_place: false",
     ] {
         let met = lives.iter().filter(|life| life.trace.text().contains(trouble)).count();
         assert!(met >= 10, "{trouble} is met in {met} of {} lives", lives.len());
@@ -148,6 +161,9 @@ fn the_checker_sees_what_is_broken_on_purpose() {
         (Sabotage::LengthIsNotSet, "what is on the disk is not the source's object"),
         (Sabotage::HolesAreAlwaysLeftOut, "promised and not durable"),
         (Sabotage::NoTimer, "sleeps for ever"),
+        (Sabotage::CompareLies, "what stays at the destination is not the source's object"),
+        (Sabotage::CompareLies, "promised and not durable"),
+        (Sabotage::PresentAlwaysStays, "what stays at the destination is not the source's object"),
     ] {
         let complaints = (0..SEEDS).filter_map(|seed| World::live(seed, Some(sabotage)).verdict.err());
         let seen = complaints.take(50).any(|why| why.contains(complaint));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use staccato_protocols::CRC_BLOCK;
 
+use super::present::PresentScenario;
 use crate::engine::window::Connections;
 
 /// Blocks of the largest object.
@@ -21,6 +22,8 @@ pub(super) struct Scenario {
     pub tells_length: bool,
     pub holes: bool,
     pub rate_limit: Option<u64>,
+    /// What is at the destination, where that is repaired.
+    pub present: Option<PresentScenario>,
     pub sync_bytes_max: u64,
     /// Attempts before the days are good.
     pub bad_attempts: usize,
@@ -42,6 +45,9 @@ pub(super) struct Trouble {
     pub crash: f64,
     pub stop: f64,
     pub source_changes: f64,
+    pub present_changes: f64,
+    /// What is right may not stay, though nothing is known against it.
+    pub present_in_doubt: f64,
     /// These once between attempts.
     pub disk_rots: f64,
     pub partial_is_lost: f64,
@@ -61,6 +67,7 @@ impl Scenario {
             sequential: rng.u8(..5) == 0,
             tells_length: rng.u8(..5) > 0,
             holes: rng.bool(),
+            present: rng.bool().then(|| PresentScenario::draw(rng)),
             rate_limit: (rng.u8(..5) == 0).then(|| rng.u64(CRC_BLOCK / 8..8 * CRC_BLOCK)),
             sync_bytes_max: rng.u64(1..=16) * CRC_BLOCK,
             bad_attempts: rng.usize(..6),
@@ -95,6 +102,14 @@ impl Scenario {
     }
 }
 
+impl PresentScenario {
+    /// Mostly nearly right, and as long as the source's object.
+    fn draw(rng: &mut Rng) -> Self {
+        let length = (rng.u8(..3) == 0).then(|| Scenario::draw_length(rng));
+        Self { length, same: [1.0, 1.0, 0.95, 0.5, 0.0][rng.usize(..5)], clones: rng.bool() }
+    }
+}
+
 impl Trouble {
     /// Each kind is absent from half of the worlds, so that the others are met alone too.
     fn draw(rng: &mut Rng) -> Self {
@@ -111,6 +126,8 @@ impl Trouble {
             crash: upto(1.0),
             stop: upto(0.5),
             source_changes: upto(0.2),
+            present_changes: upto(0.5),
+            present_in_doubt: upto(1.0),
             disk_rots: upto(0.5),
             partial_is_lost: upto(0.2),
             sidecar_is_lost: upto(0.3),

@@ -18,21 +18,28 @@ pub(super) struct Source {
     pub holes: bool,
 }
 
-impl Source {
+/// What an object's sectors hold.
+pub(super) trait Content {
     /// What a sector holds; 0 is a sector of zeros.
-    pub fn sector(&self, at: usize) -> u32 {
+    fn sector(&self, at: usize) -> u32;
+
+    /// Whether a block is all zero.
+    fn is_hole(&self, block: ByteRange) -> bool {
+        sectors(block).all(|at| self.sector(at) == 0)
+    }
+}
+
+impl Content for Source {
+    fn sector(&self, at: usize) -> u32 {
         let block = at as u64 / SECTORS;
         if at as u64 * SECTOR >= self.length || (self.holes && mix(self.version.into(), block).is_multiple_of(3)) {
             return 0;
         }
         mix(self.version.into(), at as u64 + (1 << 32)) as u32 | 1
     }
+}
 
-    /// Whether a block is all zero.
-    pub fn is_hole(&self, block: ByteRange) -> bool {
-        sectors(block).all(|at| self.sector(at) == 0)
-    }
-
+impl Source {
     /// CRC of each block of a range.
     pub fn crcs(&self, range: ByteRange) -> Vec<u32> {
         blocks(range).map(|block| block_crc(block.len(), sectors(block).map(|at| self.sector(at)))).collect()

@@ -10,10 +10,13 @@ use super::{
     checker::{Verdict, ensure},
     disk::Disk,
     ledger::{Ledger, Sidecar},
+    present::PresentObject,
     scenario::{Scenario, Trouble},
     source::Source,
     trace::Trace,
 };
+use staccato_protocols::contract::Present;
+
 use crate::{
     attempt::StopReason,
     engine::{Ending, EngineConfig},
@@ -27,6 +30,8 @@ pub(super) struct World {
     /// The version that the last attempt opened.
     opened: Source,
     disk: Option<Disk>,
+    /// What is at the destination.
+    present: Option<PresentObject>,
     inodes: u32,
     ledger: Ledger,
     sidecar: Sidecar,
@@ -50,10 +55,12 @@ impl World {
     }
 
     /// Lives in a given scenario.
-    pub fn live_in(scenario: Scenario, rng: Rng, sabotage: Option<Sabotage>) -> Life {
+    pub fn live_in(scenario: Scenario, mut rng: Rng, sabotage: Option<Sabotage>) -> Life {
         let source = Source { version: 1, length: scenario.length, holes: scenario.holes };
+        let present = scenario.present.map(|present| PresentObject::draw(&mut rng, present, &source));
         let mut world = Self {
             rng,
+            present,
             opened: source.clone(),
             source,
             scenario,
@@ -87,13 +94,13 @@ impl World {
             let outcome = self.attempt(&trouble)?;
             self.trace.headline(&outcome);
             match outcome {
-                Outcome::Finished if self.rng.f64() < trouble.crash => {
+                Outcome::Finished { kept } if self.rng.f64() < trouble.crash => {
                     self.cut_power();
                     let disk = self.disk.as_ref().expect("an attempt has one");
-                    ensure!(disk.is_whole(&self.opened), "a power cut before the commit lost something");
+                    ensure!(kept || disk.is_whole(&self.opened), "a power cut before the commit lost something");
                 }
-                Outcome::Finished if self.source.version == self.opened.version => return Ok(()),
-                Outcome::Finished => (), // The last look at the source shows that it changed.
+                Outcome::Finished { .. } if self.source.version == self.opened.version => return Ok(()),
+                Outcome::Finished { .. } => (), // The last look at the source shows that it changed.
                 Outcome::Ended(Ending::Stopped(StopReason::Cancel)) => return Ok(()),
                 Outcome::Ended(_) => ensure!(bad, "it ended on a good day"),
                 Outcome::PowerCut => self.cut_power(),
@@ -138,11 +145,22 @@ impl World {
         let resumable = recorded.version == self.source.version && !recorded.ranges.is_empty();
         let found = self.disk.take().filter(|_| resumable);
         let resumed = found.is_some();
+        // Streams and sources of unknown length tell no CRCs.
+        let tells_sums = self.scenario.tells_length && !self.scenario.sequential;
+        let present = self.present.as_ref().filter(|_| tells_sums);
+        let clones = !resumed && self.scenario.present.is_some_and(|present| present.clones);
+        let present = present.map(|present| (present, Present { length: present.length, in_place: clones }));
         let mut disk = found.unwrap_or_else(|| {
             self.inodes += 1;
             self.sidecar = Sidecar::default();
-            Disk::new(self.inodes, Scenario::bytes_max())
+            match present {
+                Some((present, Present { in_place: true, .. })) => {
+                    Disk::clone_of(self.inodes, Scenario::bytes_max(), present)
+                }
+                _ => Disk::new(self.inodes, Scenario::bytes_max()),
+            }
         });
+        let present = present.map(|(_, present)| present);
         if resumed && recorded.inode != disk.inode {
             disk.excuse_what_is_not_there(&self.source);
             recorded.inode = disk.inode;
@@ -153,19 +171,22 @@ impl World {
             window_chunks_max: self.scenario.window_chunks_max,
             connections: self.scenario.connections(),
             sequential: self.scenario.sequential,
-            fresh: !resumed,
+            fresh: !resumed && !present.is_some_and(|present| present.in_place),
             started_over: !resumed && !recorded.ranges.is_empty(),
             rate_limit: self.scenario.rate_limit,
             sync_bytes_max: self.scenario.sync_bytes_max,
             checkpoint: if resumed { recorded.ranges.clone() } else { Vec::new() },
             sidecar: self.sidecar.load(),
+            present,
         };
         self.trace.headline(&(&config.length, &config.checkpoint, config.started_over));
+        self.trace.headline(&config.present);
         let around = Around {
             rng: &mut self.rng,
             trouble,
             source: &mut self.source,
             disk: self.disk.insert(disk),
+            present: &mut self.present,
             ledger: &mut self.ledger,
             sidecar: &mut self.sidecar,
             trace: &mut self.trace,

@@ -1,5 +1,7 @@
 //! Two executors in one process, each with a dataplane of its own: what one has, the other fetches.
 
+mod repair;
+
 use std::{fs, io::Write as _, net::SocketAddr, time::Duration};
 
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
@@ -77,6 +79,19 @@ impl Host {
 
     /// Fetches `source` of `owner` into `destination` here.
     fn fetch(&self, owner: &Host, source: &str, destination: &str, plain: bool) -> Outcome {
+        self.fetch_by(owner, owner.address(), source, destination, plain, Overwrite::Always)
+    }
+
+    /// The same by way of an address that leads to the owner.
+    fn fetch_by(
+        &self,
+        owner: &Host,
+        tcp: SocketAddr,
+        source: &str,
+        destination: &str,
+        plain: bool,
+        overwrite: Overwrite,
+    ) -> Outcome {
         let url = owner.url(source);
         let ticket = Ticket {
             transfer: "t".into(),
@@ -94,7 +109,7 @@ impl Host {
             source_options: Options::new(),
             destination_options: Options::new(),
             part: Part::default(),
-            overwrite: Overwrite::Always,
+            overwrite,
             checksum: None,
             rate_limit: None,
             chunk_size: None,
@@ -104,7 +119,7 @@ impl Host {
             prepared: None,
             owner: Some(SourceOwner {
                 host: owner.name.into(),
-                tcp: owner.address(),
+                tcp,
                 plain,
                 ticket: SignedTicket(ticket.sign(&control_key())),
             }),
