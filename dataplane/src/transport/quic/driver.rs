@@ -23,6 +23,8 @@ use super::port::{Port, SharedLink};
 const FINISH_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long connections may take to end in order: a goodbye that was lost is said again while somebody still speaks.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long not to wait for datagrams when that has failed.
+const RETRY_WAIT: Duration = Duration::from_millis(1);
 
 /// What the driver shares with the endpoint's users.
 pub struct Shared {
@@ -159,8 +161,11 @@ async fn listen(shared: Rc<Shared>, socket: UdpSocket) {
         if !asked.await {
             return;
         }
-        // What comes is read by the driver, and so are errors.
-        let _ = socket.peek(&mut [0]).await;
+        // What comes is read by the driver. (`peek` wants a connected socket, `peek_from` does not.)
+        if let Err(error) = socket.peek_from(&mut [0]).await {
+            tracing::debug!(%error, "waiting for datagrams failed");
+            Timer::new(RETRY_WAIT).await;
+        }
         shared.listening.set(false);
         shared.wake();
     }

@@ -78,6 +78,11 @@ impl Endpoint {
         self.address
     }
 
+    /// How many connections it has, also such as are about to begin or end.
+    pub fn connections(&self) -> usize {
+        self.shared.port.borrow().links().count()
+    }
+
     /// Opens a stream to the executor `host` at `address`, on the connection that is there, or on a new one. That TLS
     /// failed is an error of the kind `InvalidData`.
     pub async fn connect(self: &Rc<Self>, address: SocketAddr, host: &str) -> io::Result<Box<dyn Stream>> {

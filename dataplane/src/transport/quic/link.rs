@@ -13,14 +13,19 @@ use quinn_proto::{
 };
 use rustls::pki_types::CertificateDer;
 
-use super::super::{ticket::KeyDigest, tls};
+use super::{
+    super::{ticket::KeyDigest, tls},
+    pool::{PIECE_BYTES, Pieces},
+};
 
 /// Said to the other end when a connection or a stream ends in good order.
 pub const GOODBYE: VarInt = VarInt::from_u32(0);
 /// Said when a stream ends in the middle of something.
 const BROKEN_OFF: VarInt = VarInt::from_u32(1);
-/// Written at once to quinn: each piece is freed by itself when it is acknowledged.
-const PIECE_BYTES: usize = 128 << 10;
+/// Most bytes that were written and have not left. More would only leave the core's cache before the network wants them.
+const UNSENT_BYTES_MAX: u64 = 512 << 10;
+/// What is shorter than that has memory of its own, and does not hold a piece of the pool.
+const SMALL_BYTES: usize = PIECE_BYTES / 8;
 
 /// See the module.
 pub struct Link {
@@ -33,6 +38,11 @@ pub struct Link {
     streams: HashMap<StreamId, Waiting>,
     /// Streams that nobody holds any more, and whose last bytes are on their way.
     finishing: Vec<StreamId>,
+    /// What leaves waits in it.
+    pieces: Pieces,
+    /// Bytes that were written since everything had left, and that had left the socket then.
+    unsent: u64,
+    sent_before: u64,
     /// Since when it has no stream.
     pub unused_since: Instant,
     /// Who waits for the handshake, or for leave to open a stream.
@@ -99,7 +109,7 @@ impl Wait {
 }
 
 impl Link {
-    pub fn new(handle: ConnectionHandle, connection: Connection, now: Instant) -> Self {
+    pub fn new(handle: ConnectionHandle, connection: Connection, pieces: Pieces, now: Instant) -> Self {
         Self {
             handle,
             connection,
@@ -107,6 +117,9 @@ impl Link {
             since: now,
             streams: HashMap::new(),
             finishing: Vec::new(),
+            pieces,
+            unsent: 0,
+            sent_before: 0,
             unused_since: now,
             openers: Vec::new(),
             ready: false,
@@ -298,10 +311,18 @@ impl Link {
             return Poll::Ready(Err(not_read()));
         }
         let mut taken = 0;
-        while taken < bytes.len() {
+        while taken < bytes.len() && self.unsent < UNSENT_BYTES_MAX {
             let piece = &bytes[taken..bytes.len().min(taken + PIECE_BYTES)];
-            match self.connection.send_stream(id).write(piece) {
-                Ok(written) => taken += written,
+            let mut stream = self.connection.send_stream(id);
+            let written = match piece.len() {
+                0..SMALL_BYTES => stream.write(piece),
+                _ => stream.write_chunks(&mut [self.pieces.copy(piece)]).map(|written| written.bytes),
+            };
+            match written {
+                Ok(written) => {
+                    taken += written;
+                    self.unsent += written as u64;
+                }
                 Err(WriteError::Blocked) => break,
                 Err(WriteError::Stopped(_)) => return Poll::Ready(Err(not_read())),
                 Err(WriteError::ClosedStream) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -312,6 +333,20 @@ impl Link {
         }
         waiting.writer.until = None;
         Poll::Ready(Ok(taken))
+    }
+
+    /// Something has left: how much waits, and whether more may be written.
+    pub fn note_sent(&mut self, sent_bytes: u64) {
+        let left = if self.connection.has_pending_retransmits() {
+            // Heads are counted, too, and what was sent twice: an estimate, until everything has left.
+            self.unsent.saturating_sub(sent_bytes - self.sent_before)
+        } else {
+            0
+        };
+        if self.unsent >= UNSENT_BYTES_MAX && left < UNSENT_BYTES_MAX {
+            self.streams.values_mut().for_each(|waiting| waiting.writer.wake());
+        }
+        (self.unsent, self.sent_before) = (left, sent_bytes);
     }
 
     /// Nothing more will be written.

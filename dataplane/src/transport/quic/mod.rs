@@ -11,6 +11,7 @@ mod config;
 mod driver;
 mod endpoint;
 mod link;
+mod pool;
 mod port;
 mod socket;
 mod stream;

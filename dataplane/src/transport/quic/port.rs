@@ -18,6 +18,7 @@ use quinn_proto::{
 use super::{
     config::{CONNECTIONS_MAX, EndpointConfig, HANDSHAKES_MAX, HANDSHAKES_TRUSTED},
     link::{Link, Lost, State},
+    pool::Pieces,
     socket::{Received, Socket, ecn},
 };
 use crate::transport::{tcp::CONNECT_TIMEOUT, ticket::KeyDigest, tls::Identity};
@@ -31,9 +32,9 @@ const UNUSED_IN: Duration = Duration::from_secs(60);
 /// A connection that is older takes no new streams: it is looked again who is at the other end, and shown who is here.
 const SHARED_FOR: Duration = Duration::from_secs(3600);
 /// How often a turn goes around, at most, before others on the lane have theirs.
-const ROUNDS_MAX: usize = 8;
+const ROUNDS_MAX: usize = 2;
 /// Most calls in a round that receive, and that send for one connection.
-const RECEIVES_MAX: usize = 4;
+const RECEIVES_MAX: usize = 1;
 const SENDS_MAX: usize = 16;
 /// How long to wait when the kernel takes no more: there is no way to be told.
 const FULL_WAIT: Duration = Duration::from_micros(100);
@@ -64,6 +65,7 @@ pub struct Port {
     config: EndpointConfig,
     transport: Arc<TransportConfig>,
     client: Arc<QuicClientConfig>,
+    pieces: Pieces,
     /// By the number of their handle.
     links: Vec<Option<SharedLink>>,
     routes: HashMap<Route, SharedLink>,
@@ -93,6 +95,7 @@ impl Port {
             config,
             transport,
             client: identity.quic_client(),
+            pieces: Pieces::default(),
             links: Vec::new(),
             routes: HashMap::new(),
             ready: Vec::new(),
@@ -125,7 +128,7 @@ impl Port {
         config.transport_config(self.transport.clone());
         let begun = self.endpoint.connect(now, config, route.address, &route.host);
         let (handle, connection) = begun.map_err(io::Error::other)?;
-        let link = self.add(Link::new(handle, connection, now));
+        let link = self.add(Link::new(handle, connection, self.pieces.clone(), now));
         self.routes.insert(route.clone(), link.clone());
         Ok(link)
     }
@@ -241,7 +244,7 @@ impl Port {
             }
         } else {
             match self.endpoint.accept(incoming, now, &mut answer, None) {
-                Ok((handle, connection)) => drop(self.add(Link::new(handle, connection, now))),
+                Ok((handle, connection)) => drop(self.add(Link::new(handle, connection, self.pieces.clone(), now))),
                 Err(error) => {
                     if let Some(transmit) = error.response {
                         self.answer(&transmit, &answer);
@@ -274,6 +277,10 @@ impl Port {
     fn sweep(&mut self, now: Instant) {
         self.routes.retain(|_, link| !matches!(link.borrow().state, State::Lost(_)));
         let links: Vec<_> = self.links().cloned().collect();
+        if links.is_empty() {
+            self.pieces.shrink();
+            self.socket.shrink();
+        }
         for shared in links {
             let mut link = shared.borrow_mut();
             link.wake_impatient(now);
@@ -290,14 +297,13 @@ impl Port {
         }
     }
 
-    /// Does what connections ask for; whether there was anything.
+    /// Does what connections ask for; whether anything was sent. (Who was told of something has its turn anyway.)
     fn attend(&mut self, now: Instant) -> bool {
         if self.unsent.is_some() && !self.send_unsent() {
             return false;
         }
         let ready = std::mem::take(&mut self.ready);
-        let any = !ready.is_empty();
-        let mut full = false;
+        let (mut any, mut full) = (false, false);
         for shared in ready {
             shared.borrow_mut().ready = false;
             if full {
@@ -306,6 +312,7 @@ impl Port {
             }
             self.handle_events(&shared, now);
             let sent = self.transmit(&shared, now);
+            any |= sent > 0;
             full = self.unsent.is_some();
             if sent == SENDS_MAX || full {
                 self.make_ready(&shared);
@@ -313,7 +320,7 @@ impl Port {
             // Sending may have brought new ones.
             self.settle(&shared, now);
         }
-        any && !full
+        any
     }
 
     fn handle_events(&mut self, shared: &SharedLink, now: Instant) {
@@ -346,15 +353,19 @@ impl Port {
         let mut link = shared.borrow_mut();
         let mtu = link.connection.stats().path.current_mtu;
         let segments = self.socket.segments_max(mtu.into());
-        for sent in 0..SENDS_MAX {
+        let mut sent = 0;
+        while sent < SENDS_MAX {
             self.out.clear();
-            let Some(transmit) = link.connection.poll_transmit(now, segments, &mut self.out) else { return sent };
+            let Some(transmit) = link.connection.poll_transmit(now, segments, &mut self.out) else { break };
             if self.socket.send(&transmit, &self.out).is_err() {
                 self.unsent = Some(transmit);
-                return sent;
+                break;
             }
+            sent += 1;
         }
-        SENDS_MAX
+        let sent_bytes = link.connection.stats().udp_tx.bytes;
+        link.note_sent(sent_bytes);
+        sent
     }
 
     /// Tries once more what the kernel did not take.

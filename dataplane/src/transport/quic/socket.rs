@@ -12,6 +12,8 @@ use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{RecvMeta, UdpSocketState};
 use rustix::net::sockopt;
 
+use super::pool::Blocks;
+
 /// Most bytes of one UDP message, which is several datagrams where the kernel joins or cuts them.
 pub const MESSAGE_BYTES_MAX: usize = 65_507;
 /// Room for one message.
@@ -27,6 +29,7 @@ pub struct Socket {
     socket: UdpSocket,
     state: UdpSocketState,
     room: Box<[u8]>,
+    blocks: Blocks,
 }
 
 /// Datagrams of one sender that were received together.
@@ -43,7 +46,7 @@ impl Socket {
         let socket = UdpSocket::bind(address)?;
         let state = UdpSocketState::new((&socket).into())?;
         ask_for_buffers(&socket, buffer_bytes)?;
-        Ok(Self { socket, state, room: vec![0; ROOM_BYTES * MESSAGES_MAX].into() })
+        Ok(Self { socket, state, room: vec![0; ROOM_BYTES * MESSAGES_MAX].into(), blocks: Blocks::new(ROOM_BYTES) })
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -81,7 +84,12 @@ impl Socket {
         for (meta, slice) in metas.iter().zip(&slices).take(messages) {
             // Without a datagram that says something, there is no stride.
             if meta.len > 0 && meta.stride > 0 {
-                each(Received { bytes: BytesMut::from(&slice[..meta.len]), stride: meta.stride, meta: *meta });
+                let bytes = match meta.len {
+                    // Short ones would hold a whole block each.
+                    short if short < ROOM_BYTES / 4 => BytesMut::from(&slice[..short]),
+                    long => self.blocks.copy(&slice[..long]),
+                };
+                each(Received { bytes, stride: meta.stride, meta: *meta });
             }
         }
         Ok(messages > 0)
@@ -97,6 +105,11 @@ impl Socket {
             src_ip: transmit.src_ip,
         };
         self.state.send((&self.socket).into(), &transmit)
+    }
+
+    /// Gives memory back that was used when more came.
+    pub fn shrink(&mut self) {
+        self.blocks.shrink();
     }
 
     /// Sends something to itself: whoever waits for a datagram wakes.
