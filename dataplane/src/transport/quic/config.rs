@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt, congestion};
+use quinn_proto::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt, congestion};
 
 /// Most connections of an endpoint at a time, handshakes included.
 pub const CONNECTIONS_MAX: usize = 1024;
@@ -16,6 +16,11 @@ pub const STREAMS_MAX: u32 = 128;
 
 /// Smallest datagram that a path must carry (RFC 9000, 14).
 const MTU_MIN: u16 = 1200;
+/// So many packets are acknowledged together, where nothing was lost. (Without the extension that asks for it, every
+/// other packet is, or one batch that was received.)
+const ACKNOWLEDGED_TOGETHER: u32 = 10;
+/// So much later a packet may come than those behind it before that is reported at once.
+const REORDERING_MAX: u32 = 3;
 /// What a connection may hold in any case, in each direction: with less, none would be of use.
 const WINDOW_BYTES_MIN: u64 = 256 << 10;
 
@@ -87,12 +92,16 @@ impl EndpointConfig {
         Ok(config)
     }
 
-    /// What quinn calls the transport's configuration.
-    pub(super) fn transport(&self) -> io::Result<Arc<TransportConfig>> {
+    /// What quinn calls the transport's configuration; on a route that takes datagrams of at most `route_mtu`, if known.
+    pub(super) fn transport(&self, route_mtu: Option<u16>) -> io::Result<Arc<TransportConfig>> {
         let mut config = TransportConfig::default();
         let (receive_window, send_window) = self.windows(1);
         let mut discovery = MtuDiscoveryConfig::default();
-        discovery.upper_bound(self.mtu_max.max(MTU_MIN));
+        discovery.upper_bound(self.mtu_max.min(route_mtu.unwrap_or(u16::MAX)).max(MTU_MIN));
+        let mut acknowledgements = AckFrequencyConfig::default();
+        acknowledgements
+            .ack_eliciting_threshold(ACKNOWLEDGED_TOGETHER.into())
+            .reordering_threshold(REORDERING_MAX.into());
         config
             .max_concurrent_bidi_streams(STREAMS_MAX.into())
             .max_concurrent_uni_streams(0_u32.into())
@@ -103,6 +112,7 @@ impl EndpointConfig {
             // One stream at a time, to its end: what is asked for first is complete first, and packets are full.
             .send_fairness(false)
             .mtu_discovery_config(Some(discovery))
+            .ack_frequency_config(Some(acknowledgements))
             .keep_alive_interval(Some(self.keep_alive))
             .max_idle_timeout(Some(IdleTimeout::try_from(self.idle_timeout).map_err(io::Error::other)?));
         match self.congestion {

@@ -112,7 +112,9 @@ impl Endpoint {
             if port.closing {
                 return Poll::Ready(Err(closed()));
             }
-            port.acceptors.push(context.waker().clone());
+            if !port.acceptors.iter().any(|waiting| waiting.will_wake(context.waker())) {
+                port.acceptors.push(context.waker().clone());
+            }
             Poll::Pending
         })
         .await?;

@@ -236,7 +236,9 @@ impl Link {
             }
             State::Shaking => {}
         }
-        self.openers.push(waker.clone());
+        if !self.openers.iter().any(|waiting| waiting.will_wake(waker)) {
+            self.openers.push(waker.clone());
+        }
         Poll::Pending
     }
 

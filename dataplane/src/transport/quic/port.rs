@@ -12,14 +12,14 @@ use std::{
 };
 
 use quinn_proto::{
-    ConnectionHandle, DatagramEvent, Incoming, StreamId, Transmit, TransportConfig, crypto::rustls::QuicClientConfig,
+    ConnectionHandle, DatagramEvent, Incoming, ServerConfig, StreamId, Transmit, crypto::rustls::QuicClientConfig,
 };
 
 use super::{
     config::{CONNECTIONS_MAX, EndpointConfig, HANDSHAKES_MAX, HANDSHAKES_TRUSTED},
     link::{Link, Lost, State},
     pool::Pieces,
-    socket::{Received, Socket, ecn},
+    socket::{Received, Socket, ecn, route_mtu},
 };
 use crate::transport::{tcp::CONNECT_TIMEOUT, ticket::KeyDigest, tls::Identity};
 
@@ -36,6 +36,8 @@ const ROUNDS_MAX: usize = 2;
 /// Most calls in a round that receive, and that send for one connection.
 const RECEIVES_MAX: usize = 1;
 const SENDS_MAX: usize = 16;
+/// Most calls in a round that send, for all connections: the others have the next round.
+const SENDS_ALL_MAX: usize = 64;
 /// How long to wait when the kernel takes no more: there is no way to be told.
 const FULL_WAIT: Duration = Duration::from_micros(100);
 
@@ -63,8 +65,8 @@ pub struct Port {
     pub socket: Socket,
     endpoint: quinn_proto::Endpoint,
     config: EndpointConfig,
-    transport: Arc<TransportConfig>,
     client: Arc<QuicClientConfig>,
+    server: ServerConfig,
     pieces: Pieces,
     /// By the number of their handle.
     links: Vec<Option<SharedLink>>,
@@ -78,23 +80,25 @@ pub struct Port {
     unsent: Option<Transmit>,
     out: Vec<u8>,
     sweep_at: Instant,
+    /// Whether much came or left since the last sweep.
+    moved: bool,
     /// Nothing new is begun any more.
     pub closing: bool,
 }
 
 impl Port {
     pub fn new(socket: Socket, identity: &Identity, config: EndpointConfig) -> io::Result<Self> {
-        let transport = config.transport()?;
-        let mut server = quinn_proto::ServerConfig::with_crypto(identity.quic_server());
-        server.transport_config(transport.clone()).migration(false).max_incoming(HANDSHAKES_MAX);
+        let mut server = ServerConfig::with_crypto(identity.quic_server());
+        server.transport_config(config.transport(None)?).migration(false).max_incoming(HANDSHAKES_MAX);
         let whole = socket.keeps_datagrams_whole();
-        let endpoint = quinn_proto::Endpoint::new(Arc::new(config.endpoint()?), Some(Arc::new(server)), whole, None);
+        let endpoint =
+            quinn_proto::Endpoint::new(Arc::new(config.endpoint()?), Some(Arc::new(server.clone())), whole, None);
         Ok(Self {
             socket,
             endpoint,
             config,
-            transport,
             client: identity.quic_client(),
+            server,
             pieces: Pieces::default(),
             links: Vec::new(),
             routes: HashMap::new(),
@@ -104,6 +108,7 @@ impl Port {
             unsent: None,
             out: Vec::new(),
             sweep_at: Instant::now() + SWEEP,
+            moved: false,
             closing: false,
         })
     }
@@ -125,7 +130,7 @@ impl Port {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "there are too many connections already"));
         }
         let mut config = quinn_proto::ClientConfig::new(self.client.clone());
-        config.transport_config(self.transport.clone());
+        config.transport_config(self.config.transport(route_mtu(route.address))?);
         let begun = self.endpoint.connect(now, config, route.address, &route.host);
         let (handle, connection) = begun.map_err(io::Error::other)?;
         let link = self.add(Link::new(handle, connection, self.pieces.clone(), now));
@@ -170,12 +175,13 @@ impl Port {
     /// Does what there is to do, for a while; whether there was anything.
     pub fn turn(&mut self) -> bool {
         let mut worked = false;
-        for _ in 0..ROUNDS_MAX {
+        for round in 0..ROUNDS_MAX {
             let now = Instant::now();
             let mut busy = self.receive(now);
             self.tell_time(now);
             busy |= self.attend(now);
             worked |= busy;
+            self.moved |= busy && round > 0;
             if !busy || glommio::executor().need_preempt() {
                 break;
             }
@@ -243,7 +249,11 @@ impl Port {
                 self.answer(&transmit, &answer);
             }
         } else {
-            match self.endpoint.accept(incoming, now, &mut answer, None) {
+            let mut server = self.server.clone();
+            if let Ok(transport) = self.config.transport(route_mtu(incoming.remote_address())) {
+                server.transport_config(transport);
+            }
+            match self.endpoint.accept(incoming, now, &mut answer, Some(Arc::new(server))) {
                 Ok((handle, connection)) => drop(self.add(Link::new(handle, connection, self.pieces.clone(), now))),
                 Err(error) => {
                     if let Some(transmit) = error.response {
@@ -277,7 +287,7 @@ impl Port {
     fn sweep(&mut self, now: Instant) {
         self.routes.retain(|_, link| !matches!(link.borrow().state, State::Lost(_)));
         let links: Vec<_> = self.links().cloned().collect();
-        if links.is_empty() {
+        if !std::mem::take(&mut self.moved) {
             self.pieces.shrink();
             self.socket.shrink();
         }
@@ -303,16 +313,16 @@ impl Port {
             return false;
         }
         let ready = std::mem::take(&mut self.ready);
-        let (mut any, mut full) = (false, false);
+        let (mut sends, mut full) = (0, false);
         for shared in ready {
             shared.borrow_mut().ready = false;
-            if full {
+            if full || sends >= SENDS_ALL_MAX {
                 self.make_ready(&shared);
                 continue;
             }
             self.handle_events(&shared, now);
             let sent = self.transmit(&shared, now);
-            any |= sent > 0;
+            sends += sent;
             full = self.unsent.is_some();
             if sent == SENDS_MAX || full {
                 self.make_ready(&shared);
@@ -320,7 +330,7 @@ impl Port {
             // Sending may have brought new ones.
             self.settle(&shared, now);
         }
-        any
+        sends > 0
     }
 
     fn handle_events(&mut self, shared: &SharedLink, now: Instant) {

@@ -125,6 +125,25 @@ impl Socket {
     }
 }
 
+/// Largest datagram for which this host knows a way to `remote`: what its interface takes, less the heads of IP and UDP.
+/// Farther on it may be less.
+pub fn route_mtu(remote: SocketAddr) -> Option<u16> {
+    /// Heads of UDP, and of IPv4 or IPv6.
+    const HEADS: (u32, u32) = (8 + 20, 8 + 40);
+    let any = match remote {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Nothing is sent by that: the kernel looks for the route.
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
+    socket.connect(remote).ok()?;
+    let bytes = match remote {
+        SocketAddr::V4(_) => sockopt::ip_mtu(&socket).ok()?.checked_sub(HEADS.0)?,
+        SocketAddr::V6(_) => sockopt::ipv6_mtu(&socket).ok()?.checked_sub(HEADS.1)?,
+    };
+    Some(u16::try_from(bytes).unwrap_or(u16::MAX))
+}
+
 /// What came with the congestion's mark (RFC 3168), in quinn's words.
 pub fn ecn(meta: &RecvMeta) -> Option<EcnCodepoint> {
     meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8))
