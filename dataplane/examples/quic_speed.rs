@@ -5,10 +5,12 @@
 //! cargo run --release -p staccato-dataplane --example quic_speed -- [MTU] [GiB] [cubic|bbr|newreno]
 //! ```
 //!
-//! Two lanes on two cores; one line per second of CPU and of wall time, at both ends.
+//! Two lanes on two cores; the CPU that either end takes is told, too. With `OWNER_NETNS` and `READER_NETNS`, which are
+//! paths such as `/run/netns/a`, the lanes are in network namespaces, and `OWNER_ADDRESS` is where the owner listens.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::AsFd as _,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -47,7 +49,10 @@ fn main() {
     let (tell, told) = flume::bounded::<SocketAddr>(1);
     let owner_config = config.clone();
     let serving = LocalExecutorBuilder::new(on(cores.first())).name("owner").spawn(move || async move {
-        let endpoint = Endpoint::bind("127.0.0.1:0".parse().unwrap(), &owner, owner_config).unwrap();
+        enter("OWNER_NETNS");
+        let address =
+            std::env::var("OWNER_ADDRESS").map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.parse().unwrap());
+        let endpoint = Endpoint::bind(SocketAddr::new(address, 0), &owner, owner_config).unwrap();
         tell.send(endpoint.local_addr()).unwrap();
         let mut stream = endpoint.accept().await.unwrap().stream;
         let mut word = [0; 1];
@@ -71,6 +76,7 @@ fn main() {
     });
     let reading = LocalExecutorBuilder::new(on(cores.get(1))).name("reader").spawn(move || async move {
         let address = told.recv().unwrap();
+        enter("READER_NETNS");
         let transport = Quic::new(address, "owner", reader.clone(), config);
         let mut stream = transport.connect().await.unwrap();
         stream.write_all(b"!").await.unwrap();
@@ -102,6 +108,14 @@ fn main() {
         owner_cpu.as_secs_f64() / gibs,
         reader_cpu.as_secs_f64() / gibs,
     );
+}
+
+/// Moves the calling thread into a network namespace, if the environment names one.
+fn enter(variable: &str) {
+    let Some(path) = std::env::var_os(variable) else { return };
+    let namespace = std::fs::File::open(path).expect("a network namespace");
+    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).expect("only root may enter a namespace");
 }
 
 /// Of the calling thread.

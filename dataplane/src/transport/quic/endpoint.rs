@@ -129,6 +129,13 @@ impl Endpoint {
         self.shared.ended().await;
     }
 
+    /// How long the datagrams of each connection may be.
+    #[cfg(test)]
+    pub(super) fn mtus(&self) -> Vec<u16> {
+        let port = self.shared.port.borrow();
+        port.links().map(|link| link.borrow().connection.stats().path.current_mtu).collect()
+    }
+
     pub(super) fn attend_to(&self, link: &SharedLink) {
         self.shared.ask(link);
     }

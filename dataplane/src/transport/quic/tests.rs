@@ -203,6 +203,26 @@ fn bytes_come_as_they_went_in_pieces_of_any_size_both_ways_at_once() {
 }
 
 #[test]
+fn datagrams_grow_to_what_the_path_takes() {
+    on_glommio(async || {
+        let config = EndpointConfig::default();
+        let pair = Pair::new(&config);
+        let (mut here, mut there) = pair.stream().await;
+        let writing = async {
+            there.stream.write_all(&vec![1; 8 << 20]).await.unwrap();
+            there.stream.close().await.unwrap();
+        };
+        let mut all = Vec::new();
+        let ((), read) = join(writing, here.read_to_end(&mut all)).await;
+        assert_eq!(read.unwrap(), 8 << 20);
+        // Loopback takes 64 KiB.
+        let mtus = pair.owner.mtus();
+        assert!(mtus.iter().all(|mtu| (config.mtu_max - 100..=config.mtu_max).contains(mtu)), "{mtus:?}");
+        pair.close().await;
+    });
+}
+
+#[test]
 fn a_reader_that_does_not_read_holds_the_writer_up() {
     const WINDOW: u64 = 1 << 20;
     on_glommio(async || {
