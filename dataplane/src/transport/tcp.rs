@@ -18,11 +18,11 @@ use staccato_protocols::{Code, Error};
 use super::{connection::Stream, remote::Transport, ticket::KeyDigest, tls::Identity};
 
 /// How long making a connection may take, and the TLS handshake again as long.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long nothing may move on a connection while something is waited for.
-const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a reader may ask for nothing before it has to connect again.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// TCP to one executor.
 pub struct Tcp {

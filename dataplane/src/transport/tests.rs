@@ -1,4 +1,4 @@
-//! Objects of another executor, over TCP on loopback: the conformance suite of sources, what tickets refuse, and peers that
+//! Objects of another executor, over TCP and QUIC on loopback: the conformance suite of sources, what tickets refuse, and peers that
 //! break the protocol.
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{Either, LocalBoxFuture, select};
+use futures_util::future::{LocalBoxFuture, select};
 use glommio::{LocalExecutorBuilder, net::TcpListener};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use staccato_protocols::{
@@ -29,7 +29,8 @@ use staccato_protocols::{
 use super::{
     authority::Authority,
     frame::{Content, Frame, VERSIONS},
-    remote::RemoteProtocol,
+    quic::{Accepted, Endpoint, EndpointConfig, Quic},
+    remote::{RemoteProtocol, Transport},
     serve::Owner,
     tcp::{Tcp, accept, accept_tls},
     ticket::{KeyDigest, Ticket},
@@ -55,36 +56,87 @@ struct Host {
     folder: Rc<tempfile::TempDir>,
     /// The time on the control plane's clock.
     now_ms: Arc<AtomicU64>,
-    /// Who a reader of its objects is; none where connections are plain.
-    reader: Option<Identity>,
+    /// How it is reached.
+    way: Way,
     address: SocketAddr,
     owner: Arc<Owner>,
     stop: Option<flume::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
+/// How readers reach an owner; with who either is.
+#[derive(Clone)]
+enum Way {
+    Plain,
+    Tls { owner: Identity, reader: Identity },
+    Quic { owner: Identity, reader: Identity },
+}
+
+impl Way {
+    fn tls() -> Self {
+        let authority = Authority::new();
+        Self::Tls { owner: authority.identity("owner"), reader: authority.identity("reader") }
+    }
+
+    fn quic() -> Self {
+        let authority = Authority::new();
+        Self::Quic { owner: authority.identity("owner"), reader: authority.identity("reader") }
+    }
+
+    fn reader(&self) -> KeyDigest {
+        match self {
+            Self::Plain => READER,
+            Self::Tls { reader, .. } | Self::Quic { reader, .. } => reader.key_digest(),
+        }
+    }
+
+    fn transport(&self, address: SocketAddr) -> Arc<dyn Transport> {
+        match self.clone() {
+            Self::Plain => Arc::new(Tcp::plain(address)),
+            Self::Tls { reader, .. } => Arc::new(Tcp::secure(address, "owner", reader)),
+            Self::Quic { reader, .. } => Arc::new(Quic::new(address, "owner", reader, EndpointConfig::default())),
+        }
+    }
+}
+
+/// Serves all who come over TCP.
+async fn serve_tcp(listener: TcpListener, way: Way, owner: Arc<Owner>, lane: Rc<Lane>) {
+    while let Ok((stream, from)) = accept(&listener).await {
+        let (owner, lane, way) = (owner.clone(), lane.clone(), way.clone());
+        let serve = async move {
+            let (stream, key) = match way {
+                Way::Tls { owner: own, .. } => accept_tls(stream, &own).await.unwrap(),
+                _ => (stream, READER),
+            };
+            owner.serve(&lane, Some(&key), stream, from.to_string()).await
+        };
+        glommio::spawn_local(serve).detach();
+    }
+    panic!("accepting failed")
+}
+
+/// Serves all who come over QUIC.
+async fn serve_quic(endpoint: Rc<Endpoint>, owner: Arc<Owner>, lane: Rc<Lane>) {
+    while let Ok(Accepted { stream, reader, from }) = endpoint.accept().await {
+        let (owner, lane) = (owner.clone(), lane.clone());
+        let serve = async move { owner.serve(&lane, Some(&reader), stream, from.to_string()).await };
+        glommio::spawn_local(serve).detach();
+    }
+    panic!("accepting failed")
+}
+
 impl Host {
     fn start() -> Rc<Self> {
-        let executable = std::env::current_exe().unwrap();
-        let folder = tempfile::tempdir_in(executable.parent().unwrap()).unwrap();
-        Self::start_at("127.0.0.1:0".parse().unwrap(), Rc::new(folder), None)
+        Self::start_on(Way::Plain)
     }
 
-    /// The same, inside TLS.
-    fn start_secure() -> Rc<Self> {
-        let authority = Authority::new();
+    fn start_on(way: Way) -> Rc<Self> {
         let executable = std::env::current_exe().unwrap();
         let folder = tempfile::tempdir_in(executable.parent().unwrap()).unwrap();
-        let identities = (authority.identity("owner"), authority.identity("reader"));
-        Self::start_at("127.0.0.1:0".parse().unwrap(), Rc::new(folder), Some(identities))
+        Self::start_at("127.0.0.1:0".parse().unwrap(), Rc::new(folder), way)
     }
 
-    fn start_at(
-        address: SocketAddr,
-        folder: Rc<tempfile::TempDir>,
-        identities: Option<(Identity, Identity)>,
-    ) -> Rc<Self> {
-        let (own, reader) = identities.unzip();
+    fn start_at(address: SocketAddr, folder: Rc<tempfile::TempDir>, way: Way) -> Rc<Self> {
         let root = Root::new(folder.path(), RootAccess::ReadOnly).unwrap();
         let registry = Registry::new().with(FileProtocol::new(Roots::new(vec![root])));
         let key = control_key().public_key().as_ref().to_vec();
@@ -93,41 +145,32 @@ impl Host {
         let owner = Arc::new(Owner::new(registry, key, Box::new(move || clock.load(Ordering::Relaxed))));
         let (stop, stopped) = flume::bounded::<()>(0);
         let (tell, told) = flume::bounded(1);
-        let serving = owner.clone();
+        let (serving, reached) = (owner.clone(), way.clone());
         let run = move || {
             let executor = LocalExecutorBuilder::default().name("owner").make().unwrap();
             executor.run(async move {
-                let listener = TcpListener::bind(address).unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
                 let (pool, _) = BufferPool::new(Runtime::Glommio, 64 << 20, 0, 0);
                 let lane = Rc::new(Lane { index: 0, runtime: Runtime::Glommio, pool });
-                let serve_all = async {
-                    while let Ok((stream, from)) = accept(&listener).await {
-                        let (owner, lane) = (serving.clone(), lane.clone());
-                        let own = own.clone();
-                        let serve = async move {
-                            let (stream, key) = match own {
-                                Some(own) => accept_tls(stream, &own).await.unwrap(),
-                                None => (stream, READER),
-                            };
-                            owner.serve(&lane, Some(&key), stream, from.to_string()).await
-                        };
-                        glommio::spawn_local(serve).detach();
-                    }
-                };
-                match select(Box::pin(serve_all), stopped.into_recv_async()).await {
-                    Either::Left(_) => panic!("accepting failed"),
-                    Either::Right(_) => (),
+                let stopped = stopped.into_recv_async();
+                if let Way::Quic { owner: own, .. } = &reached {
+                    let endpoint = Endpoint::bind(address, own, EndpointConfig::default()).unwrap();
+                    tell.send(endpoint.local_addr()).unwrap();
+                    select(Box::pin(serve_quic(endpoint.clone(), serving, lane)), stopped).await;
+                    endpoint.close().await;
+                } else {
+                    let listener = TcpListener::bind(address).unwrap();
+                    tell.send(listener.local_addr().unwrap()).unwrap();
+                    select(Box::pin(serve_tcp(listener, reached, serving, lane)), stopped).await;
                 }
             });
         };
         let thread = thread::spawn(run);
         let address = told.recv().unwrap();
-        Rc::new(Self { folder, now_ms, reader, address, owner, stop: Some(stop), thread: Some(thread) })
+        Rc::new(Self { folder, now_ms, way, address, owner, stop: Some(stop), thread: Some(thread) })
     }
 
     fn ticketed(&self) -> Ticketed {
-        Ticketed { address: self.address, reader: self.reader.clone() }
+        Ticketed { address: self.address, way: self.way.clone() }
     }
 
     fn url(&self, name: &str) -> ObjectUrl {
@@ -141,7 +184,7 @@ impl Host {
 
     /// What a reader with this ticket gets when it opens an object.
     fn open(&self, lane: &Lane, url: &ObjectUrl, ticket: &[u8]) -> impl Future<Output = Result<Rc<dyn Source>, Error>> {
-        let module = RemoteProtocol::new(Arc::new(self.ticketed().tcp()), ticket.to_vec());
+        let module = RemoteProtocol::new(self.way.transport(self.address), ticket.to_vec());
         let request = request(url);
         async move { module.open_source(&request, lane).await }
     }
@@ -162,16 +205,7 @@ fn request(url: &ObjectUrl) -> SourceRequest {
 /// Gets a ticket for whatever is opened.
 struct Ticketed {
     address: SocketAddr,
-    reader: Option<Identity>,
-}
-
-impl Ticketed {
-    fn tcp(&self) -> Tcp {
-        match &self.reader {
-            Some(reader) => Tcp::secure(self.address, "owner", reader.clone()),
-            None => Tcp::plain(self.address),
-        }
-    }
+    way: Way,
 }
 
 impl Protocol for Ticketed {
@@ -180,7 +214,7 @@ impl Protocol for Ticketed {
     }
 
     fn capabilities(&self) -> Capabilities {
-        RemoteProtocol::new(Arc::new(self.tcp()), Vec::new()).capabilities()
+        RemoteProtocol::new(self.way.transport(self.address), Vec::new()).capabilities()
     }
 
     fn check_source(&self, _: &ObjectUrl, _: &Options) -> Result<(), Error> {
@@ -197,9 +231,8 @@ impl Protocol for Ticketed {
         lane: &'a Lane,
     ) -> LocalBoxFuture<'a, Result<Rc<dyn Source>, Error>> {
         Box::pin(async move {
-            let reader = self.reader.as_ref().map_or(READER, Identity::key_digest);
-            let ticket = Ticket { reader, ..ticket(&request.url) }.sign(&control_key());
-            RemoteProtocol::new(Arc::new(self.tcp()), ticket).open_source(request, lane).await
+            let ticket = Ticket { reader: self.way.reader(), ..ticket(&request.url) }.sign(&control_key());
+            RemoteProtocol::new(self.way.transport(self.address), ticket).open_source(request, lane).await
         })
     }
 
@@ -253,7 +286,12 @@ fn objects_of_another_executor_conform() {
 
 #[test]
 fn objects_of_another_executor_conform_inside_tls() {
-    conformance::check_source(Host::start_secure(), Runtime::Glommio);
+    conformance::check_source(Host::start_on(Way::tls()), Runtime::Glommio);
+}
+
+#[test]
+fn objects_of_another_executor_conform_over_quic() {
+    conformance::check_source(Host::start_on(Way::quic()), Runtime::Glommio);
 }
 
 #[test]
@@ -388,7 +426,7 @@ fn a_connection_that_was_lost_while_it_idled_is_made_again() {
         let (address, folder) = (host.address, host.folder.clone());
         // Its connections do not end with it, as in a power cut: that it is gone shows when nothing comes for 20 s.
         drop(host);
-        let _again = Host::start_at(address, folder, None);
+        let _again = Host::start_at(address, folder, Way::Plain);
         let all = ByteRange::new(0, 100).unwrap();
         assert_eq!(source.read(all, &lane.pool).await.unwrap().bytes(), Some(&made.bytes[..]));
         source.revalidate().await.unwrap();

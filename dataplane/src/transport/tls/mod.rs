@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use ring::digest::{SHA256, digest};
 use rustls::{
     CipherSuite, ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
@@ -39,6 +40,8 @@ pub struct Identity {
     own: Arc<Own>,
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
+    quic_client: Arc<QuicClientConfig>,
+    quic_server: Arc<QuicServerConfig>,
 }
 
 /// What it shows; it may be renewed while connections are there, which keep what they began with.
@@ -78,7 +81,11 @@ impl Identity {
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
         server.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { own, client: Arc::new(client), server: Arc::new(server) })
+        let (client, server) = (Arc::new(client), Arc::new(server));
+        let suites = "ring has the suite of QUIC's first packets (RFC 9001, 5.2)";
+        let quic_client = Arc::new(QuicClientConfig::try_from(client.clone()).expect(suites));
+        let quic_server = Arc::new(QuicServerConfig::try_from(server.clone()).expect(suites));
+        Ok(Self { own, client, server, quic_client, quic_server })
     }
 
     /// Shows another certificate from now on.
@@ -92,6 +99,21 @@ impl Identity {
     pub fn key_digest(&self) -> KeyDigest {
         let own = self.own.current();
         key_digest(&own.cert[0]).expect("it was read when it was taken")
+    }
+
+    /// Whether the two are one: what one of them renews, the other shows.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.own, &other.own)
+    }
+
+    /// The same inside QUIC, for connections to others.
+    pub(super) fn quic_client(&self) -> Arc<QuicClientConfig> {
+        self.quic_client.clone()
+    }
+
+    /// The same inside QUIC, for connections of readers.
+    pub(super) fn quic_server(&self) -> Arc<QuicServerConfig> {
+        self.quic_server.clone()
     }
 
     /// Speaks TLS with the executor `host` at the other end of `stream`.

@@ -1,0 +1,135 @@
+//! What an endpoint may use, and how its connections behave.
+
+use std::{io, sync::Arc, time::Duration};
+
+use quinn_proto::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt, congestion};
+
+/// Most connections of an endpoint at a time, handshakes included.
+pub const CONNECTIONS_MAX: usize = 1024;
+/// Most handshakes of readers under way at a time; who comes beyond them is not answered, and tries again.
+pub const HANDSHAKES_MAX: usize = 64;
+/// So many handshakes of readers under way, and whoever comes next first has to show that its address is its own
+/// (RFC 9000, 8.1.2): a flood from forged ones costs nothing but the answers.
+pub const HANDSHAKES_TRUSTED: usize = 16;
+/// Most streams that a reader has open on one connection.
+pub const STREAMS_MAX: u32 = 128;
+
+/// Smallest datagram that a path must carry (RFC 9000, 14).
+const MTU_MIN: u16 = 1200;
+/// So many packets are acknowledged together, where nothing was lost. (Without the extension that asks for it, every
+/// other packet is, or one batch that was received.)
+const ACKNOWLEDGED_TOGETHER: u32 = 10;
+/// So much later a packet may come than those behind it before that is reported at once.
+const REORDERING_MAX: u32 = 3;
+/// What a connection may hold in any case, in each direction: with less, none would be of use.
+const WINDOW_BYTES_MIN: u64 = 256 << 10;
+
+/// What decides how much may be under way on a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Congestion {
+    /// RFC 9438: backs off when something is lost.
+    #[default]
+    Cubic,
+    /// Goes by measured bandwidth and delay. Its implementation in quinn is experimental.
+    Bbr,
+    /// RFC 6582, as RFC 9002 has it.
+    NewReno,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointConfig {
+    /// Most bytes of a stream that have come and were not read: bandwidth times delay, or the stream is slower than its
+    /// path.
+    pub stream_window_bytes: u64,
+    /// The same over all streams of a connection.
+    pub receive_window_bytes: u64,
+    /// Most bytes of a connection that were written and are not acknowledged.
+    pub send_window_bytes: u64,
+    /// Most bytes of all connections together, in either direction. The more there are, the smaller are the windows of
+    /// each.
+    pub memory_bytes: u64,
+    /// Buffers that are asked for of the kernel, in each direction.
+    pub socket_buffer_bytes: usize,
+    /// Largest datagram that is tried, without the heads of IP and UDP.
+    pub mtu_max: u16,
+    /// How much may be under way.
+    pub congestion: Congestion,
+    /// How often a connection on which nothing moves is tried.
+    pub keep_alive: Duration,
+    /// How long after the last sign of life the other end is given up.
+    pub idle_timeout: Duration,
+}
+
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        Self {
+            stream_window_bytes: 16 << 20,
+            receive_window_bytes: 32 << 20,
+            send_window_bytes: 16 << 20,
+            memory_bytes: 256 << 20,
+            socket_buffer_bytes: 8 << 20,
+            // 9,000 bytes of Ethernet, less the heads of IPv6 and UDP.
+            mtu_max: 8952,
+            congestion: Congestion::default(),
+            keep_alive: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+impl EndpointConfig {
+    /// What one of `connections` may receive without its being read, and have under way.
+    pub(super) fn windows(&self, connections: usize) -> (VarInt, u64) {
+        let share = (self.memory_bytes / 2 / connections.max(1) as u64).max(WINDOW_BYTES_MIN);
+        (varint(self.receive_window_bytes.min(share)), self.send_window_bytes.min(share))
+    }
+
+    /// What quinn calls the endpoint's configuration.
+    pub(super) fn endpoint(&self) -> io::Result<quinn_proto::EndpointConfig> {
+        let mut config = quinn_proto::EndpointConfig::default();
+        config.max_udp_payload_size(self.mtu_max.max(MTU_MIN)).map_err(io::Error::other)?;
+        Ok(config)
+    }
+
+    /// What quinn calls the transport's configuration; on a route that takes datagrams of at most `route_mtu`, if known.
+    pub(super) fn transport(&self, route_mtu: Option<u16>) -> io::Result<Arc<TransportConfig>> {
+        let mut config = TransportConfig::default();
+        let (receive_window, send_window) = self.windows(1);
+        let mut discovery = MtuDiscoveryConfig::default();
+        discovery.upper_bound(self.mtu_max.min(route_mtu.unwrap_or(u16::MAX)).max(MTU_MIN));
+        let mut acknowledgements = AckFrequencyConfig::default();
+        acknowledgements
+            .ack_eliciting_threshold(ACKNOWLEDGED_TOGETHER.into())
+            .reordering_threshold(REORDERING_MAX.into());
+        config
+            .max_concurrent_bidi_streams(STREAMS_MAX.into())
+            .max_concurrent_uni_streams(0_u32.into())
+            .datagram_receive_buffer_size(None)
+            .stream_receive_window(varint(self.stream_window_bytes))
+            .receive_window(receive_window)
+            .send_window(send_window)
+            // One stream at a time, to its end: what is asked for first is complete first, and packets are full.
+            .send_fairness(false)
+            .mtu_discovery_config(Some(discovery))
+            .ack_frequency_config(Some(acknowledgements))
+            .keep_alive_interval(Some(self.keep_alive))
+            .max_idle_timeout(Some(IdleTimeout::try_from(self.idle_timeout).map_err(io::Error::other)?));
+        match self.congestion {
+            Congestion::Cubic => {
+                config.congestion_controller_factory(Arc::new(congestion::CubicConfig::default()));
+            }
+            Congestion::Bbr => {
+                config.congestion_controller_factory(Arc::new(congestion::BbrConfig::default()));
+            }
+            Congestion::NewReno => {
+                config.congestion_controller_factory(Arc::new(congestion::NewRenoConfig::default()));
+            }
+        }
+        Ok(Arc::new(config))
+    }
+}
+
+fn varint(value: u64) -> VarInt {
+    VarInt::from_u64(value).unwrap_or(VarInt::MAX)
+}
