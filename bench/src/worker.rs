@@ -201,6 +201,7 @@ impl Attempt {
             checkpoint: Vec::new(),
             prepared: None,
             owner: None,
+            transport: Default::default(),
         })
     }
 }

@@ -169,6 +169,7 @@ fn spec(request: &CopyRequest, notebook: &Notebook) -> AttemptSpec {
         checkpoint: notes.checkpoint.clone(),
         prepared: notes.prepared,
         owner: None,
+        transport: Default::default(),
     }
 }
 

@@ -11,7 +11,6 @@ pub mod yardstick;
 mod zeros;
 
 use std::{
-    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -25,7 +24,7 @@ use attempt::{
 };
 use lane::{Lanes, message::Input, preflight};
 use staccato_protocols::{CRC_BLOCK, Error, Registry, Runtime};
-use transport::peers::{PeersConfig, Served};
+use transport::peers::{Addresses, PeersConfig, Served};
 
 /// At most so much of a lane's memory is registered with its ring: enough to keep a disk busy, and not pinned for
 /// nothing on a lane that idles.
@@ -133,8 +132,8 @@ impl Dataplane {
     }
 
     /// Where other executors may connect, when they may.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.inner.peers.as_ref()?.address()
+    pub fn addresses(&self) -> Option<Addresses> {
+        self.inner.peers.as_ref()?.addresses().cloned()
     }
 
     /// Begins an attempt on a thread of its own. `reporter` is made from the handle, so that it can answer.

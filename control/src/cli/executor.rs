@@ -174,6 +174,7 @@ async fn run(
         Some(PeersConfig {
             identity: membership.identity()?,
             listen,
+            quic_ports: config.quic_ports.clone(),
             plain: config.peer_plain,
             ticket_key: membership.ticket_key()?,
             control_time: clock.control_time(),
@@ -183,12 +184,14 @@ async fn run(
         Some(peers) => Dataplane::start_among(config.dataplane(), registry.clone(), peers),
         None => Dataplane::start(config.dataplane(), registry.clone()),
     }?;
+    let addresses = dataplane.addresses();
     let announced = Announcement {
         version: env!("CARGO_PKG_VERSION").into(),
         slots: config.slots,
         lanes: config.lanes,
         roots: config.roots.iter().map(ToString::to_string).collect(),
-        address: dataplane.address(),
+        address: addresses.as_ref().map(|addresses| addresses.tcp),
+        quic: addresses.iter().flat_map(|addresses| &addresses.quic).map(SocketAddr::port).collect(),
         plain: config.peer_plain,
         key: membership.as_ref().and_then(Membership::key),
     };

@@ -35,7 +35,7 @@ pub struct Submit {
 #[derive(Clone, Debug, Default, Args)]
 pub struct TransferOptions {
     /// Any field of the request by its name: overwrite, checksum, priority, retries, rate_limit, chunk_size,
-    /// connections, start_offset, end_offset; or source_options.NAME, destination_options.NAME
+    /// connections, transport, start_offset, end_offset; or source_options.NAME, destination_options.NAME
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub options: Vec<(String, String)>,
     /// An option of the source's protocol
@@ -72,6 +72,9 @@ pub struct TransferOptions {
     /// Connections to a source behind a network; as many as bring something when absent
     #[arg(long, value_name = "N")]
     pub connections: Option<String>,
+    /// How bytes cross the network between two hosts; by what was measured when absent
+    #[arg(long, value_name = "HOW", value_parser = ["auto", "quic", "tcp"])]
+    pub transport: Option<String>,
     /// First byte of the source that is wanted
     #[arg(long, value_name = "OFFSET")]
     pub start: Option<String>,
@@ -81,7 +84,7 @@ pub struct TransferOptions {
 }
 
 /// The fields that `--option` can set, and what their values are.
-const FIELDS: [(&str, Kind); 9] = [
+const FIELDS: [(&str, Kind); 10] = [
     ("overwrite", Kind::Text),
     ("checksum", Kind::Checksum),
     ("priority", Kind::Number),
@@ -89,6 +92,7 @@ const FIELDS: [(&str, Kind); 9] = [
     ("rate_limit", Kind::Size),
     ("chunk_size", Kind::Size),
     ("connections", Kind::Number),
+    ("transport", Kind::Text),
     ("start_offset", Kind::Size),
     ("end_offset", Kind::End),
 ];
@@ -149,6 +153,7 @@ impl TransferOptions {
             ("rate_limit", self.rate_limit.as_ref()),
             ("chunk_size", self.chunk_size.as_ref()),
             ("connections", self.connections.as_ref()),
+            ("transport", self.transport.as_ref()),
             ("start_offset", self.start.as_ref()),
             ("end_offset", self.end.as_ref()),
         ]

@@ -342,6 +342,32 @@ pub(super) const KEYS: &[Key] = &[
         written: |config| one(&config.peer_listen.map_or("none".into(), |address| address.to_string())),
     },
     Key {
+        name: "quic_ports",
+        flag: "quic-ports",
+        value: "FIRST-LAST",
+        list: false,
+        default_text: "the port of `peer_listen`, and those behind it",
+        help: "UDP ports on which other executors may connect over QUIC, at least one for each lane",
+        default: |_, _| one("auto"),
+        apply: |config, values| {
+            config.quic_ports = match single(values)? {
+                "" | "auto" => None,
+                text => {
+                    let refused = || format!("{text:?} is no range of ports; write for instance 5310-5313");
+                    let (first, last) = text.split_once('-').unwrap_or((text, text));
+                    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+                    let (first, last) = (port(first).ok_or_else(refused)?, port(last).ok_or_else(refused)?);
+                    Some(Some(first..=last).filter(|ports| !ports.is_empty()).ok_or_else(refused)?)
+                }
+            };
+            Ok(())
+        },
+        written: |config| match &config.quic_ports {
+            None => one("auto"),
+            Some(ports) => one(&format!("{}-{}", ports.start(), ports.end())),
+        },
+    },
+    Key {
         name: "peer_plain",
         flag: "peer-plain",
         value: "true|false",

@@ -15,7 +15,7 @@ mod size;
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 pub use keys::reference_table;
 pub use layers::{Environment, Flags};
@@ -45,6 +45,8 @@ pub struct Config {
     pub name: HostName,
     /// Where executors of other hosts connect to this host's; none: they do not.
     pub peer_listen: Option<SocketAddr>,
+    /// UDP ports for QUIC between executors, one for each lane; none: those of `peer_listen` and behind it.
+    pub quic_ports: Option<RangeInclusive<u16>>,
     /// Whether bytes may travel between executors unencrypted.
     pub peer_plain: bool,
     /// Folder of the deployment's authority.
@@ -214,6 +216,15 @@ impl Config {
 
     /// What no single setting can know.
     fn check_together(&self) -> Result<(), ConfigError> {
+        if let Some(ports) = self.quic_ports.as_ref().filter(|ports| ports.len() < self.lanes) {
+            return Err(ConfigError(format!(
+                "quic_ports ({}-{}) has {} ports, and each of {} lanes needs one of its own",
+                ports.start(),
+                ports.end(),
+                ports.len(),
+                self.lanes
+            )));
+        }
         let needs_tls = self.listen.iter().find(|place| matches!(place, Listen::Tls(_)));
         if let Some(place) = needs_tls
             && (self.tls_cert.is_none() || self.tls_key.is_none())
@@ -270,6 +281,7 @@ impl Config {
             data_dir: PathBuf::new(),
             name: this_machine(),
             peer_listen: None,
+            quic_ports: None,
             peer_plain: false,
             pki_dir: PathBuf::new(),
             certificate_life: Duration::ZERO,

@@ -155,6 +155,7 @@ impl Ledger {
             connections: record.connections,
             validator: record.validator.clone(),
             checkpoint,
+            transport: record.transport,
             prepared: record.prepared.map(|prepared| prepared.completion),
         })
     }
@@ -173,7 +174,7 @@ impl Ledger {
             let named = if host.is_empty() { self.inner.config.own_host.as_str() } else { host };
             Problem::new(ProblemCode::HostUnreachable, format!("the executor of {named} {why}"))
         };
-        let (tcp, plain) = fleet.address_of(host).ok_or_else(|| refused("lets no others in"))?;
+        let (tcp, quic, plain) = fleet.address_of(host).ok_or_else(|| refused("lets no others in"))?;
         let reader = fleet.key_of(reader_host).and_then(parse_key);
         let reader = reader.ok_or_else(|| refused("cannot be reached from here: this executor has no certificate"))?;
         let part = record.part;
@@ -191,7 +192,7 @@ impl Ledger {
             &fleet.host(host).expect("it has joined").record.name
         };
         let ticket = SignedTicket(ticket.sign(&self.inner.ticket_key));
-        Ok(Some(SourceOwner { host: name.to_string(), tcp, plain, ticket }))
+        Ok(Some(SourceOwner { host: name.to_string(), tcp, quic, plain, ticket }))
     }
 
     pub(crate) async fn load_secrets(&self, id: TransferId) -> Result<Secrets, LedgerError> {

@@ -285,6 +285,7 @@ impl Ledger {
             rate_limit: request.rate_limit,
             chunk_size: request.chunk_size,
             connections: request.connections,
+            transport: request.transport,
             destination_digest: destination_name(&request.destination_url, request.destination_place.host())
                 .map(|name| self.inner.seal.digest("destination", &name)),
             idempotency_digest,

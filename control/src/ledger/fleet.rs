@@ -167,9 +167,10 @@ impl Fleet {
     }
 
     /// Where executors of other hosts can reach this one's objects, and the key of its certificate.
-    pub fn address_of(&self, host: &str) -> Option<(SocketAddr, bool)> {
+    pub fn address_of(&self, host: &str) -> Option<(SocketAddr, Vec<SocketAddr>, bool)> {
         let live = if host.is_empty() { self.own.as_ref() } else { self.host(host)?.live.as_ref() }?;
-        live.announced.address.map(|address| (address, live.announced.plain))
+        let Announcement { address, quic, plain, .. } = &live.announced;
+        address.map(|address| (address, quic.iter().map(|port| SocketAddr::new(address.ip(), *port)).collect(), *plain))
     }
 
     /// The key in the certificate of a host's executor, in hex.

@@ -22,6 +22,8 @@ use crate::{
 
 use super::{Files, Ledger, LedgerError, change::POISON, keys};
 
+/// Most lanes of an executor, each with a port of its own.
+const LANES_MAX: usize = 64;
 /// Most hosts.
 const HOSTS_MAX: usize = 10_000;
 /// Most invitations that are not used yet.
@@ -155,8 +157,14 @@ impl Ledger {
             return Err(JoinRefused::Superseded);
         }
         let bytes: usize = announced.roots.iter().map(String::len).sum();
-        if announced.roots.len() > ROOTS_MAX || bytes > ROOTS_BYTES_MAX || announced.version.len() > 64 {
-            let why = format!("an executor has at most {ROOTS_MAX} roots of {ROOTS_BYTES_MAX} bytes together");
+        if announced.quic.len() > LANES_MAX
+            || announced.roots.len() > ROOTS_MAX
+            || bytes > ROOTS_BYTES_MAX
+            || announced.version.len() > 64
+        {
+            let why = format!(
+                "an executor has at most {LANES_MAX} lanes, and {ROOTS_MAX} roots of {ROOTS_BYTES_MAX} bytes together"
+            );
             return Err(JoinRefused::Unacceptable(why));
         }
         let _turn = self.inner.hosts_turn.lock().await;

@@ -129,6 +129,9 @@ pub struct Announcement {
     pub roots: Vec<String>,
     /// Where other executors connect to it; none: they cannot. An address without a host is the one that it speaks from.
     pub address: Option<SocketAddr>,
+    /// The UDP ports on which they may do so over QUIC: one for each lane.
+    #[serde(default)]
+    pub quic: Vec<u16>,
     /// Whether bytes may travel to and from it unencrypted.
     pub plain: bool,
     /// SHA-256 of the public key in its certificate, in hex; none: it has none, and reaches nobody.

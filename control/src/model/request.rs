@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use staccato_dataplane::attempt::{Checksum, Part};
+use staccato_dataplane::attempt::{Checksum, Part, TransportChoice};
 use staccato_protocols::{CRC_BLOCK, ObjectUrl, Options, Registry, contract::Overwrite};
 use utoipa::ToSchema;
 
@@ -81,6 +81,8 @@ pub struct CreateRequest {
     pub chunk_size: Option<u64>,
     /// Connections to a source behind a network, 1 to [`CONNECTIONS_MAX`].
     pub connections: Option<u32>,
+    /// How bytes cross the network between two executors.
+    pub transport: TransportChoice,
 }
 
 /// A place in the queue: 9 goes first, 0 last.
@@ -179,10 +181,14 @@ pub struct TransferBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1024)]
     pub connections: Option<u32>,
+    /// How bytes cross the network between two executors: `quic`, `tcp`, or `auto` (default), which goes by what was measured
+    /// between the two hosts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transport: Option<String>,
 }
 
 /// The fields of a body, in the order of [`TransferBody`].
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "source_url",
     "destination_url",
     "start_offset",
@@ -196,6 +202,7 @@ const FIELDS: [&str; 13] = [
     "rate_limit",
     "chunk_size",
     "connections",
+    "transport",
 ];
 
 impl CreateRequest {
@@ -245,6 +252,7 @@ impl CreateRequest {
             rate_limit: fields.number("rate_limit", 1, u64::MAX)?,
             chunk_size: fields.chunk_size()?,
             connections: fields.number("connections", 1, u64::from(CONNECTIONS_MAX))?.map(|value| value as u32),
+            transport: fields.transport()?,
             source_url,
             destination_url,
             source_options,
@@ -340,6 +348,11 @@ impl<'a> Fields<'a> {
             Some("repair") => Ok(Overwrite::Repair),
             Some(other) => Err(Problem::invalid("overwrite", format!("{other:?} is not one of never, always, repair"))),
         }
+    }
+
+    fn transport(&self) -> Result<TransportChoice, Problem> {
+        let parsed = self.text("transport")?.map(str::parse).transpose();
+        Ok(parsed.map_err(|why| Problem::invalid("transport", why))?.unwrap_or_default())
     }
 
     fn checksum(&self) -> Result<Option<Checksum>, Problem> {

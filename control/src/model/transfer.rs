@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use staccato_dataplane::attempt::{Checksum, Completion, Part, StageTimes};
+use staccato_dataplane::attempt::{Checksum, Completion, Part, StageTimes, TransportChoice};
 use staccato_protocols::{Code, Options, Validator, contract::Overwrite};
 use utoipa::ToSchema;
 
@@ -117,6 +117,9 @@ pub struct TransferRecord {
     #[serde(default, skip_serializing_if = "is_default")]
     pub stray_attempts: bool,
 
+    /// How bytes cross the network between two executors.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub transport: TransportChoice,
     /// The source's version, pinned at first open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validator: Option<Validator>,
@@ -337,6 +340,7 @@ impl TransferRecord {
             rate_limit: self.rate_limit,
             chunk_size: self.chunk_size,
             connections: self.connections,
+            transport: self.transport.to_string(),
             validator: self
                 .validator
                 .as_ref()
@@ -448,6 +452,9 @@ pub struct TransferDocument {
     pub chunk_size: Option<u64>,
     /// Connections to a source behind a network; as many as bring something without.
     pub connections: Option<u32>,
+    /// How bytes cross the network between two executors: `auto`, `quic` or `tcp`.
+    #[serde(default)]
+    pub transport: String,
     /// The source's version, pinned at first open.
     #[schema(value_type = Option<Object>)]
     pub validator: Option<serde_json::Value>,

@@ -9,6 +9,6 @@ pub(crate) mod stages;
 pub use port::{AttemptHandle, Notice, Reply, Reporter};
 pub use spec::{
     AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Part, Prepared,
-    SignedTicket, SourceOwner, StartOver, StopReason, VerifiedRange,
+    SignedTicket, SourceOwner, StartOver, StopReason, TransportChoice, VerifiedRange,
 };
 pub use stages::StageTimes;

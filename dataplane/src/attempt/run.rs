@@ -102,7 +102,7 @@ impl<'a> Attempt<'a> {
         let source = match &spec.owner {
             Some(owner) => {
                 let alone = || Error::fatal(Code::UnsupportedScheme, "this executor does not know others");
-                Arc::new(bench.peers.ok_or_else(alone)?.objects_of(owner))
+                Arc::new(bench.peers.ok_or_else(alone)?.objects_of(owner, spec.transport))
             }
             None => bench.registry.source(&spec.source_url, &spec.source_options)?.clone(),
         };

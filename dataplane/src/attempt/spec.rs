@@ -48,6 +48,22 @@ pub struct AttemptSpec {
     /// Whose the source is, when it is another executor's: then `source_url` is as its owner knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<SourceOwner>,
+    /// How the bytes of another executor's object cross the network.
+    #[serde(default)]
+    pub transport: TransportChoice,
+}
+
+/// Which transport is used between two executors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransportChoice {
+    /// The one that measurements on the link have shown to be best.
+    #[default]
+    Auto,
+    /// QUIC.
+    Quic,
+    /// TCP.
+    Tcp,
 }
 
 /// Another executor that shows its object to whoever has a ticket.
@@ -57,6 +73,9 @@ pub struct SourceOwner {
     pub host: String,
     /// Where it takes connections of TCP.
     pub tcp: SocketAddr,
+    /// Where it takes those of QUIC: a port for each of its lanes; none: it takes none.
+    #[serde(default)]
+    pub quic: Vec<SocketAddr>,
     /// Whether it takes plain ones, too.
     #[serde(default)]
     pub plain: bool,
@@ -265,6 +284,28 @@ impl FromStr for LaneChoice {
             "tokio-uring" => Ok(Self::TokioUring),
             "glommio" => Ok(Self::Glommio),
             _ => Err(format!("{text:?} is no kind of lane; use auto, tokio-uring or glommio")),
+        }
+    }
+}
+
+impl fmt::Display for TransportChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+        })
+    }
+}
+
+impl FromStr for TransportChoice {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "quic" => Ok(Self::Quic),
+            "tcp" => Ok(Self::Tcp),
+            _ => Err(format!("{text:?} is no transport; use auto, quic or tcp")),
         }
     }
 }

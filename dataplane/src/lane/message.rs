@@ -10,7 +10,7 @@ use staccato_protocols::{
 use crate::{
     attempt::{ChecksumKind, Notice, stages::ChunkTimes},
     engine::repair::Reuse,
-    transport::peers::Visit,
+    transport::peers::{QuicPort, Visit},
 };
 
 /// Tells the attempts on a lane apart; unique within the process.
@@ -21,6 +21,8 @@ pub(crate) type AttemptKey = u64;
 pub(crate) enum Command {
     /// Answer another executor that wants to read objects of this one.
     Serve(Box<Visit>),
+    /// Let other executors in over QUIC, and answer them, until they shall be left.
+    OpenPort(Box<QuicPort>),
     /// Open the attempt's source.
     OpenSource { job: JobRef, module: SharedProtocol, request: Box<SourceRequest> },
     /// Open the attempt's destination.

@@ -60,6 +60,7 @@ impl Service {
     async fn handle(&self, command: Command) {
         match command {
             Command::Serve(visit) => visit.serve(&self.lane).await,
+            Command::OpenPort(port) => port.serve(&self.lane).await,
             Command::OpenSource { job, module, request } => {
                 let opened = module.open_source(&request, &self.lane).await;
                 job.reply(LaneEvent::SourceOpened(opened.map(|source| {

@@ -7,28 +7,34 @@
 mod tests;
 
 use std::{
+    future::poll_fn,
     io,
     net::{SocketAddr, TcpListener, TcpStream},
+    ops::RangeInclusive,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::Poll,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use staccato_protocols::{Code, Error, Interrupt, Lane, Registry};
 
 use super::{
-    remote::RemoteProtocol,
+    quic::{Accepted, Endpoint, EndpointConfig, Quic},
+    remote::{RemoteProtocol, Transport},
     seats::{Seat, Seats},
     serve::{ControlTime, Owner},
     tcp::{self, Tcp},
     tls::Identity,
 };
 use crate::{
-    attempt::SourceOwner,
+    attempt::{SourceOwner, TransportChoice},
     lane::{LaneHandle, message::Command},
 };
 
@@ -47,12 +53,23 @@ pub struct PeersConfig {
     pub identity: Identity,
     /// Where others may connect; none: they may not.
     pub listen: Option<SocketAddr>,
+    /// UDP ports for QUIC, one for each lane; none: that of `listen`, and those behind it.
+    pub quic_ports: Option<RangeInclusive<u16>>,
     /// Whether bytes may travel unencrypted, to and from executors that allow it, too.
     pub plain: bool,
     /// What verifies tickets: the control plane's public key (Ed25519).
     pub ticket_key: Vec<u8>,
     /// The control plane's clock.
     pub control_time: ControlTime,
+}
+
+/// Where other executors may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Over TCP.
+    pub tcp: SocketAddr,
+    /// Over QUIC: one for each lane.
+    pub quic: Vec<SocketAddr>,
 }
 
 /// See the module.
@@ -66,13 +83,24 @@ pub(crate) struct Peers {
 
 impl Peers {
     /// The objects of another executor that its ticket allows to read.
-    pub fn objects_of(&self, owner: &SourceOwner) -> RemoteProtocol {
-        let tcp = if self.plain && owner.plain {
+    pub fn objects_of(&self, owner: &SourceOwner, choice: TransportChoice) -> RemoteProtocol {
+        let quic = |address: &SocketAddr| {
+            let quic = Quic::new(*address, owner.host.clone(), self.identity.clone(), EndpointConfig::default());
+            Arc::new(quic) as Arc<dyn Transport>
+        };
+        let ways: Vec<Arc<dyn Transport>> = match choice {
+            TransportChoice::Quic if !owner.quic.is_empty() => owner.quic.iter().map(quic).collect(),
+            _ => vec![Arc::new(self.tcp(owner))],
+        };
+        RemoteProtocol::over(ways, owner.ticket.0.clone())
+    }
+
+    fn tcp(&self, owner: &SourceOwner) -> Tcp {
+        if self.plain && owner.plain {
             Tcp::plain(owner.tcp)
         } else {
             Tcp::secure(owner.tcp, owner.host.clone(), self.identity.clone())
-        };
-        RemoteProtocol::new(Arc::new(tcp), owner.ticket.0.clone())
+        }
     }
 }
 
@@ -83,7 +111,7 @@ pub(crate) struct Served {
 }
 
 struct Door {
-    address: SocketAddr,
+    addresses: Addresses,
     closed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -91,10 +119,10 @@ struct Door {
 impl Served {
     /// Opens the door, if there is to be one, to `registry`'s objects on these lanes, which are glommio's.
     pub fn start(config: PeersConfig, registry: Registry, lanes: &[LaneHandle]) -> Result<Self, Error> {
-        let PeersConfig { identity, listen, plain, ticket_key, control_time } = config;
+        let PeersConfig { identity, listen, quic_ports, plain, ticket_key, control_time } = config;
         let owner = Owner::new(registry, ticket_key, control_time);
         let peers = Arc::new(Peers { identity, plain, owner, closing: Interrupt::default() });
-        let door = listen.map(|address| Door::open(address, &peers, lanes)).transpose()?;
+        let door = listen.map(|address| Door::open(address, quic_ports, &peers, lanes)).transpose()?;
         Ok(Self { peers, door })
     }
 
@@ -103,8 +131,8 @@ impl Served {
     }
 
     /// Where readers may connect.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.door.as_ref().map(|door| door.address)
+    pub fn addresses(&self) -> Option<&Addresses> {
+        self.door.as_ref().map(|door| &door.addresses)
     }
 }
 
@@ -115,20 +143,42 @@ impl Drop for Served {
 }
 
 impl Door {
-    fn open(address: SocketAddr, peers: &Arc<Peers>, lanes: &[LaneHandle]) -> Result<Self, Error> {
+    fn open(
+        address: SocketAddr,
+        quic_ports: Option<RangeInclusive<u16>>,
+        peers: &Arc<Peers>,
+        lanes: &[LaneHandle],
+    ) -> Result<Self, Error> {
         let failed = |error: io::Error| {
             let why = format!("other executors cannot be let in at {address}: {error}; choose another address");
             Error::fatal(Code::ConnectFailed, why)
         };
         let listener = TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
+        // Without a port of its own choice, there is none for QUIC to follow.
+        let first_port = address.port();
         let address = listener.local_addr().map_err(failed)?;
+        let mut quic = Vec::new();
+        for (number, lane) in lanes.iter().enumerate() {
+            let port = match (&quic_ports, first_port) {
+                (Some(ports), _) => ports.clone().nth(number),
+                (None, 0) => Some(0),
+                (None, first) => first.checked_add(number as u16),
+            };
+            let port = port.ok_or_else(|| failed(io::Error::other("there are fewer UDP ports than lanes")))?;
+            let (told, hear) = flume::bounded(1);
+            let address = SocketAddr::new(address.ip(), port);
+            lane.send(Command::OpenPort(Box::new(QuicPort { address, peers: peers.clone(), told })));
+            let opened = hear.recv().unwrap_or_else(|_| Err(io::Error::other("the lane has ended")));
+            quic.push(opened.map_err(failed)?);
+        }
+        let addresses = Addresses { tcp: address, quic };
         let closed = Arc::<AtomicBool>::default();
         let lanes = lanes.iter().map(|lane| (lane.clone(), Arc::default())).collect();
         let porter = Porter { listener, lanes, peers: peers.clone(), seats: Seats::new(VISITS_EACH_MAX) };
         let stop = closed.clone();
         let thread = thread::Builder::new().name("peers".into()).spawn(move || porter.work(&stop)).map_err(failed)?;
-        Ok(Self { address, closed, thread: Some(thread) })
+        Ok(Self { addresses, closed, thread: Some(thread) })
     }
 }
 
@@ -229,5 +279,45 @@ impl Visit {
             // Theirs to notice, and to come again.
             tracing::debug!(%from, %error, "a reader's connection ended early");
         }
+    }
+}
+
+/// A UDP port that a lane shall open, and where to say which it was.
+pub(crate) struct QuicPort {
+    address: SocketAddr,
+    peers: Arc<Peers>,
+    told: flume::Sender<io::Result<SocketAddr>>,
+}
+
+impl QuicPort {
+    /// Opens it, and answers readers until they shall be left.
+    pub async fn serve(self, lane: &Lane) {
+        let Self { address, peers, told } = self;
+        let endpoint = match Endpoint::bind(address, &peers.identity, EndpointConfig::default()) {
+            Ok(endpoint) => endpoint,
+            Err(error) => return drop(told.send(Err(error))),
+        };
+        let _ = told.send(Ok(endpoint.local_addr()));
+        let mut visits = FuturesUnordered::new();
+        let serving = peers.closing.cut(async {
+            loop {
+                let mut accept = pin!(endpoint.accept());
+                let accepted = poll_fn(|context| {
+                    while let Poll::Ready(Some(())) = visits.poll_next_unpin(context) {}
+                    accept.as_mut().poll(context)
+                });
+                let Ok(Accepted { stream, reader, from }) = accepted.await else { return Ok(()) };
+                let owner = &peers.owner;
+                visits.push(async move {
+                    if let Err(error) = owner.serve(lane, Some(&reader), stream, from.to_string()).await {
+                        // Theirs to notice, and to come again.
+                        tracing::debug!(%from, %error, "a reader's stream ended early");
+                    }
+                });
+            }
+        });
+        let _: Result<(), Error> = serving.await;
+        drop(visits);
+        endpoint.close().await;
     }
 }

@@ -28,14 +28,22 @@ pub trait Transport: Send + Sync + 'static {
 
 /// The objects of one other executor that a ticket allows to read.
 pub struct RemoteProtocol {
-    transport: Arc<dyn Transport>,
+    /// Each lane takes one of them.
+    ways: Vec<Arc<dyn Transport>>,
     ticket: Vec<u8>,
 }
 
 impl RemoteProtocol {
     /// What `ticket` allows, over `transport`.
     pub fn new(transport: Arc<dyn Transport>, ticket: Vec<u8>) -> Self {
-        Self { transport, ticket }
+        Self::over(vec![transport], ticket)
+    }
+
+    /// The same, over several ways to one owner, of which there is at least one: each lane has its own as far as they
+    /// suffice, so that those of both ends work in pairs.
+    pub fn over(ways: Vec<Arc<dyn Transport>>, ticket: Vec<u8>) -> Self {
+        assert!(!ways.is_empty(), "there is a way");
+        Self { ways, ticket }
     }
 }
 
@@ -61,11 +69,11 @@ impl Protocol for RemoteProtocol {
     fn open_source<'a>(
         &'a self,
         request: &'a SourceRequest,
-        _lane: &'a Lane,
+        lane: &'a Lane,
     ) -> LocalBoxFuture<'a, Result<Rc<dyn Source>, Error>> {
         async move {
             let link = Link {
-                transport: self.transport.clone(),
+                transport: self.ways[lane.index % self.ways.len()].clone(),
                 ticket: self.ticket.clone(),
                 url: request.url.as_str().to_owned(),
                 aligned: request.aligned,

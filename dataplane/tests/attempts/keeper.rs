@@ -109,6 +109,7 @@ impl World {
             checkpoint: Vec::new(),
             prepared: None,
             owner: None,
+            transport: Default::default(),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     Dataplane, DataplaneConfig,
     attempt::{
         AttemptHandle, AttemptSpec, CheckpointReport, Completion, LaneChoice, Outcome, Part, Reply, Reporter,
-        SignedTicket, SourceOwner,
+        SignedTicket, SourceOwner, TransportChoice,
     },
     transport::{authority::Authority, ticket::Ticket},
 };
@@ -52,6 +52,7 @@ impl Host {
         let peers = PeersConfig {
             identity: identity.clone(),
             listen: Some("127.0.0.1:0".parse().unwrap()),
+            quic_ports: None,
             plain,
             ticket_key: control_key().public_key().as_ref().to_vec(),
             control_time: Box::new(|| 1_000),
@@ -61,7 +62,7 @@ impl Host {
     }
 
     fn address(&self) -> SocketAddr {
-        self.dataplane.address().unwrap()
+        self.dataplane.addresses().unwrap().tcp
     }
 
     fn url(&self, name: &str) -> ObjectUrl {
@@ -79,7 +80,7 @@ impl Host {
 
     /// Fetches `source` of `owner` into `destination` here.
     fn fetch(&self, owner: &Host, source: &str, destination: &str, plain: bool) -> Outcome {
-        self.fetch_by(owner, owner.address(), source, destination, plain, Overwrite::Always)
+        self.fetch_by(owner, owner.address(), source, destination, (plain, TransportChoice::Tcp), Overwrite::Always)
     }
 
     /// The same by way of an address that leads to the owner.
@@ -89,7 +90,7 @@ impl Host {
         tcp: SocketAddr,
         source: &str,
         destination: &str,
-        plain: bool,
+        (plain, transport): (bool, TransportChoice),
         overwrite: Overwrite,
     ) -> Outcome {
         let url = owner.url(source);
@@ -117,9 +118,11 @@ impl Host {
             validator: None,
             checkpoint: Vec::new(),
             prepared: None,
+            transport,
             owner: Some(SourceOwner {
                 host: owner.name.into(),
                 tcp,
+                quic: owner.dataplane.addresses().unwrap().quic,
                 plain,
                 ticket: SignedTicket(ticket.sign(&control_key())),
             }),
@@ -168,6 +171,24 @@ fn what_one_executor_has_another_fetches() {
             assert!(reader.read("copy") == bytes[..1000 + number]);
         }
     }
+}
+
+#[test]
+fn what_one_executor_has_another_fetches_over_quic() {
+    let authority = Authority::new();
+    let (owner, reader) = (Host::start("a", &authority, false), Host::start("b", &authority, false));
+    let bytes = sample("image", (20 << 20) + 12_345);
+    let over_quic = (false, TransportChoice::Quic);
+    for len in [bytes.len(), 0, 1000, 1001] {
+        owner.write("image", &bytes[..len]);
+        let outcome = reader.fetch_by(&owner, owner.address(), "image", "copy", over_quic, Overwrite::Always);
+        assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
+        assert!(reader.read("copy") == bytes[..len]);
+    }
+    let stranger = Host::start("c", &Authority::new(), false);
+    let outcome = stranger.fetch_by(&owner, owner.address(), "image", "copy", over_quic, Overwrite::Always);
+    let Outcome::Failed { error } = outcome else { panic!("it is refused") };
+    assert!(matches!(error.code, Code::TlsFailed | Code::ConnectionLost), "{error:?}");
 }
 
 #[test]

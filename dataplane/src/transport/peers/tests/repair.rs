@@ -14,7 +14,7 @@ use staccato_protocols::{CRC_BLOCK, conformance::sample, contract::Overwrite};
 
 use super::Host;
 use crate::{
-    attempt::{Completion, Outcome},
+    attempt::{Completion, Outcome, TransportChoice},
     transport::authority::Authority,
 };
 
@@ -70,7 +70,14 @@ fn only_blocks_that_differ_travel() {
         let bytes = sample("image", (40 << 20) + 12_345);
         owner.write("image", &bytes);
         let repair = || -> Completion {
-            let outcome = reader.fetch_by(&owner, meter.address, "image", "copy", plain, Overwrite::Repair);
+            let outcome = reader.fetch_by(
+                &owner,
+                meter.address,
+                "image",
+                "copy",
+                (plain, TransportChoice::Tcp),
+                Overwrite::Repair,
+            );
             let Outcome::Committed(completion) = outcome else { panic!("{outcome:?}") };
             assert!(reader.read("copy") == bytes, "the same bytes");
             assert_eq!(completion.crc32, Some(crc32fast::hash(&bytes)));
