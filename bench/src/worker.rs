@@ -139,7 +139,8 @@ impl Lanes {
             lanes: self.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(4)),
             lane_choice: self.lane,
             chunk_bytes: self.chunk_mib << 20,
-            attempts_max: self.slots, among_others: false,
+            attempts_max: self.slots,
+            among_others: false,
         }
     }
 }

@@ -168,7 +168,7 @@ fn spec(request: &CopyRequest, notebook: &Notebook) -> AttemptSpec {
         validator: notes.validator.clone(),
         checkpoint: notes.checkpoint.clone(),
         prepared: notes.prepared,
-            owner: None,
+        owner: None,
     }
 }
 

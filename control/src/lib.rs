@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod listeners;
 pub mod model;
 pub mod pki;
+pub mod places;
 pub mod policy;
 pub mod scheduler;
 pub mod serve;

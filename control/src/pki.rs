@@ -12,10 +12,13 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
 
-use crate::folder;
+use staccato_dataplane::transport::{ticket::KeyDigest, tls::key_digest};
+
+use crate::{folder, model::HostName};
 
 /// How long an authority lasts.
 const CA_LIFE: Duration = Duration::from_secs(3653 * 86_400);
@@ -25,6 +28,16 @@ const BACKDATED: Duration = Duration::from_secs(86_400);
 /// An authority that can vouch.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    /// Its certificate, PEM.
+    certificate: String,
+}
+
+/// A certificate for a key that somebody else has.
+pub struct Vouched {
+    /// The certificate, PEM.
+    pub certificate: String,
+    /// The digest of the key.
+    pub key: KeyDigest,
 }
 
 /// A certificate and its key, PEM.
@@ -87,7 +100,34 @@ impl Authority {
         // The key first: without it, a certificate would stand in the way of the next try.
         write_new(&key_path(dir), &key.serialize_pem(), 0o600)?;
         write_new(&certificate_path(dir), &certificate.pem(), 0o644)?;
-        Ok(Self { issuer: Issuer::new(params, key) })
+        Ok(Self { issuer: Issuer::new(params, key), certificate: certificate.pem() })
+    }
+
+    /// The authority in a folder, which is made where there is none.
+    pub fn open_or_create(dir: &Path, name: &str) -> Result<Self, PkiError> {
+        // The key tells: it is written first.
+        if key_path(dir).exists() { Self::open(dir) } else { Self::create(dir, name) }
+    }
+
+    /// Its certificate, PEM.
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// Vouches that the key in a signing request (PEM) is that of the executor on `host`. Nothing but the key is taken from
+    /// the request.
+    pub fn vouch(&self, request: &str, host: &HostName, life: Duration) -> Result<Vouched, PkiError> {
+        let refused = |why: &dyn std::fmt::Display| PkiError::Name { name: host.to_string(), why: why.to_string() };
+        // Whoever sends it has the key: it is signed with it.
+        let asked = CertificateSigningRequestParams::from_pem(request).map_err(|error| refused(&error))?;
+        let mut params = CertificateParams::new(vec![host.to_string()]).map_err(|error| refused(&error))?;
+        params.distinguished_name.push(DnType::CommonName, host.as_str());
+        good_at_either_end(&mut params);
+        lasting(&mut params, life);
+        let request = CertificateSigningRequestParams { params, public_key: asked.public_key };
+        let made = request.signed_by(&self.issuer).map_err(|error| refused(&error))?;
+        let key = key_digest(made.der()).map_err(|error| refused(&error))?;
+        Ok(Vouched { certificate: made.pem(), key })
     }
 
     /// The authority in a folder.
@@ -100,8 +140,9 @@ impl Authority {
         };
         let (certificate, key) = (certificate_path(dir), key_path(dir));
         let pair = KeyPair::from_pem(&read(&key)?).map_err(|error| PkiError::file(&key, error))?;
-        let issuer = Issuer::from_ca_cert_pem(&read(&certificate)?, pair);
-        Ok(Self { issuer: issuer.map_err(|error| PkiError::file(&certificate, error))? })
+        let text = read(&certificate)?;
+        let issuer = Issuer::from_ca_cert_pem(&text, pair);
+        Ok(Self { issuer: issuer.map_err(|error| PkiError::file(&certificate, error))?, certificate: text })
     }
 
     /// A certificate for a host of these names (or addresses), good at either end of a connection.
@@ -114,9 +155,7 @@ impl Authority {
         let key = KeyPair::generate().map_err(|error| refused(&error))?;
         let mut params = CertificateParams::new(names).map_err(|error| refused(&error))?;
         params.distinguished_name.push(DnType::CommonName, first);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.use_authority_key_identifier_extension = true;
+        good_at_either_end(&mut params);
         lasting(&mut params, life);
         let certificate = params.signed_by(&key, &self.issuer).map_err(|error| refused(&error))?;
         Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem() })
@@ -127,18 +166,27 @@ impl Issued {
     /// Writes both; the key for its owner's eyes only. Files that are there are replaced, the certificate last: whoever
     /// looks in between finds an old pair or a key that does not fit yet, and looks again.
     pub fn write(&self, certificate: &Path, key: &Path) -> Result<(), PkiError> {
-        for (path, text, mode) in [(key, &self.key, 0o600), (certificate, &self.certificate, 0o644)] {
-            let mut new = path.as_os_str().to_owned();
-            new.push(".new");
-            let new = PathBuf::from(new);
-            match fs::remove_file(&new) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(PkiError::file(&new, error)),
-                _ => write_new(&new, text, mode)?,
-            }
-            fs::rename(&new, path).map_err(|error| PkiError::file(path, error))?;
-        }
-        Ok(())
+        write_anew(key, &self.key, 0o600)?;
+        write_anew(certificate, &self.certificate, 0o644)
     }
+}
+
+/// A file in the place of one that may be there, on disk.
+pub(crate) fn write_anew(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(PkiError::file(&new, error)),
+        _ => write_new(&new, text, mode)?,
+    }
+    fs::rename(&new, path).map_err(|error| PkiError::file(path, error))
+}
+
+fn good_at_either_end(params: &mut CertificateParams) {
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
 }
 
 fn lasting(params: &mut CertificateParams, life: Duration) {

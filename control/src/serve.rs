@@ -22,13 +22,17 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     api::{
         Api, router,
-        server::{self, Listener, stopped},
+        server::{self, Listener, Routes, stopped},
     },
     config::{Config, Executors},
-    executor::{host, routes},
+    executor::{
+        host,
+        routes::{self, Desk},
+    },
     folder,
     ledger::{INDEXES, Ledger, LedgerConfig, LedgerError, Seal, SystemEnvironment},
     listeners::{self, BindError, Bound, Inherited},
+    pki::{Authority, PkiError},
     policy::Policy,
     scheduler::{self, SchedulerConfig},
     signals::Signals,
@@ -81,6 +85,9 @@ pub enum ServeError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// There is no authority that could vouch for executors.
+    #[error("the deployment's authority cannot be used: {0}")]
+    Authority(#[from] PkiError),
     /// The operating system denies something every process needs.
     #[error("cannot {0}: {1}")]
     System(&'static str, io::Error),
@@ -156,7 +163,14 @@ async fn serve(
         preflight::check_io_uring(&config.dataplane())?;
     }
     make_data_dir(&config.data_dir)?;
-    let tls = identity.as_ref().map(Identity::server);
+    let authority = match config.among_others() {
+        true => Some(Arc::new(Authority::open_or_create(&config.pki_dir, "Staccato")?)),
+        false => None,
+    };
+    let tls = match (&identity, &authority) {
+        (Some(identity), Some(authority)) => Some(identity.server(authority.certificate())?),
+        _ => None,
+    };
     let Bound { mut listeners, urls, socket: public, made } =
         listeners::listen(&config, inherited, tls.as_ref()).await?;
 
@@ -170,7 +184,11 @@ async fn serve(
     listeners.push(Listener::Admin(listeners::bind_unix(&admin, 0o600).await?));
 
     let (stop, stopping) = watch::channel(false);
-    let routes = router(Api::new(ledger.clone(), Policy::new(&config.roots), stopping.clone()));
+    let desk = Desk { ledger: ledger.clone(), authority, certificate_life: config.certificate_life };
+    let routes = Routes {
+        clients: router(Api::new(ledger.clone(), Policy::new(&config.roots), stopping.clone())),
+        executors: routes::router(desk.clone()),
+    };
     let mut doors = JoinSet::new();
     for listener in listeners {
         doors.spawn(server::serve(listener, routes.clone(), stopping.clone()));
@@ -187,7 +205,7 @@ async fn serve(
         scheduling.await;
         "scheduler"
     });
-    let answering = routes::serve(ledger.clone(), executors);
+    let answering = routes::serve(desk, executors);
     parts.spawn(async move {
         let _ = answering.await;
         "executors' socket"
@@ -272,7 +290,14 @@ async fn open_store(data_dir: &Path) -> Result<Arc<SledStore>, ServeError> {
 async fn open_ledger(config: &Config, store: SharedStore) -> Result<Ledger, ServeError> {
     let refused = |error| ServeError::DataDir { folder: config.data_dir.clone(), error };
     let seal = Seal::open(&config.data_dir.join("seal.key")).map_err(refused)?;
-    let durations = LedgerConfig { lease: config.lease, heartbeat: config.heartbeat, ..LedgerConfig::default() };
+    let durations = LedgerConfig {
+        lease: config.lease,
+        heartbeat: config.heartbeat,
+        own_host: config.name.clone(),
+        own_executor: config.executors == Executors::Local,
+        outage_max: config.outage_max,
+        ..LedgerConfig::default()
+    };
     let environment = Arc::new(SystemEnvironment::default());
     Ok(Ledger::open(store, seal, config.registry(), durations, environment).await?)
 }

@@ -12,10 +12,10 @@ use std::{
 };
 
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{ClientHello, ResolvesServerCert},
+    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
 };
 
@@ -51,14 +51,22 @@ impl Identity {
         Ok(Self { shared: Arc::new(Shared { certificate: certificate.into(), key: key.into(), current }) })
     }
 
-    /// How to answer with it: TLS 1.3 and 1.2, HTTP/1.1.
-    pub fn server(&self) -> Arc<ServerConfig> {
-        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    /// How to answer with it: TLS 1.3 and 1.2, HTTP/1.1. Whoever has a certificate of the authority `ca` (PEM) may show it.
+    pub fn server(&self, ca: &str) -> Result<Arc<ServerConfig>, TlsError> {
+        let unusable = |why: &dyn fmt::Display| TlsError { path: "ca.pem".into(), why: why.to_string() };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+            roots.add(certificate.map_err(|error| unusable(&error))?).map_err(|error| unusable(&error))?;
+        }
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let verifier = verifier.allow_unauthenticated().build().map_err(|error| unusable(&error))?;
+        let builder = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("ring speaks TLS 1.2 and 1.3");
-        let mut config = builder.with_no_client_auth().with_cert_resolver(self.shared.clone());
+        let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(self.shared.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Arc::new(config)
+        Ok(Arc::new(config))
     }
 
     /// Reads the files again whenever they change. Never ends.

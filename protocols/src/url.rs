@@ -78,6 +78,21 @@ impl ObjectUrl {
         &self.url
     }
 
+    /// The host it names; none when it names none, or `localhost`.
+    pub fn host(&self) -> Option<&str> {
+        self.url.host_str().filter(|host| !host.is_empty() && *host != "localhost")
+    }
+
+    /// The same object as its own host calls it: without the host.
+    pub fn without_host(&self) -> Self {
+        let local = || {
+            let (scheme, rest) = self.text.split_once("://")?;
+            let path = rest.find('/').map_or("/", |at| &rest[at..]);
+            Self::parse(&format!("{scheme}://{path}")).ok()
+        };
+        local().unwrap_or_else(|| self.clone())
+    }
+
     /// As it may be shown: the query, which may carry a signature, is replaced.
     pub fn redacted(&self) -> String {
         match self.text.split_once('?') {
@@ -170,5 +185,20 @@ mod tests {
     #[test]
     fn queries_are_not_shown() {
         assert_eq!(ObjectUrl::parse("http://h/p?sig=1").unwrap().to_string(), "http://h/p?<redacted>");
+    }
+
+    #[test]
+    fn a_host_is_told_and_left_out() {
+        for (text, host, local) in [
+            ("file://h1/a%20b", Some("h1"), "file:///a%20b"),
+            ("file:///a", None, "file:///a"),
+            ("file://localhost/a", None, "file:///a"),
+            ("file:/a", None, "file:/a"),
+            ("zero://h1/10M?seed=1", Some("h1"), "zero:///10M?seed=1"),
+            ("null://h1", Some("h1"), "null:///"),
+        ] {
+            let url = ObjectUrl::parse(text).unwrap();
+            assert_eq!((url.host(), url.without_host().as_str()), (host, local), "{text}");
+        }
     }
 }

@@ -44,6 +44,7 @@ fn keeps_to_the_snapshot(plugin: &dyn Plugin, snapshot: &Snapshot) {
 fn starves_nobody(plugin: &dyn Plugin, dice: &mut Dice) {
     let window = 16;
     let mut queue: Vec<Waiting> = (0..FOLLOWED).map(|index| random_waiting(dice, index as u128 + 1)).collect();
+    queue.iter_mut().for_each(|transfer| transfer.at = (dice.below(2) == 1).then(|| "one".to_owned()));
     queue.sort_by_key(|transfer| (std::cmp::Reverse(transfer.priority), transfer.id));
     let mut running: Vec<Running> = Vec::new();
     let mut now_ms = 0;
@@ -58,13 +59,13 @@ fn starves_nobody(plugin: &dyn Plugin, dice: &mut Dice) {
             waiting: queue.iter().take(window).cloned().collect(),
             more_waiting: queue.len() > window,
             running: running.clone(),
-            executors: vec![Executor { name: "one".into() }],
+            executors: vec![Executor { name: "one".into(), slots: None }],
         };
         keeps_to_the_snapshot(plugin, &snapshot);
         for decision in plugin.decide(&snapshot) {
             let at = queue.iter().position(|transfer| transfer.id == decision.id).expect("checked above");
-            let Waiting { id, priority, owner, link, .. } = queue.remove(at);
-            running.push(Running { id, priority, owner, link });
+            let Waiting { id, priority, owner, link, at, .. } = queue.remove(at);
+            running.push(Running { id, priority, owner, link, at });
         }
         if !running.is_empty() {
             let ended = dice.below(running.len() as u64) as usize;
@@ -80,10 +81,14 @@ fn random_snapshot(dice: &mut Dice) -> Snapshot {
     snapshot.waiting = (0..waiting).map(|index| random_waiting(dice, u128::from(index) + 1)).collect();
     snapshot.waiting.sort_by_key(|transfer| (std::cmp::Reverse(transfer.priority), transfer.id));
     for index in 0..dice.below(12) {
-        let Waiting { id, priority, owner, link, .. } = random_waiting(dice, 1_000_000 + u128::from(index));
-        snapshot.running.push(Running { id, priority, owner, link });
+        let Waiting { id, priority, owner, link, at, .. } = random_waiting(dice, 1_000_000 + u128::from(index));
+        snapshot.running.push(Running { id, priority, owner, link, at });
     }
-    snapshot.executors = (0..dice.below(3)).map(|index| Executor { name: format!("executor-{index}") }).collect();
+    let slots = [None, Some(0), Some(3)];
+    let executor = |index| Executor { name: format!("executor-{index}"), slots: slots[index as usize] };
+    snapshot.executors = (0..dice.below(3)).map(executor).collect();
+    let known = |at: &String| snapshot.executors.iter().any(|executor| executor.name == *at);
+    snapshot.waiting.retain(|transfer| transfer.at.as_ref().is_none_or(known));
     snapshot
 }
 
@@ -95,6 +100,7 @@ fn random_waiting(dice: &mut Dice, id: u128) -> Waiting {
         owner: format!("owner-{}", dice.below(4)),
         submitted_ms: dice.next() >> 20,
         link: Link { source: host(dice.below(3)), destination: host(dice.below(3)) },
+        at: (dice.below(3) > 0).then(|| format!("executor-{}", dice.below(3))),
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Snapshot {
     /// Transfers that were started and have not ended: also those that no executor has taken yet and those that are
     /// stopping.
     pub running: Vec<Running>,
-    /// Executors that are known.
+    /// Executors that can be given something.
     pub executors: Vec<Executor>,
 }
 
@@ -56,6 +56,8 @@ pub struct Waiting {
     pub submitted_ms: u64,
     /// Between which hosts it goes.
     pub link: Link,
+    /// The executor that will run it, which is one of the snapshot's; none: any.
+    pub at: Option<String>,
 }
 
 /// A transfer that was started and has not ended.
@@ -69,6 +71,8 @@ pub struct Running {
     pub owner: String,
     /// Between which hosts it goes.
     pub link: Link,
+    /// The executor that runs it; none: any of them.
+    pub at: Option<String>,
 }
 
 /// A pair of hosts; an empty name is the service's own host.
@@ -81,10 +85,12 @@ pub struct Link {
 }
 
 /// An executor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Executor {
-    /// Its instance.
+    /// Its host; an empty name is the service's own.
     pub name: String,
+    /// Transfers that it runs at a time, where it says that.
+    pub slots: Option<usize>,
 }
 
 /// Start this transfer.

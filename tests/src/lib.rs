@@ -8,6 +8,7 @@
 pub mod binary;
 pub mod bytes;
 pub mod capabilities;
+pub mod deployment;
 pub mod disk;
 pub mod process;
 pub mod seccomp;

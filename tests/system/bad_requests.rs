@@ -79,7 +79,7 @@ fn unknown_schemes_and_malformed_urls_are_refused_at_once() {
         ("http://user:password@host/x", "invalid_url"),
         ("file:///a/../b", "invalid_url"),
         ("file:///etc/passwd", "path_outside_roots"),
-        ("file://elsewhere/x", "invalid_url"),
+        ("file://elsewhere/x", "unknown_host"),
         ("null:///", "unsupported_scheme"),
     ] {
         let body = json!({"source_url": source, "destination_url": service.file("d")});
@@ -112,7 +112,7 @@ fn paths_with_dot_dot_are_refused_however_they_are_written() {
 fn relative_paths_are_refused() {
     let service = Service::start(&[]);
     service.write("x", b"some");
-    for relative in ["file:tmp/x", "file:x", "file://tmp/x", "tmp/x", "./x", "x"] {
+    for relative in ["file:tmp/x", "file:x", "tmp/x", "./x", "x"] {
         for (source, destination) in
             [(relative.to_owned(), service.file("d")), (service.file("x"), relative.to_owned())]
         {

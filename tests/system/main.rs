@@ -9,6 +9,7 @@ mod command_line;
 mod curl;
 mod demo;
 mod handed_over;
+mod hosts;
 mod http;
 mod kills;
 mod leases;

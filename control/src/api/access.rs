@@ -38,6 +38,7 @@ use crate::{
         Problem, ProblemCode,
         token::{Token, TokenScope},
     },
+    places,
 };
 
 /// Most header fields of a request.
@@ -74,17 +75,19 @@ pub struct Caller {
     pub scope: TokenScope,
     /// Whether it runs the service: then every root is its own.
     pub operator: bool,
+    /// Whether it asks on the service's own host.
+    pub at_own_host: bool,
 }
 
 impl Caller {
     fn local(user: &str) -> Self {
         // Whoever runs the service, or could, has all that it has anyway.
         let operator = user == "root" || user == peer::own_user();
-        Self { owner: user.to_owned(), scope: TokenScope::Submit, operator }
+        Self { owner: user.to_owned(), scope: TokenScope::Submit, operator, at_own_host: true }
     }
 
-    fn of_token(token: Token) -> Self {
-        Self { owner: token.owner, scope: token.scope, operator: token.scope == TokenScope::Admin }
+    fn of_token(token: Token, at_own_host: bool) -> Self {
+        Self { owner: token.owner, scope: token.scope, operator: token.scope == TokenScope::Admin, at_own_host }
     }
 
     /// Refuses a caller whose scope is smaller.
@@ -96,12 +99,12 @@ impl Caller {
         Err(Refusal::new(ProblemCode::Forbidden, detail))
     }
 
-    /// Refuses a caller who may not use the root in which `url`, the value of `field`, lies.
-    pub fn may_use(&self, api: &Api, field: &str, url: &ObjectUrl) -> Result<(), Problem> {
+    /// Refuses a caller who may not use the root in which `url`, the value of `field`, lies on `host`.
+    pub fn may_use(&self, api: &Api, field: &str, url: &ObjectUrl, host: Option<&str>) -> Result<(), Problem> {
         if self.operator {
             return Ok(());
         }
-        api.policy.check(url, &self.owner, api.ledger.has_tokens()).map_err(|problem| problem.at(field))
+        places::may_use(&api.ledger, &api.policy, url, host, &self.owner).map_err(|problem| problem.at(field))
     }
 
     /// Whose transfers it sees.
@@ -116,14 +119,17 @@ impl FromRequestParts<Api> for Caller {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
         if let Some(text) = bearer(&parts.headers)? {
             let token = api.ledger.token(text).await?;
-            return token.map(Self::of_token).map_err(|why| unauthorized(why.to_string()));
+            let at_own_host = parts.extensions.get::<Peer>().is_some_and(|peer| *peer != Peer::Remote);
+            return token.map(|token| Self::of_token(token, at_own_host)).map_err(|why| unauthorized(why.to_string()));
         }
         let unknown = |why: &str| {
             Refusal::new(ProblemCode::Forbidden, format!("the service cannot tell which user is asking: {why}"))
         };
         match parts.extensions.get::<Peer>() {
             Some(Peer::User(name)) => Ok(Self::local(name)),
-            Some(Peer::Admin(name)) => Ok(Self { owner: name.clone(), scope: TokenScope::Admin, operator: true }),
+            Some(Peer::Admin(name)) => {
+                Ok(Self { owner: name.clone(), scope: TokenScope::Admin, operator: true, at_own_host: true })
+            }
             Some(Peer::Remote) => Err(unauthorized("a token is needed here: Authorization: Bearer TOKEN")),
             Some(Peer::Unknown(why)) => Err(unknown(why)),
             None => Err(unknown("the connection has no peer")),

@@ -71,11 +71,15 @@ pub async fn act_on_transfer(
         TransferAction::Pause => api.ledger.pause(id, &scope).await?,
         TransferAction::Resume => {
             // Roots may have been bound to others since it was submitted.
-            let document = api.ledger.get(id, &scope).await?;
-            for (field, url) in [("source_url", &document.source_url), ("destination_url", &document.destination_url)] {
+            let record = api.ledger.visible(id, &scope).await?;
+            let ends = [
+                ("source_url", &record.source_url, record.source_at()),
+                ("destination_url", &record.destination_url, record.destination_at()),
+            ];
+            for (field, url, host) in ends {
                 // Only a URL with a query is shown otherwise than it is, and so perhaps too long: no file has one.
                 if let Ok(url) = ObjectUrl::parse(url) {
-                    caller.may_use(&api, field, &url)?;
+                    caller.may_use(&api, field, &url, host)?;
                 }
             }
             api.ledger.resume(id, &scope).await?

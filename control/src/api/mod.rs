@@ -7,6 +7,7 @@
 //! | [`transfers`] | `POST`, `GET /v1/transfers`; `GET`, `DELETE /v1/transfers/{id}` |
 //! | [`actions`] | `POST /v1/transfers/{id}/action` |
 //! | [`tokens`] | `POST`, `GET /v1/tokens`; `DELETE /v1/tokens/{id}` |
+//! | [`executors`] | `POST`, `GET /v1/executors`; `DELETE /v1/executors/{name}` |
 //! | [`health`] | `GET /healthz`, `GET /readyz` |
 //! | [`metrics`] | `GET /metrics` |
 //! | [`openapi`] | `GET /openapi.json` |
@@ -17,6 +18,7 @@
 pub mod access;
 pub mod actions;
 pub mod body;
+pub mod executors;
 pub mod health;
 pub mod metrics;
 pub mod openapi;

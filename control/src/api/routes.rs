@@ -6,7 +6,9 @@
 use axum::{Router, extract::Request, middleware, response::IntoResponse};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Api, access, actions, health, metrics, openapi, problem::Refusal, protocols, tokens, transfers, versions};
+use super::{
+    Api, access, actions, executors, health, metrics, openapi, problem::Refusal, protocols, tokens, transfers, versions,
+};
 use crate::model::ProblemCode;
 
 /// The whole interface. Requests must carry a [`Peer`](super::access::Peer) extension; without one, everything that
@@ -33,6 +35,8 @@ pub(super) fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(actions::act_on_transfer))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::revoke_token))
+        .routes(routes!(executors::list_executors, executors::invite_executor))
+        .routes(routes!(executors::forget_executor))
         .routes(routes!(health::show_health))
         .routes(routes!(health::show_readiness))
         .routes(routes!(metrics::show_metrics))

@@ -1,13 +1,6 @@
 //! Accepts connections and serves the routes on them, within limits of time, size and number.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    convert::Infallible,
-    io,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::Request;
@@ -22,7 +15,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+use staccato_dataplane::transport::{seats::Seats, tls::key_digest};
+
 use super::{access::Peer, peer};
+use crate::executor::routes::{PREFIX, Speaker};
 
 /// Connections at a time; further ones wait to be accepted.
 pub const CONNECTIONS_MAX: usize = 1024;
@@ -53,10 +49,19 @@ pub enum Listener {
     Admin(UnixListener),
 }
 
-/// Serves `router` until `stopping` becomes `true`, then lets requests under way finish, for [`DRAIN_TIMEOUT`] at most.
-pub async fn serve(listener: Listener, router: Router, mut stopping: watch::Receiver<bool>) {
+/// What is answered to whom. Cheap to clone.
+#[derive(Clone)]
+pub struct Routes {
+    /// To clients.
+    pub clients: Router,
+    /// To executors of other hosts; only over TLS.
+    pub executors: Router,
+}
+
+/// Serves `routes` until `stopping` becomes `true`, then lets requests under way finish, for [`DRAIN_TIMEOUT`] at most.
+pub async fn serve(listener: Listener, routes: Routes, mut stopping: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let peers = Peers::default();
+    let seats = Seats::new(PEER_CONNECTIONS_MAX);
     let mut connections = JoinSet::new();
     loop {
         let (place, accepted) = tokio::select! {
@@ -67,26 +72,31 @@ pub async fn serve(listener: Listener, router: Router, mut stopping: watch::Rece
             () = stopped(&mut stopping) => break,
         };
         while connections.try_join_next().is_some() {}
-        let (router, stopping) = (router.clone(), stopping.clone());
+        let (routes, stopping) = (routes.clone(), stopping.clone());
         match accepted {
             Ok(Accepted::Tcp(stream, peer_address, local_address)) => {
                 connections.spawn(async move {
                     let look_up = move || peer::of_tcp(peer_address, local_address);
                     let peer = tokio::task::spawn_blocking(look_up).await;
                     let peer = peer.unwrap_or_else(|_| Peer::Unknown("the look-up failed".into()));
-                    connection(stream, router, peer, stopping).await;
+                    connection(stream, routes, peer, None, stopping).await;
                     drop(place);
                 });
             }
             Ok(Accepted::Tls(stream, from, acceptor)) => {
-                let Some(seat) = peers.seat(from) else {
+                let Some(seat) = seats.seat(from) else {
                     tracing::debug!(%from, "too many connections from one address");
                     continue;
                 };
                 connections.spawn(async move {
                     let _seat = seat;
                     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => connection(stream, router, Peer::Remote, stopping).await,
+                        Ok(Ok(stream)) => {
+                            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                            let key = shown.and_then(|certificate| key_digest(certificate).ok());
+                            let speaker = key.map_or(Speaker::Stranger, |key| Speaker::Known(key, from));
+                            connection(stream, routes, Peer::Remote, Some(speaker), stopping).await;
+                        }
                         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                         Err(_) => tracing::debug!("a TLS handshake took too long"),
                     }
@@ -95,7 +105,7 @@ pub async fn serve(listener: Listener, router: Router, mut stopping: watch::Rece
             }
             Ok(Accepted::Unix(stream, peer)) => {
                 connections.spawn(async move {
-                    connection(stream, router, peer, stopping).await;
+                    connection(stream, routes, peer, None, stopping).await;
                     drop(place);
                 });
             }
@@ -109,45 +119,6 @@ pub async fn serve(listener: Listener, router: Router, mut stopping: watch::Rece
     let drained = tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         tracing::warn!(connections = connections.len(), "requests did not finish in time and are cut off");
-    }
-}
-
-/// How many connections each address has.
-#[derive(Clone, Default)]
-struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-/// A connection that counts for its address until this is dropped.
-struct Seat {
-    peers: Peers,
-    of: IpAddr,
-}
-
-impl Peers {
-    /// A seat for one more connection; none where its address has too many.
-    fn seat(&self, from: IpAddr) -> Option<Seat> {
-        let of = match from.to_canonical() {
-            // Whoever has one address there has all of its network.
-            IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
-            v4 => v4,
-        };
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(of).or_default();
-        (*count < PEER_CONNECTIONS_MAX).then(|| {
-            *count += 1;
-            Seat { peers: self.clone(), of }
-        })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut all = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = all.entry(self.of) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
     }
 }
 
@@ -190,16 +161,23 @@ impl Listener {
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    router: Router,
+    routes: Routes,
     peer: Peer,
+    speaker: Option<Speaker>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let (router, peer) = (router.clone(), peer.clone());
+        let (routes, peer, speaker) = (routes.clone(), peer.clone(), speaker.clone());
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
-            let response = router.oneshot(request).await;
+            let response = match speaker.filter(|_| request.uri().path().starts_with(PREFIX)) {
+                Some(speaker) => {
+                    request.extensions_mut().insert(speaker);
+                    routes.executors.oneshot(request).await
+                }
+                None => routes.clients.oneshot(request).await,
+            };
             Ok::<_, Infallible>(response.unwrap_or_else(|never| match never {}))
         }
     });
@@ -227,25 +205,4 @@ async fn connection(
 pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     // An error means that whoever could say so is gone.
     let _ = stopping.wait_for(|stop| *stop).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_address_has_all_connections() {
-        let peers = Peers::default();
-        let network: [IpAddr; 2] = ["2001:db8::1", "2001:db8::ffff:2"].map(|text| text.parse().unwrap());
-        let v4: [IpAddr; 2] = ["192.0.2.1", "::ffff:192.0.2.1"].map(|text| text.parse().unwrap());
-        for alike in [network, v4] {
-            let seats: Vec<_> =
-                (0..PEER_CONNECTIONS_MAX).map(|number| peers.seat(alike[number % 2]).unwrap()).collect();
-            assert!(alike.iter().all(|from| peers.seat(*from).is_none()));
-            assert!(peers.seat("192.0.2.2".parse().unwrap()).is_some());
-            drop(seats);
-            assert!(peers.seat(alike[0]).is_some());
-        }
-        assert!(peers.0.lock().unwrap().is_empty(), "what is over takes no memory");
-    }
 }

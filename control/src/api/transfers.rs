@@ -26,6 +26,7 @@ use crate::{
         Answer, CreateRequest, Problem, ProblemCode, State as TransferState, TransferDocument, TransferId,
         problem::ProblemDocument, request::TransferBody, token::TokenScope,
     },
+    places::Places,
 };
 
 /// Transfers on a page unless told.
@@ -130,9 +131,9 @@ pub async fn create_transfer(
 
 /// A transfer that may be created, by this caller.
 fn accept(api: &Api, caller: &Caller, json: &Value) -> Result<CreateRequest, Problem> {
-    let request = CreateRequest::from_json(json, api.ledger.registry())?;
-    caller.may_use(api, "source_url", &request.source_url)?;
-    caller.may_use(api, "destination_url", &request.destination_url)?;
+    let request = CreateRequest::from_json(json, &Places::new(&api.ledger, caller.at_own_host))?;
+    caller.may_use(api, "source_url", &request.source_url, request.source_place.host())?;
+    caller.may_use(api, "destination_url", &request.destination_url, request.destination_place.host())?;
     Ok(request)
 }
 

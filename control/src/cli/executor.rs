@@ -1,48 +1,209 @@
-//! `executor`: the process that moves bytes; started by `serve`, not by people.
+//! `executor`: the process that moves bytes: on other hosts than the service's started by people, there by `serve`.
+
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
+use staccato_dataplane::{
+    Dataplane,
+    attempt::{AttemptSpec, Reporter},
+    transport::peers::PeersConfig,
+};
+use uuid::Uuid;
 
-use super::{Exit, Failure, config::load, log};
+use super::{Common, Exit, Failure, config::load, log};
 use crate::{
-    config::Flags,
-    executor::process::{self, ExecutorOptions, OUTAGE_MAX_DEFAULT},
+    client::Server,
+    config::{Config, Flags},
+    executor::{
+        client::{CallError, Client},
+        clock::ControlClock,
+        door,
+        membership::Membership,
+        process::{self, ExecutorOptions},
+    },
+    model::host::Announcement,
+    signals::Signals,
 };
 
-/// Arguments of `executor`: the configuration of the service that starts it.
+/// Where executors of other hosts connect unless told.
+const PEER_LISTEN_DEFAULT: &str = "0.0.0.0:5310";
+
+/// Arguments of `executor`.
 #[derive(Debug, Args)]
 pub struct Executor {
     #[command(flatten)]
     flags: Flags,
-    /// This executor's name, a new one at every start
-    #[arg(long)]
-    instance: String,
+    /// The service to join: https://HOST:PORT. The first time, show an invitation (--token-file, or STACCATO_TOKEN), which
+    /// `staccato executors invite NAME` makes on the service's host; --ca FILE says by which authority the service is known.
+    /// --listen is where executors of other hosts connect (as --peer-listen)
+    #[arg(long, value_name = "URL")]
+    join: Option<Server>,
+    /// Started by `serve`, with the configuration of that: this executor's name, a new one at every start
+    #[arg(long, hide = true, conflicts_with = "join")]
+    instance: Option<String>,
 }
 
 impl Executor {
-    /// Runs until standard input ends.
-    pub fn run(self) -> Result<(), Failure> {
-        let config = load(&self.flags)?;
+    /// Runs until a signal comes, or where `serve` has started it, until standard input ends.
+    pub fn run(self, common: &Common) -> Result<(), Failure> {
         abort_on_panic();
-        log::to_standard_error(&config.log);
-        let options = ExecutorOptions {
-            socket: config.executor_socket(),
-            instance: self.instance,
-            attempts_max: config.slots,
-            dataplane: config.dataplane(),
-            registry: config.registry(),
-            heartbeat: config.heartbeat,
-            outage_max: OUTAGE_MAX_DEFAULT,
-        };
-        tokio::runtime::Builder::new_multi_thread()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("executor")
             .enable_all()
             .build()
-            .map_err(|error| Failure::new(Exit::Failed, format!("no event loop can be made: {error}")))?
-            .block_on(process::run(options))
-            .map_err(Failure::from)?;
+            .map_err(|error| Failure::new(Exit::Failed, format!("no event loop can be made: {error}")))?;
+        runtime.block_on(async {
+            match (self.join, self.instance) {
+                (Some(service), _) => joined(&service, self.flags, common).await,
+                (None, Some(instance)) => child(instance, &self.flags).await,
+                (None, None) => {
+                    let why = "say which service to join: --join https://HOST:PORT";
+                    Err(Failure::new(Exit::Usage, why))
+                }
+            }
+        })?;
         // Nothing waits for what may still be under way: the service is gone, or has let us go.
         std::process::exit(0)
+    }
+}
+
+/// Runs as the executor of `serve`'s own host.
+async fn child(instance: String, flags: &Flags) -> Result<(), Failure> {
+    let config = load(flags)?;
+    log::to_standard_error(&config.log);
+    let service = Client::new(config.executor_socket());
+    let clock = ControlClock::default();
+    let mut membership = None;
+    if config.among_others() {
+        let mut own = open(&config, &clock)?;
+        // The service has just started this process, and knows it by its socket.
+        while let Err(error) = own.enrol(&service, None, None).await {
+            tracing::warn!(%error, "the service does not vouch for its own executor yet");
+            tokio::time::sleep(process::UNREACHABLE_WAIT).await;
+        }
+        membership = Some(own);
+    }
+    run(&config, service, instance, membership, clock, config.peer_listen, process::input_ended()).await
+}
+
+/// Runs as the executor of this host, for a service on another one.
+async fn joined(service: &Server, flags: Flags, common: &Common) -> Result<(), Failure> {
+    // There is no REST here: what others can connect to is the executor itself.
+    let config = load(&flags.meaning("listen", "peer-listen"))?;
+    config.check_roots().map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    log::to_standard_error(&config.log);
+    let Server::Tls(host, port) = service else {
+        let why = format!("{service} cannot be joined from another host: write https://HOST:PORT");
+        return Err(Failure::new(Exit::Usage, why));
+    };
+    let mut signals = Signals::new().map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    let clock = ControlClock::default();
+    let mut membership = open(&config, &clock)?;
+    let deployment = membership.enrolled().map(|enrolled| enrolled.ca.clone());
+    let unusable = |why: String| Failure::new(Exit::Usage, why);
+    let roots = door::trusted(common.ca.as_deref(), deployment.as_deref()).map_err(unusable)?;
+    let tls = door::client(roots, membership.shown(), clock.clone()).map_err(unusable)?;
+    let client = || Client::remote(host, *port, tls.clone());
+    let known = membership.enrolled().map(|enrolled| enrolled.name.clone());
+    // An invitation for a host that has enrolled under this name was used, and is not looked at again.
+    if known.as_ref() != Some(&config.name) {
+        let Some(invitation) = common.token()? else {
+            let why = format!(
+                "this host has not joined as {} before: show an invitation (--token-file FILE); `staccato executors invite \
+                 {}` on the service's host makes one",
+                config.name, config.name
+            );
+            return Err(Failure::new(Exit::Usage, why));
+        };
+        // One of its own: its connections are made before there is a certificate to show.
+        let stranger = client();
+        let enrolled = tokio::select! {
+            enrolled = enrol(&mut membership, &stranger, &config, &invitation) => enrolled,
+            _ = signals.next() => return Ok(()),
+        };
+        enrolled.map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
+        tracing::info!(name = %config.name, "enrolled");
+    }
+    let listen = if config.is_default("peer_listen") {
+        Some(PEER_LISTEN_DEFAULT.parse().expect("an address"))
+    } else {
+        config.peer_listen
+    };
+    let end = async move {
+        let name = signals.next().await;
+        tracing::info!(signal = name, "stopping");
+    };
+    run(&config, client(), Uuid::now_v7().to_string(), Some(membership), clock, listen, end).await
+}
+
+/// Enrols, however long the service is not reached.
+async fn enrol(
+    membership: &mut Membership,
+    client: &Client,
+    config: &Config,
+    invitation: &str,
+) -> Result<(), CallError> {
+    loop {
+        match membership.enrol(client, Some(config.name.clone()), Some(invitation)).await {
+            Err(error @ CallError::Unreachable(_)) => {
+                tracing::warn!(%error, "cannot enrol; trying until it succeeds");
+                tokio::time::sleep(process::UNREACHABLE_WAIT * 5).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+fn open(config: &Config, clock: &ControlClock) -> Result<Membership, Failure> {
+    let folder: PathBuf = config.data_dir.join("executor");
+    Membership::open(&folder, clock.clone()).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
+}
+
+async fn run(
+    config: &Config,
+    service: Client,
+    instance: String,
+    membership: Option<Membership>,
+    clock: ControlClock,
+    listen: Option<SocketAddr>,
+    end: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let registry = config.registry();
+    let peers = membership.as_ref().and_then(|membership| {
+        Some(PeersConfig {
+            identity: membership.identity()?,
+            listen,
+            plain: config.peer_plain,
+            ticket_key: membership.ticket_key()?,
+            control_time: clock.control_time(),
+        })
+    });
+    let dataplane = match peers {
+        Some(peers) => Dataplane::start_among(config.dataplane(), registry.clone(), peers),
+        None => Dataplane::start(config.dataplane(), registry.clone()),
+    }?;
+    let announced = Announcement {
+        version: env!("CARGO_PKG_VERSION").into(),
+        slots: config.slots,
+        lanes: config.lanes,
+        roots: config.roots.iter().map(ToString::to_string).collect(),
+        address: dataplane.address(),
+        plain: config.peer_plain,
+        key: membership.as_ref().and_then(Membership::key),
+    };
+    let options =
+        ExecutorOptions { service: service.clone(), instance, attempts_max: config.slots, registry, announced, clock };
+    let attempt = move |spec: AttemptSpec, reporter: Box<dyn Reporter>| dataplane.attempt(spec, |_| reporter);
+    let renewing = async {
+        match membership {
+            Some(mut membership) => membership.keep_current(&service).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = process::run(options, attempt, end) => ended.map_err(|error| Failure::new(Exit::Refused, error.to_string())),
+        () = renewing => unreachable!("renewing never ends"),
     }
 }
 

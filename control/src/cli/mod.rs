@@ -9,6 +9,7 @@ mod config;
 mod copy;
 mod demo;
 mod executor;
+mod executors;
 mod exit;
 mod list;
 pub mod location;
@@ -67,8 +68,10 @@ pub struct Common {
 enum Command {
     /// Run the service: REST API, scheduler and one executor
     Serve(serve::Serve),
-    #[command(hide = true)]
+    /// Run the executor of this host, for a service on another
     Executor(executor::Executor),
+    /// List, invite and forget executors of other hosts
+    Executors(executors::Executors),
     /// Submit a transfer
     Submit(submit::Submit),
     /// List your transfers
@@ -123,7 +126,8 @@ impl Cli {
         Environment::of_process().check().map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         match self.command {
             Command::Serve(command) => command.run(&common),
-            Command::Executor(command) => command.run(),
+            Command::Executor(command) => command.run(&common),
+            Command::Executors(command) => on_client(command.run(&common)),
             Command::Config(command) => command.run(&common),
             Command::Copy(command) => command.run(&common),
             Command::Token(command) => on_client(command.run(&common)),

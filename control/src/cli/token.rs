@@ -114,7 +114,7 @@ impl Create {
 
 impl At {
     /// A client of the service's admin socket.
-    fn client(&self) -> Result<Client, Failure> {
+    pub fn client(&self) -> Result<Client, Failure> {
         let mut flags = Flags::default();
         flags.file.clone_from(&self.config);
         if let Some(folder) = &self.data_dir {
@@ -124,7 +124,7 @@ impl At {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(body: serde_json::Value) -> Result<T, Failure> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(body: serde_json::Value) -> Result<T, Failure> {
     serde_json::from_value(body)
         .map_err(|error| Failure::new(Exit::Service, format!("the service's answer is not understood: {error}")))
 }

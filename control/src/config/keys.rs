@@ -8,7 +8,7 @@ use std::{
 
 use staccato_protocols::{CRC_BLOCK, http::networks::Networks};
 
-use super::{Config, Environment, Executors, Listen, OwnedRoot, display_size, parse_size};
+use super::{Config, Environment, Executors, Listen, OwnedRoot, display_size, parse_size, this_machine};
 use crate::model::did_you_mean;
 
 /// One setting.
@@ -277,11 +277,7 @@ pub(super) const KEYS: &[Key] = &[
         help: "Whether `http` is offered beside `https`",
         default: |_, _| one("true"),
         apply: |config, values| {
-            config.allow_http = match single(values)? {
-                "true" => true,
-                "false" => false,
-                text => return Err(format!("{text:?} is no choice; use true or false")),
-            };
+            config.allow_http = switch(single(values)?)?;
             Ok(())
         },
         written: |config| one(&config.allow_http.to_string()),
@@ -309,6 +305,100 @@ pub(super) const KEYS: &[Key] = &[
             networks if networks.iter().len() == 0 => one("none"),
             networks => networks.iter().map(ToString::to_string).collect(),
         },
+    },
+    Key {
+        name: "name",
+        flag: "name",
+        value: "HOST",
+        list: false,
+        default_text: "this machine's name",
+        help: "What this host is called in URLs (`file://HOST/path`) and by executors of other hosts: small letters, \
+               digits, `-` and `.`",
+        default: |_, _| one(this_machine().as_str()),
+        apply: |config, values| {
+            config.name = single(values)?.parse()?;
+            Ok(())
+        },
+        written: |config| one(config.name.as_str()),
+    },
+    Key {
+        name: "peer_listen",
+        flag: "peer-listen",
+        value: "ADDRESS:PORT",
+        list: false,
+        default_text: "none; 0.0.0.0:5310 with `executor --join`",
+        help: "Where executors of other hosts connect to read this host's objects (TLS, with tickets), or `none`. An \
+               unspecified address is told to them as the one that the service sees",
+        default: |_, _| one("none"),
+        apply: |config, values| {
+            config.peer_listen = match single(values)? {
+                "" | "none" => None,
+                text => {
+                    Some(text.parse().map_err(|_| format!("{text:?} is no ADDRESS:PORT, for instance 0.0.0.0:5310"))?)
+                }
+            };
+            Ok(())
+        },
+        written: |config| one(&config.peer_listen.map_or("none".into(), |address| address.to_string())),
+    },
+    Key {
+        name: "peer_plain",
+        flag: "peer-plain",
+        value: "true|false",
+        list: false,
+        default_text: "false",
+        help: "Whether objects may travel unencrypted between this host and others that allow it, too. Whoever sees a \
+               ticket on its way can use it then, and reads what travels",
+        default: |_, _| one("false"),
+        apply: |config, values| {
+            config.peer_plain = switch(single(values)?)?;
+            Ok(())
+        },
+        written: |config| one(&config.peer_plain.to_string()),
+    },
+    Key {
+        name: "pki_dir",
+        flag: "pki-dir",
+        value: "DIR",
+        list: false,
+        default_text: "`pki` in `data_dir`",
+        help: "Folder of the deployment's authority (`staccato pki init`), which vouches for executors of other hosts; made \
+               where there is none",
+        default: |config, _| one(&config.data_dir.join("pki").display().to_string()),
+        apply: |config, values| {
+            config.pki_dir = absolute(single(values)?)?;
+            Ok(())
+        },
+        written: |config| one(&config.pki_dir.display().to_string()),
+    },
+    Key {
+        name: "certificate_life",
+        flag: "certificate-life",
+        value: "DURATION",
+        list: false,
+        default_text: "30d",
+        help: "How long certificates of executors last, 10s to 10 years; they are renewed when two thirds are over",
+        default: |_, _| one("30d"),
+        apply: |config, values| {
+            config.certificate_life = duration_within(single(values)?, "10s", "3650d")?;
+            Ok(())
+        },
+        written: |config| one(&humantime::format_duration(config.certificate_life).to_string()),
+    },
+    Key {
+        name: "outage_max",
+        flag: "outage-max",
+        value: "DURATION",
+        list: false,
+        default_text: "30m",
+        help: "How long executors go on filling their partials while the service is not reached, and tickets between \
+               them last, 1s to 1 day",
+        default: |_, _| one("30m"),
+        apply: |config, values| {
+            config.outage_max = duration_within(single(values)?, "1s", "1d")?;
+            Ok(())
+        },
+        written: |config| one(&humantime::format_duration(config.outage_max).to_string()),
     },
     Key {
         name: "heartbeat",
@@ -398,11 +488,19 @@ fn known_level(directive: &str) -> Result<(), String> {
     Err(format!("{directive:?} is no level{hint} (levels are {}; a module is written MODULE=LEVEL)", LEVELS.join(", ")))
 }
 
+fn switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("{text:?} is no choice; use true or false"))
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .ok()
-        .filter(|wait| (Duration::from_millis(100)..=Duration::from_secs(600)).contains(wait))
-        .ok_or_else(|| format!("{text:?} is no duration from 100ms to 10m; write for instance 5s"))
+    duration_within(text, "100ms", "10m")
+}
+
+fn duration_within(text: &str, min: &str, max: &str) -> Result<Duration, String> {
+    let bound = |text: &str| humantime::parse_duration(text).expect("a bound is a duration");
+    let within = |wait: &Duration| (bound(min)..=bound(max)).contains(wait);
+    let parsed = humantime::parse_duration(text).ok().filter(within);
+    parsed.ok_or_else(|| format!("{text:?} is no duration from {min} to {max}; write for instance {min}"))
 }
 
 fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {

@@ -63,6 +63,15 @@ impl Flags {
         values.push(value.into());
         self
     }
+
+    /// The same flags, what was given for one of them counting for another.
+    pub fn meaning(mut self, flag: &str, meant: &str) -> Self {
+        let key = KEYS.iter().find(|key| key.flag == meant).expect("a flag of the table");
+        if let Some(values) = self.values.remove(flag) {
+            self.values.insert(key.flag, values);
+        }
+        self
+    }
 }
 
 impl Args for Flags {

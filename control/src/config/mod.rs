@@ -15,7 +15,7 @@ mod size;
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use keys::reference_table;
 pub use layers::{Environment, Flags};
@@ -25,6 +25,8 @@ pub use roots::OwnedRoot;
 pub use size::{display_size, parse_size};
 use staccato_dataplane::{DataplaneConfig, attempt::LaneChoice};
 use staccato_protocols::{Registry, http::networks::Networks};
+
+use crate::model::HostName;
 
 /// Everything `serve` can be told. Made only by [`Config::load`], so every value is within its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,18 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// Folder of the store, its keys and the executors' socket.
     pub data_dir: PathBuf,
+    /// What this host is called.
+    pub name: HostName,
+    /// Where executors of other hosts connect to this host's; none: they do not.
+    pub peer_listen: Option<SocketAddr>,
+    /// Whether bytes may travel between executors unencrypted.
+    pub peer_plain: bool,
+    /// Folder of the deployment's authority.
+    pub pki_dir: PathBuf,
+    /// How long the certificates of executors last.
+    pub certificate_life: Duration,
+    /// How long executors go on while the service is not reached.
+    pub outage_max: Duration,
     /// Folders whose files may be moved; the `file` protocol is off without one.
     pub roots: Vec<OwnedRoot>,
     /// Transfers that may run at a time.
@@ -149,8 +163,20 @@ impl Config {
             lanes: self.lanes,
             lane_choice: self.lane,
             chunk_bytes: self.chunk_bytes,
-            attempts_max: self.slots, among_others: false,
+            attempts_max: self.slots,
+            among_others: self.among_others(),
         }
+    }
+
+    /// Whether there may be executors on other hosts: only over TLS can they come in.
+    pub fn among_others(&self) -> bool {
+        self.tls_cert.is_some()
+    }
+
+    /// Whether nobody said anything about this setting.
+    pub fn is_default(&self, name: &str) -> bool {
+        let at = keys::KEYS.iter().position(|key| key.name == name).expect("a key of the table");
+        self.origins[at] == Origin::Default
     }
 
     /// The protocols on offer.
@@ -242,6 +268,12 @@ impl Config {
             tls_key: None,
             socket: None,
             data_dir: PathBuf::new(),
+            name: this_machine(),
+            peer_listen: None,
+            peer_plain: false,
+            pki_dir: PathBuf::new(),
+            certificate_life: Duration::ZERO,
+            outage_max: Duration::ZERO,
             roots: Vec::new(),
             slots: 0,
             executors: Executors::None,
@@ -257,6 +289,11 @@ impl Config {
             origins: Vec::new(),
         }
     }
+}
+
+/// What the operating system calls this machine, as far as it can be a host's name.
+pub fn this_machine() -> HostName {
+    HostName::of_machine(&rustix::system::uname().nodename().to_string_lossy())
 }
 
 impl fmt::Display for Origin {

@@ -1,9 +1,10 @@
-//! The executor's end of the wire: one message at a time over each connection to the service's Unix socket. Connections
-//! are kept: to make one for each message was a quarter of the executor's CPU seconds where transfers are small.
+//! The executor's end of the wire: one message at a time over each connection to the service, on its Unix socket or from
+//! another host. Connections are kept: to make one for each message was a quarter of the executor's CPU seconds where transfers are small.
 
 use std::{
     io,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
@@ -11,12 +12,24 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{Request, StatusCode, Uri, header};
+use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{net::UnixStream, time::Instant};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+    time::Instant,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::contract::{BODY_BYTES_MAX, Message, Refusal};
+use super::{
+    contract::{BODY_BYTES_MAX, Message, Refusal},
+    routes::PREFIX,
+};
 use crate::client::describe;
 
 /// Longest wait for an answer beyond what the message itself asks to wait.
@@ -29,9 +42,9 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 const POISON: &str = "no code panics while it holds this lock";
 
 /// Where the ledger answers. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
-    http: hyper_util::client::legacy::Client<Socket, Full<Bytes>>,
+    http: hyper_util::client::legacy::Client<Way, Full<Bytes>>,
     /// When the service last answered anything; shared by all clones.
     heard: Arc<Mutex<Instant>>,
 }
@@ -42,20 +55,35 @@ pub enum CallError {
     /// Not reached, or not answered in time: whether it was recorded is not known. Say it again.
     #[error("the service is not reached: {0}")]
     Unreachable(String),
+    /// The service has begun anew: join first.
+    #[error("the service does not know this executor yet")]
+    Unknown,
     /// The attempt is somebody else's, or nobody's: stop and touch nothing.
     #[error("refused: {0}")]
     Refused(String),
+    /// This executor is not wanted (any more).
+    #[error("{0}")]
+    Unwanted(String),
     /// The message itself is wrong.
     #[error("the service does not understand: {0}")]
     Defect(String),
 }
 
-/// Connects to a Unix socket, whatever a URL says.
-#[derive(Clone, Debug)]
-struct Socket(Arc<Path>);
+/// Where the service is, whatever a URL says.
+#[derive(Clone)]
+enum Way {
+    Socket(Arc<Path>),
+    Tls(Arc<str>, u16, TlsConnector),
+}
 
-impl tower::Service<Uri> for Socket {
-    type Response = TokioIo<UnixStream>;
+/// A connection to the service.
+enum Line {
+    Socket(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl tower::Service<Uri> for Way {
+    type Response = TokioIo<Line>;
     type Error = io::Error;
     type Future = BoxFuture<'static, io::Result<Self::Response>>;
 
@@ -64,19 +92,78 @@ impl tower::Service<Uri> for Socket {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let path = self.0.clone();
-        async move { Ok(TokioIo::new(UnixStream::connect(path).await?)) }.boxed()
+        let way = self.clone();
+        let connect = async move {
+            Ok(TokioIo::new(match way {
+                Self::Socket(path) => Line::Socket(UnixStream::connect(path).await?),
+                Self::Tls(host, port, connector) => {
+                    let name = ServerName::try_from(host.to_string()).map_err(io::Error::other)?;
+                    let stream = TcpStream::connect((&*host, port)).await?;
+                    stream.set_nodelay(true)?;
+                    Line::Tls(Box::new(connector.connect(name, stream).await?))
+                }
+            }))
+        };
+        let limited = tokio::time::timeout(ANSWER_MAX, connect);
+        async move { limited.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) }.boxed()
+    }
+}
+
+impl Connection for Line {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Socket(stream) => Pin::new(stream).poll_read(context, into),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, into),
+        }
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Socket(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Socket(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Socket(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
     }
 }
 
 impl Client {
     /// A client of the service behind this socket.
     pub fn new(socket: PathBuf) -> Self {
+        Self::on(Way::Socket(socket.into()))
+    }
+
+    /// A client of the service on another host.
+    pub fn remote(host: &str, port: u16, tls: Arc<ClientConfig>) -> Self {
+        Self::on(Way::Tls(host.into(), port, tls.into()))
+    }
+
+    fn on(way: Way) -> Self {
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .pool_idle_timeout(IDLE_MAX)
             .pool_timer(TokioTimer::new())
-            .build(Socket(socket.into()));
+            .build(way);
         Self { http, heard: Arc::new(Mutex::new(Instant::now())) }
     }
 
@@ -87,7 +174,25 @@ impl Client {
 
     /// Says something and waits for the answer, for `wait` and a little more.
     pub async fn call<M: Message>(&self, message: &M, wait: Duration) -> Result<M::Answer, CallError> {
-        let answer = tokio::time::timeout(wait + ANSWER_MAX, self.exchange(message)).await;
+        self.call_within(message, wait, None).await
+    }
+
+    /// Says something that an invitation allows.
+    pub async fn call_showing<M: Message>(
+        &self,
+        message: &M,
+        invitation: Option<&str>,
+    ) -> Result<M::Answer, CallError> {
+        self.call_within(message, Duration::ZERO, invitation).await
+    }
+
+    async fn call_within<M: Message>(
+        &self,
+        message: &M,
+        wait: Duration,
+        invitation: Option<&str>,
+    ) -> Result<M::Answer, CallError> {
+        let answer = tokio::time::timeout(wait + ANSWER_MAX, self.exchange(message, invitation)).await;
         let answer = answer.unwrap_or_else(|_| Err(CallError::Unreachable("no answer in time".into())));
         if !matches!(answer, Err(CallError::Unreachable(_))) {
             *self.heard.lock().expect(POISON) = Instant::now();
@@ -95,12 +200,18 @@ impl Client {
         answer
     }
 
-    async fn exchange<M: Message>(&self, message: &M) -> Result<M::Answer, CallError> {
+    async fn exchange<M: Message>(&self, message: &M, invitation: Option<&str>) -> Result<M::Answer, CallError> {
         let body = serde_json::to_vec(message).expect("messages are strings and numbers");
-        let request = Request::post(format!("http://localhost/executor/v1/{}", M::NAME))
+        let mut request = Request::post(format!("http://localhost{PREFIX}{}", M::NAME))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .expect("a constant path and constant headers");
+        if let Some(token) = invitation {
+            let mut shown = HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| CallError::Unwanted("the invitation has characters that none has".into()))?;
+            shown.set_sensitive(true);
+            request.headers_mut().insert(header::AUTHORIZATION, shown);
+        }
         let answer = self.http.request(request).await.map_err(|error| CallError::Unreachable(describe(&error)))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await;
@@ -112,6 +223,8 @@ impl Client {
             .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |Refusal { refused }| refused);
         Err(match status {
             StatusCode::CONFLICT => CallError::Refused(why),
+            StatusCode::UNAUTHORIZED => CallError::Unknown,
+            StatusCode::GONE | StatusCode::FORBIDDEN => CallError::Unwanted(why),
             status if status.is_server_error() => CallError::Unreachable(why),
             status => CallError::Defect(format!("{status}: {why}")),
         })

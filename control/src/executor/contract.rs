@@ -2,6 +2,9 @@
 //!
 //! | name | what it says |
 //! | --- | --- |
+//! | `enrol` | vouch for my key: with an invitation, or again before my certificate ends |
+//! | `join` | I run, and this is what I have |
+//! | `leave` | I end |
 //! | `claim` | I have room for so many attempts: is there something to do? Waits for it (long poll). |
 //! | `heartbeat` | I run these attempts: their leases run in full again from the receipt. Waits for directives. |
 //! | `checkpoint` | this much is durable |
@@ -10,8 +13,9 @@
 //! | `release` | an attempt is over |
 //! | `swept` | a sweep is done, or failed |
 //!
-//! Answers: 200; 409 with [`Refusal`]: the attempt is not yours (any more), stop and touch nothing; 503: try again; any
-//! other status is a defect of the executor. What is not answered was perhaps recorded: every message may be repeated.
+//! Answers: 200; 401 with [`Refusal`]: join first (the service has begun anew); 409: the attempt is not yours (any more),
+//! stop and touch nothing; 410: you are not wanted (any more), end; 503: try again; any other status is a defect of the
+//! executor. What is not answered was perhaps recorded: every message may be repeated.
 //!
 //! Leases are durations. The ledger counts from the receipt of what renewed them, the executor, on CLOCK_BOOTTIME, from
 //! before it asked; so the executor's end never lies behind the ledger's.
@@ -21,7 +25,7 @@ use staccato_dataplane::attempt::{AttemptSpec, CheckpointReport, Completion, Out
 
 use crate::{
     ledger::{CLAIMED_BYTES_MAX, Directive, Held, Prepared, Sweep},
-    model::TransferId,
+    model::{HostName, TransferId, host::Announcement},
 };
 
 /// Largest body, in bytes: attempts with long checkpoints, in an answer to `claim`.
@@ -34,6 +38,65 @@ pub trait Message: Serialize + DeserializeOwned + Send + 'static {
     const NAME: &'static str;
     /// What is answered.
     type Answer: Serialize + DeserializeOwned + Send + 'static;
+}
+
+/// Vouch for my key. Shown with an invitation (`Authorization: Bearer`), or over a connection with the certificate that is
+/// to be renewed; on the service's own socket neither is needed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrol {
+    /// What the executor's host is called; none where the service knows.
+    pub name: Option<HostName>,
+    /// A certificate signing request (RFC 2986, PEM), for the key; what else it asks for is not looked at.
+    pub request: String,
+}
+
+/// The service vouches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// What the host is called.
+    pub name: HostName,
+    /// Its certificate (PEM).
+    pub certificate: String,
+    /// Those of the deployment's authority (PEM).
+    pub ca: String,
+    /// What verifies tickets (Ed25519), in hex.
+    pub ticket_key: String,
+    /// From when on the certificate is to be renewed, in milliseconds since 1970 on the service's clock.
+    pub renew_after_ms: u64,
+    /// The time on the service's clock.
+    pub control_time_ms: u64,
+}
+
+/// I run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// Who: a new name at every start.
+    pub executor: String,
+    /// What it has.
+    pub announced: Announcement,
+}
+
+/// The service knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// How long leases run, in milliseconds.
+    pub lease_ms: u64,
+    /// Longest time between heartbeats, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// How long to go on while the service is not reached, in milliseconds.
+    pub outage_max_ms: u64,
+    /// The time on the service's clock.
+    pub control_time_ms: u64,
+}
+
+/// I end, and hold nothing any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leave {
+    /// Who.
+    pub executor: String,
 }
 
 /// I have room.
@@ -78,6 +141,8 @@ pub struct Directives {
     pub directives: Vec<Directive>,
     /// How long leases run, in milliseconds.
     pub lease_ms: u64,
+    /// The time on the service's clock: milliseconds since 1970.
+    pub control_time_ms: u64,
 }
 
 /// About one attempt.
@@ -137,6 +202,21 @@ pub struct Noted {}
 pub struct Refusal {
     /// Why.
     pub refused: String,
+}
+
+impl Message for Enrol {
+    const NAME: &'static str = "enrol";
+    type Answer = Enrolled;
+}
+
+impl Message for Join {
+    const NAME: &'static str = "join";
+    type Answer = Joined;
+}
+
+impl Message for Leave {
+    const NAME: &'static str = "leave";
+    type Answer = Noted;
 }
 
 impl Message for Claim {

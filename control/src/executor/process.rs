@@ -1,11 +1,9 @@
-//! The executor process: claims transfers while it has room, runs attempts on the dataplane, keeps their leases alive,
-//! and ends when its standard input does.
+//! The executor process: joins, claims transfers while it has room, runs attempts, keeps their leases alive, and leaves.
 
 use std::{
     collections::HashMap,
     future::Future,
     io::Read,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -13,85 +11,94 @@ use std::{
     time::Duration,
 };
 
-use staccato_dataplane::{
-    Dataplane, DataplaneConfig,
-    attempt::{AttemptHandle, AttemptSpec, Reporter, StopReason},
-};
-use staccato_protocols::{Error, Registry};
+use staccato_dataplane::attempt::{AttemptHandle, AttemptSpec, Reporter, StopReason};
+use staccato_protocols::Registry;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     ledger::{Held, Sweep},
-    model::TransferId,
+    model::{TransferId, host::Announcement},
 };
 
 use super::{
     client::{CallError, Client},
-    contract::{Claim, Heartbeat, Swept},
+    clock::ControlClock,
+    contract::{Claim, Heartbeat, Join, Leave, Swept},
     relay::{ChannelReporter, Relay},
 };
 
 /// What an executor is told at its start.
 pub struct ExecutorOptions {
-    /// The ledger's socket.
-    pub socket: PathBuf,
+    /// Where the ledger answers.
+    pub service: Client,
     /// This executor's name, a new one at every start.
     pub instance: String,
     /// Most attempts at a time.
     pub attempts_max: usize,
-    /// How its dataplane is built.
-    pub dataplane: DataplaneConfig,
     /// The protocols it offers.
     pub registry: Registry,
-    /// Longest time between heartbeats.
-    pub heartbeat: Duration,
-    /// How long attempts go on while the service is not reached. They commit nothing meanwhile.
-    pub outage_max: Duration,
+    /// What it says of itself.
+    pub announced: Announcement,
+    /// The service's clock, to be set whenever it tells its time.
+    pub clock: ControlClock,
 }
 
-/// `outage_max` unless told.
-pub const OUTAGE_MAX_DEFAULT: Duration = Duration::from_secs(30 * 60);
+/// What the service said when this executor joined.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    /// Longest time between heartbeats.
+    heartbeat: Duration,
+    /// How long attempts go on while the service is not reached. They commit nothing meanwhile.
+    outage_max: Duration,
+}
+
+/// Why an executor ended before it was told to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unwanted(pub String);
 
 /// How long attempts may take to stop when the executor ends.
 const DRAIN_MAX: Duration = Duration::from_secs(8);
+/// How long saying goodbye may take.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 /// Shortest time between two heartbeats.
 const BEAT_PAUSE: Duration = Duration::from_millis(20);
 /// Wait after the service was not reached.
-const UNREACHABLE_WAIT: Duration = Duration::from_millis(200);
+pub const UNREACHABLE_WAIT: Duration = Duration::from_millis(200);
 
-/// Runs an executor until standard input ends, that is until the process that started it is gone or wants it to end.
-/// Attempts are stopped then and keep what is durable. The caller should exit the process when this returns: nothing
-/// waits for what may still be under way when the service is gone.
-pub async fn run(options: ExecutorOptions) -> Result<(), Error> {
-    let dataplane = Dataplane::start(options.dataplane.clone(), options.registry.clone())?;
-    let attempt = move |spec: AttemptSpec, reporter: Box<dyn Reporter>| dataplane.attempt(spec, |_| reporter);
-    run_with(options, attempt, input_ended()).await;
-    Ok(())
-}
-
-/// [`run`] with another way to run attempts and another end.
-pub async fn run_with(
+/// Runs an executor until `end` resolves. Attempts are stopped then and keep what is durable. The caller should exit the
+/// process when this returns: nothing waits for what may still be under way when the service is gone.
+pub async fn run(
     options: ExecutorOptions,
     attempt: impl Fn(AttemptSpec, Box<dyn Reporter>) -> AttemptHandle,
     end: impl Future<Output = ()>,
-) {
+) -> Result<(), Unwanted> {
     let executor = Executor {
-        client: Client::new(options.socket.clone()),
+        client: options.service.clone(),
         options,
+        terms: Mutex::new(None),
         running: Mutex::default(),
         changed: watch::Sender::new(()),
     };
     let executor = Arc::new(executor);
-    tokio::select! {
-        () = end => {}
-        () = executor.claim_for_ever(&attempt) => {}
-        () = executor.beat() => {}
-    }
+    let work = async {
+        executor.join().await?;
+        tokio::select! {
+            unwanted = executor.claim_for_ever(&attempt) => Err(unwanted),
+            unwanted = executor.beat() => Err(unwanted),
+        }
+    };
+    let ended = tokio::select! {
+        () = end => Ok(()),
+        unwanted = work => unwanted,
+    };
     executor.drain().await;
+    ended
 }
 
-/// Resolves when standard input ends. On a thread of its own, which nobody waits for.
-async fn input_ended() {
+/// Resolves when standard input ends, that is when the process that started this one is gone or wants it to end. On a
+/// thread of its own, which nobody waits for.
+pub async fn input_ended() {
     let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
     let watch = move || {
         let mut input = std::io::stdin().lock();
@@ -115,6 +122,8 @@ async fn input_ended() {
 struct Executor {
     options: ExecutorOptions,
     client: Client,
+    /// None before the service has answered.
+    terms: Mutex<Option<Terms>>,
     running: Mutex<HashMap<TransferId, Running>>,
     /// Changes when an attempt begins or ends.
     changed: watch::Sender<()>,
@@ -131,14 +140,62 @@ struct Running {
 const POISON: &str = "no code panics while it holds this lock";
 
 impl Executor {
-    /// Claims while there is room, for ever.
-    async fn claim_for_ever(self: &Arc<Self>, attempt: &impl Fn(AttemptSpec, Box<dyn Reporter>) -> AttemptHandle) {
+    /// Tells the service that this executor runs, until that answers.
+    async fn join(&self) -> Result<(), Unwanted> {
+        let message = Join { executor: self.options.instance.clone(), announced: self.options.announced.clone() };
+        let mut told = false;
+        loop {
+            match self.client.call(&message, Duration::ZERO).await {
+                Ok(joined) => {
+                    self.options.clock.set(joined.control_time_ms);
+                    let millis = Duration::from_millis;
+                    let terms =
+                        Terms { heartbeat: millis(joined.heartbeat_ms), outage_max: millis(joined.outage_max_ms) };
+                    *self.terms.lock().expect(POISON) = Some(terms);
+                    return Ok(());
+                }
+                Err(CallError::Unwanted(why)) => return Err(Unwanted(why)),
+                Err(error) => {
+                    // Once: it may take long.
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(%error, "cannot join; trying until it succeeds");
+                    }
+                    tokio::time::sleep(UNREACHABLE_WAIT).await;
+                }
+            }
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        self.terms.lock().expect(POISON).expect("nothing is done before it has joined")
+    }
+
+    /// What to do when the service did not take a message: wait, or join again.
+    async fn react(&self, error: &CallError) -> Result<(), Unwanted> {
+        match error {
+            CallError::Unknown => {
+                tracing::info!("the service has begun anew; joining again");
+                self.join().await
+            }
+            CallError::Unwanted(why) => Err(Unwanted(why.clone())),
+            _ => {
+                tokio::time::sleep(UNREACHABLE_WAIT).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Claims while there is room, until this executor is not wanted any more.
+    async fn claim_for_ever(
+        self: &Arc<Self>,
+        attempt: &impl Fn(AttemptSpec, Box<dyn Reporter>) -> AttemptHandle,
+    ) -> Unwanted {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
             let running = self.running.lock().expect(POISON).len();
             let attempts_max = self.options.attempts_max.saturating_sub(running);
-            let wait = self.options.heartbeat;
+            let wait = self.terms().heartbeat;
             let claim = Claim {
                 executor: self.options.instance.clone(),
                 attempts_max,
@@ -162,7 +219,9 @@ impl Executor {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot claim");
-                    tokio::time::sleep(UNREACHABLE_WAIT).await;
+                    if let Err(unwanted) = self.react(&error).await {
+                        return unwanted;
+                    }
                 }
             }
         }
@@ -190,7 +249,7 @@ impl Executor {
             transfer,
             epoch,
             handle,
-            outage_max: self.options.outage_max,
+            outage_max: self.terms().outage_max,
             ended,
         };
         let executor = self.clone();
@@ -205,21 +264,23 @@ impl Executor {
         });
     }
 
-    /// Keeps the leases alive and does what the ledger says, for ever.
-    async fn beat(&self) {
+    /// Keeps the leases alive and does what the ledger says, until this executor is not wanted any more.
+    async fn beat(&self) -> Unwanted {
         let mut changed = self.changed.subscribe();
         loop {
             // Many attempts that begin and end share a heartbeat.
             tokio::time::sleep(BEAT_PAUSE).await;
             changed.mark_unchanged();
             tokio::select! {
-                answer = self.heartbeat(self.options.heartbeat) => if let Err(error) = answer {
+                answer = self.heartbeat(self.terms().heartbeat) => if let Err(error) = answer {
                     tracing::debug!(%error, "cannot renew leases");
                     // Heartbeats are often cut short; what counts is whether anything was answered.
-                    if self.client.silence() > self.options.outage_max {
+                    if self.client.silence() > self.terms().outage_max {
                         self.stop_all(StopReason::LeaseLost);
                     }
-                    tokio::time::sleep(UNREACHABLE_WAIT).await;
+                    if let Err(unwanted) = self.react(&error).await {
+                        return unwanted;
+                    }
                 },
                 // Something new runs: the ledger is to know of it at once, so that its directives come at once.
                 _ = changed.changed() => {}
@@ -238,6 +299,7 @@ impl Executor {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let message = Heartbeat { executor: self.options.instance.clone(), held, wait_ms };
         let answer = self.client.call(&message, wait).await?;
+        self.options.clock.set(answer.control_time_ms);
         let mut running = self.running.lock().expect(POISON);
         for directive in answer.directives {
             // What has ended meanwhile is no news: the ledger may know of the end before it hears this heartbeat.
@@ -281,12 +343,19 @@ impl Executor {
     /// nothing is waited for.
     async fn drain(&self) {
         self.stop_all(StopReason::Shutdown);
+        self.wait_for_attempts().await;
+        let leave = Leave { executor: self.options.instance.clone() };
+        // Who does not hear it will notice.
+        let _ = tokio::time::timeout(LEAVE_MAX, self.client.call(&leave, Duration::ZERO)).await;
+    }
+
+    async fn wait_for_attempts(&self) {
         let deadline = Instant::now() + DRAIN_MAX;
         let mut changed = self.changed.subscribe();
         while !self.running.lock().expect(POISON).is_empty() && Instant::now() < deadline {
             let pause = Duration::from_millis(100);
-            if let Err(CallError::Unreachable(error)) = self.heartbeat(Duration::ZERO).await {
-                tracing::warn!(error, "the service is gone");
+            if let Err(error) = self.heartbeat(Duration::ZERO).await {
+                tracing::warn!(%error, "the service is gone");
                 return;
             }
             let _ = tokio::time::timeout(pause, changed.changed()).await;

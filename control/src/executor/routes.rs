@@ -1,28 +1,36 @@
-//! The executors' door to the ledger: a Unix socket of its own, for processes of this very user.
+//! The executors' door to the ledger: a Unix socket of its own, for processes of this very user; and for those of other
+//! hosts, whose certificates say who they are, the service's address with TLS.
 
 use std::{
     fs, io,
+    net::IpAddr,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
     serve::Listener,
 };
+use staccato_dataplane::transport::ticket::KeyDigest;
 use tokio::net::{UnixListener, UnixStream, unix::SocketAddr};
 
-use crate::ledger::{Ledger, LedgerError};
+use crate::{
+    ledger::{JoinRefused, Ledger, LedgerError, NotEnrolled, reachable, write_key},
+    model::HostName,
+    pki::Authority,
+};
 
 use super::contract::{
-    About, BODY_BYTES_MAX, Checkpoint, Claim, Claimed, Committed, Directives, Heartbeat, Message, Noted, Prepare,
-    PrepareAnswer, Refusal, Release, Swept,
+    About, BODY_BYTES_MAX, Checkpoint, Claim, Claimed, Committed, Directives, Enrol, Enrolled, Heartbeat, Join, Joined,
+    Leave, Message, Noted, Prepare, PrepareAnswer, Refusal, Release, Swept,
 };
 
 /// Wait before the next connection is taken, after taking one has failed (most often: no free descriptor).
@@ -50,15 +58,45 @@ pub fn bind(path: &Path) -> io::Result<OwnUserListener> {
     Ok(OwnUserListener { listener })
 }
 
-/// Answers executors for ever.
-pub async fn serve(ledger: Ledger, listener: OwnUserListener) -> io::Result<()> {
-    axum::serve(listener, router(ledger)).await
+/// What executors' messages begin with.
+pub const PREFIX: &str = "/executor/v1/";
+/// Certificates of executors are to be renewed when so much of their life is over.
+const RENEW_AFTER: f64 = 2.0 / 3.0;
+
+/// What answers executors. Cheap to clone.
+#[derive(Clone)]
+pub struct Desk {
+    /// Where everything is kept.
+    pub ledger: Ledger,
+    /// What vouches for executors; none where there are no other hosts.
+    pub authority: Option<Arc<Authority>>,
+    /// How long the certificates of executors last.
+    pub certificate_life: Duration,
 }
 
-/// The routes of [`super::contract`]. Whoever reaches them is trusted: serve them behind [`bind`] only.
-pub fn router(ledger: Ledger) -> Router {
-    let path = |name: &str| format!("/executor/v1/{name}");
+/// Whose connection a message comes over: an extension of each request, set where the connection is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// A process of the service's own user, on its own host.
+    Own,
+    /// Somebody elsewhere whose certificate has this key.
+    Known(KeyDigest, IpAddr),
+    /// Somebody elsewhere without a certificate.
+    Stranger,
+}
+
+/// Answers the executors of this host for ever.
+pub async fn serve(desk: Desk, listener: OwnUserListener) -> io::Result<()> {
+    axum::serve(listener, router(desk).layer(Extension(Speaker::Own))).await
+}
+
+/// The routes of [`super::contract`]. Requests must carry a [`Speaker`].
+pub fn router(desk: Desk) -> Router {
+    let path = |name: &str| format!("{PREFIX}{name}");
     Router::new()
+        .route(&path(Enrol::NAME), post(enrol))
+        .route(&path(Join::NAME), post(join))
+        .route(&path(Leave::NAME), post(leave))
         .route(&path(Claim::NAME), post(claim))
         .route(&path(Heartbeat::NAME), post(heartbeat))
         .route(&path(About::<Checkpoint>::NAME), post(checkpoint))
@@ -67,7 +105,116 @@ pub fn router(ledger: Ledger) -> Router {
         .route(&path(About::<Release>::NAME), post(release))
         .route(&path(Swept::NAME), post(swept))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(ledger)
+        .with_state(desk)
+}
+
+impl Desk {
+    /// The host of who speaks; none for the service's own.
+    fn host_of(&self, speaker: &Speaker) -> Result<Option<HostName>, Failed> {
+        match speaker {
+            Speaker::Own => Ok(None),
+            Speaker::Known(key, _) => self
+                .ledger
+                .host_of_key(key)
+                .map(Some)
+                .ok_or_else(|| Failed(StatusCode::GONE, JoinRefused::Unknown.to_string())),
+            Speaker::Stranger => {
+                let why = "this needs an executor's certificate: enrol first (`staccato executor --join`)";
+                Err(Failed(StatusCode::FORBIDDEN, why.into()))
+            }
+        }
+    }
+
+    /// Hears that `executor` speaks, and whether it may.
+    fn hear(&self, speaker: &Speaker, executor: &str) -> Result<(), Failed> {
+        if let Some(host) = self.host_of(speaker)?
+            && !self.ledger.speaks_for(&host, executor)
+        {
+            return Err(match self.ledger.is_gone(executor) {
+                true => Failed(StatusCode::GONE, JoinRefused::Superseded.to_string()),
+                false => Failed(StatusCode::UNAUTHORIZED, "join first".into()),
+            });
+        }
+        self.ledger.heard(executor);
+        Ok(())
+    }
+}
+
+async fn enrol(
+    State(desk): State<Desk>,
+    Extension(speaker): Extension<Speaker>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Enrolled>, Failed> {
+    let Enrol { name, request } = parse(&body)?;
+    let forbidden = |why: &dyn std::fmt::Display| Failed(StatusCode::FORBIDDEN, why.to_string());
+    let authority =
+        desk.authority.as_ref().ok_or_else(|| forbidden(&"this service takes in no executors of other hosts"))?;
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let (host, invitation) = match (&speaker, shown) {
+        (Speaker::Own, _) => (desk.ledger.config().own_host.clone(), None),
+        (Speaker::Stranger, None) => {
+            return Err(forbidden(
+                &"an invitation is needed: `staccato executors invite` on the service's host makes one",
+            ));
+        }
+        // Also one that has a certificate: it enrols anew.
+        (_, Some(token)) => (desk.ledger.invited(token).await.map_err(Failed::from)?, Some(token)),
+        (Speaker::Known(..), None) => (desk.host_of(&speaker)?.expect("it is known"), None),
+    };
+    if let Some(name) = name.filter(|name| *name != host && speaker != Speaker::Own) {
+        return Err(forbidden(&format!("this is for the host {host}, not for {name}")));
+    }
+    let vouched = authority.vouch(&request, &host, desk.certificate_life);
+    let vouched = vouched.map_err(|error| Failed(StatusCode::BAD_REQUEST, error.to_string()))?;
+    if let Some(token) = invitation {
+        desk.ledger.enrol(&host, token, &vouched.key).await?;
+    } else if let Speaker::Known(key, _) = &speaker
+        && *key != vouched.key
+    {
+        return Err(forbidden(&"a certificate is renewed for the same key; a new key needs an invitation"));
+    }
+    let control_time_ms = desk.ledger.now_ms();
+    Ok(Json(Enrolled {
+        name: host,
+        certificate: vouched.certificate,
+        ca: authority.certificate().to_owned(),
+        ticket_key: desk.ledger.ticket_key().iter().map(|byte| format!("{byte:02x}")).collect(),
+        renew_after_ms: control_time_ms + millis(desk.certificate_life.mul_f64(RENEW_AFTER)),
+        control_time_ms,
+    }))
+}
+
+async fn join(
+    State(desk): State<Desk>,
+    Extension(speaker): Extension<Speaker>,
+    body: Bytes,
+) -> Result<Json<Joined>, Failed> {
+    let Join { executor, mut announced } = parse(&body)?;
+    let host = desk.host_of(&speaker)?;
+    if let Speaker::Known(key, from) = &speaker {
+        announced.key = Some(write_key(key));
+        announced.address = announced.address.map(|address| reachable(address, *from));
+    }
+    desk.ledger.join(host.as_ref(), &executor, announced).await?;
+    let config = desk.ledger.config();
+    Ok(Json(Joined {
+        lease_ms: millis(config.lease),
+        heartbeat_ms: millis(config.heartbeat),
+        outage_max_ms: millis(config.outage_max),
+        control_time_ms: desk.ledger.now_ms(),
+    }))
+}
+
+async fn leave(
+    State(desk): State<Desk>,
+    Extension(speaker): Extension<Speaker>,
+    body: Bytes,
+) -> Result<Json<Noted>, Failed> {
+    let Leave { executor } = parse(&body)?;
+    desk.hear(&speaker, &executor)?;
+    desk.ledger.leave(&executor).await?;
+    Ok(Json(Noted {}))
 }
 
 /// Takes connections of processes of this user (and of root) only.
@@ -101,8 +248,14 @@ impl Listener for OwnUserListener {
     }
 }
 
-async fn claim(State(ledger): State<Ledger>, body: Bytes) -> Result<Json<Claimed>, Failed> {
+async fn claim(
+    State(desk): State<Desk>,
+    Extension(speaker): Extension<Speaker>,
+    body: Bytes,
+) -> Result<Json<Claimed>, Failed> {
     let claim: Claim = parse(&body)?;
+    desk.hear(&speaker, &claim.executor)?;
+    let ledger = &desk.ledger;
     let mut bell = ledger.bell();
     let wait = Duration::from_millis(claim.wait_ms).min(ledger.config().heartbeat);
     let deadline = tokio::time::Instant::now() + wait;
@@ -118,39 +271,76 @@ async fn claim(State(ledger): State<Ledger>, body: Bytes) -> Result<Json<Claimed
     }
 }
 
-async fn heartbeat(State(ledger): State<Ledger>, body: Bytes) -> Result<Json<Directives>, Failed> {
+async fn heartbeat(
+    State(desk): State<Desk>,
+    Extension(speaker): Extension<Speaker>,
+    body: Bytes,
+) -> Result<Json<Directives>, Failed> {
     let heartbeat: Heartbeat = parse(&body)?;
+    desk.hear(&speaker, &heartbeat.executor)?;
+    let ledger = &desk.ledger;
     let wait = Duration::from_millis(heartbeat.wait_ms);
     let directives = ledger.heartbeat_wait(&heartbeat.executor, &heartbeat.held, wait).await;
-    Ok(Json(Directives { directives, lease_ms: millis(ledger.config().lease) }))
+    let control_time_ms = ledger.now_ms();
+    Ok(Json(Directives { directives, lease_ms: millis(ledger.config().lease), control_time_ms }))
 }
 
-async fn checkpoint(State(ledger): State<Ledger>, body: Bytes) -> Result<Json<Noted>, Failed> {
+async fn checkpoint(
+    State(desk): State<Desk>,
+    Extension(speaker): Extension<Speaker>,
+    body: Bytes,
+) -> Result<Json<Noted>, Failed> {
     let About { executor, transfer, epoch, body: Checkpoint(report) } = parse(&body)?;
+    desk.hear(&speaker, &executor)?;
+    let ledger = &desk.ledger;
     ledger.checkpoint(&executor, transfer, epoch, &report).await?;
     Ok(Json(Noted {}))
 }
 
-async fn prepare(State(ledger): State<Ledger>, body: Bytes) -> Result<Json<PrepareAnswer>, Failed> {
+async fn prepare(
+    State(desk): State<Desk>,
+    Extension(speaker): Extension<Speaker>,
+    body: Bytes,
+) -> Result<Json<PrepareAnswer>, Failed> {
     let About { executor, transfer, epoch, body: Prepare(completion) } = parse(&body)?;
+    desk.hear(&speaker, &executor)?;
+    let ledger = &desk.ledger;
     let prepared = ledger.prepare(&executor, transfer, epoch, &completion).await?;
     Ok(Json(PrepareAnswer { prepared, lease_ms: millis(ledger.config().lease) }))
 }
 
-async fn committed(State(ledger): State<Ledger>, body: Bytes) -> Result<Json<Noted>, Failed> {
+async fn committed(
+    State(desk): State<Desk>,
+    Extension(speaker): Extension<Speaker>,
+    body: Bytes,
+) -> Result<Json<Noted>, Failed> {
     let About { executor, transfer, epoch, body: Committed(completion) } = parse(&body)?;
+    desk.hear(&speaker, &executor)?;
+    let ledger = &desk.ledger;
     ledger.committed(&executor, transfer, epoch, &completion).await?;
     Ok(Json(Noted {}))
 }
 
-async fn release(State(ledger): State<Ledger>, body: Bytes) -> Result<Json<Noted>, Failed> {
+async fn release(
+    State(desk): State<Desk>,
+    Extension(speaker): Extension<Speaker>,
+    body: Bytes,
+) -> Result<Json<Noted>, Failed> {
     let About { executor, transfer, epoch, body: Release(outcome) } = parse(&body)?;
+    desk.hear(&speaker, &executor)?;
+    let ledger = &desk.ledger;
     ledger.release(&executor, transfer, epoch, &outcome).await?;
     Ok(Json(Noted {}))
 }
 
-async fn swept(State(ledger): State<Ledger>, body: Bytes) -> Result<Json<Noted>, Failed> {
+async fn swept(
+    State(desk): State<Desk>,
+    Extension(speaker): Extension<Speaker>,
+    body: Bytes,
+) -> Result<Json<Noted>, Failed> {
     let Swept { transfer, failure } = parse(&body)?;
+    desk.host_of(&speaker)?;
+    let ledger = &desk.ledger;
     if let Some(failure) = &failure {
         tracing::warn!(%transfer, failure, "a sweep failed; it will be tried again");
     }
@@ -178,6 +368,25 @@ impl From<LedgerError> for Failed {
             LedgerError::Unreadable { .. } | LedgerError::Problem(_) => StatusCode::CONFLICT,
         };
         Self(status, error.to_string())
+    }
+}
+
+impl From<NotEnrolled> for Failed {
+    fn from(error: NotEnrolled) -> Self {
+        match error {
+            NotEnrolled::Ledger(error) => error.into(),
+            refused => Self(StatusCode::FORBIDDEN, refused.to_string()),
+        }
+    }
+}
+
+impl From<JoinRefused> for Failed {
+    fn from(error: JoinRefused) -> Self {
+        match error {
+            JoinRefused::Ledger(error) => error.into(),
+            JoinRefused::Superseded | JoinRefused::Unknown => Self(StatusCode::GONE, error.to_string()),
+            JoinRefused::Unacceptable(why) => Self(StatusCode::BAD_REQUEST, why),
+        }
     }
 }
 

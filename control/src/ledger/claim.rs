@@ -1,11 +1,17 @@
 //! `claim`: an executor takes a ready transfer.
 
 use futures_util::future::join_all;
-use staccato_dataplane::attempt::{AttemptSpec, StageTimes};
-use staccato_protocols::{Code, ObjectUrl};
+use staccato_dataplane::{
+    attempt::{AttemptSpec, SignedTicket, SourceOwner, StageTimes},
+    transport::ticket::Ticket,
+};
+use staccato_protocols::{ByteRange, Code, ObjectUrl};
 
 use crate::{
-    model::{Failure, State, TransferId, TransferRecord, lifecycle::Event, transfer::NoteKind},
+    model::{
+        Failure, Problem, ProblemCode, State, TransferId, TransferRecord, host::as_at_home, lifecycle::Event,
+        transfer::NoteKind,
+    },
     store::contract::VALUE_BYTES_MAX,
 };
 
@@ -13,7 +19,9 @@ use super::{
     Ledger, LedgerError,
     change::{POISON, RANGE_PIECES_MAX, RANGES_BYTES_MAX, decode_record},
     executors::Loss,
-    gone_is, keys,
+    gone_is,
+    hosts::parse_key,
+    keys,
     seal::Secrets,
 };
 
@@ -31,7 +39,7 @@ impl Ledger {
             if self.is_gone(executor) {
                 return Ok(Vec::new());
             }
-            let ready = self.inner.leases.lock().expect(POISON).ready(attempts_max.min(CLAIMED_MAX));
+            let ready = self.ready_for(executor, attempts_max.min(CLAIMED_MAX));
             if ready.is_empty() {
                 return Ok(Vec::new());
             }
@@ -70,6 +78,14 @@ impl Ledger {
         Ok(ready.len())
     }
 
+    /// Of the transfers that this executor may run, those that have been ready for longest.
+    fn ready_for(&self, executor: &str, limit: usize) -> Vec<TransferId> {
+        let (now, patience) = (self.inner.environment.monotonic(), self.inner.config.lease);
+        let fleet = self.inner.fleet.lock().expect(POISON);
+        let shows = |host: &str| fleet.up(host, now, patience).is_some_and(|live| live.announced.address.is_some());
+        self.inner.leases.lock().expect(POISON).ready(fleet.host_of(executor), limit, shows)
+    }
+
     async fn claim_one(&self, id: TransferId, executor: &str) -> Result<Option<AttemptSpec>, LedgerError> {
         let claimed = self
             .change(id, |change| {
@@ -98,7 +114,7 @@ impl Ledger {
             self.lose(id, record.epoch, Loss::ExecutorDied).await?;
             return Ok(None);
         }
-        match self.attempt_spec(&record).await {
+        match self.attempt_spec(&record, executor).await {
             Ok(spec) => Ok(Some(spec)),
             Err(LedgerError::Store(error)) => Err(error.into()),
             Err(error) => {
@@ -111,7 +127,7 @@ impl Ledger {
 
     /// What the executor is told. Nobody changes ranges or secrets behind this call's back: only the attempt itself
     /// could, and it has not begun.
-    async fn attempt_spec(&self, record: &TransferRecord) -> Result<AttemptSpec, LedgerError> {
+    async fn attempt_spec(&self, record: &TransferRecord, executor: &str) -> Result<AttemptSpec, LedgerError> {
         let checkpoint = self.load_ranges(record).await?;
         let secrets = if record.sealed { self.load_secrets(record.id).await? } else { Secrets::default() };
         let url = |secret: Option<ObjectUrl>, shown: &str| match secret {
@@ -122,11 +138,13 @@ impl Ledger {
         source_options.extend(secrets.source_options);
         let mut destination_options = record.destination_options.clone();
         destination_options.extend(secrets.destination_options);
+        let source_url = as_at_home(url(secrets.source_url, &record.source_url)?);
         Ok(AttemptSpec {
             transfer: record.id.to_string(),
             epoch: record.epoch,
-            source_url: url(secrets.source_url, &record.source_url)?,
-            destination_url: url(secrets.destination_url, &record.destination_url)?,
+            owner: self.source_owner(record, executor, &source_url)?,
+            source_url,
+            destination_url: as_at_home(url(secrets.destination_url, &record.destination_url)?),
             source_options,
             destination_options,
             part: record.part,
@@ -138,8 +156,42 @@ impl Ledger {
             validator: record.validator.clone(),
             checkpoint,
             prepared: record.prepared.map(|prepared| prepared.completion),
-            owner: None,
         })
+    }
+
+    /// The executor that has the source, with a ticket for it; none where the one that claims can read it itself.
+    fn source_owner(
+        &self,
+        record: &TransferRecord,
+        executor: &str,
+        url: &ObjectUrl,
+    ) -> Result<Option<SourceOwner>, LedgerError> {
+        let fleet = self.inner.fleet.lock().expect(POISON);
+        let reader_host = fleet.host_of(executor);
+        let Some(host) = record.source_at().filter(|host| *host != reader_host) else { return Ok(None) };
+        let refused = |why: &str| {
+            let named = if host.is_empty() { self.inner.config.own_host.as_str() } else { host };
+            Problem::new(ProblemCode::HostUnreachable, format!("the executor of {named} {why}"))
+        };
+        let (tcp, plain) = fleet.address_of(host).ok_or_else(|| refused("lets no others in"))?;
+        let reader = fleet.key_of(reader_host).and_then(parse_key);
+        let reader = reader.ok_or_else(|| refused("cannot be reached from here: this executor has no certificate"))?;
+        let part = record.part;
+        let ticket = Ticket {
+            transfer: record.id.to_string(),
+            epoch: record.epoch,
+            url: url.as_str().to_owned(),
+            range: ByteRange::new(part.start, part.end.unwrap_or(u64::MAX)).expect("parts are checked"),
+            reader,
+            until_ms: self.inner.environment.now().after(self.inner.config.outage_max).as_millis(),
+        };
+        let name = if host.is_empty() {
+            &self.inner.config.own_host
+        } else {
+            &fleet.host(host).expect("it has joined").record.name
+        };
+        let ticket = SignedTicket(ticket.sign(&self.inner.ticket_key));
+        Ok(Some(SourceOwner { host: name.to_string(), tcp, plain, ticket }))
     }
 
     pub(crate) async fn load_secrets(&self, id: TransferId) -> Result<Secrets, LedgerError> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::model::Timestamp;
+use crate::model::{HostName, Timestamp};
 
 use super::ExecutorProcess;
 
@@ -17,6 +17,12 @@ pub struct LedgerConfig {
     pub ready_timeout: Duration,
     /// Waits between attempts.
     pub backoff: Backoff,
+    /// What the service's own host is called.
+    pub own_host: HostName,
+    /// Whether an executor runs there.
+    pub own_executor: bool,
+    /// How long executors go on while the service is not reached, and tickets last.
+    pub outage_max: Duration,
 }
 
 impl Default for LedgerConfig {
@@ -26,6 +32,9 @@ impl Default for LedgerConfig {
             heartbeat: Duration::from_secs(5),
             ready_timeout: Duration::from_secs(30),
             backoff: Backoff { first: Duration::from_secs(1), max: Duration::from_secs(300) },
+            own_host: HostName::of_machine(""),
+            own_executor: true,
+            outage_max: Duration::from_secs(30 * 60),
         }
     }
 }

@@ -272,6 +272,8 @@ impl Ledger {
             state: State::New,
             source_url,
             destination_url,
+            source_host: request.source_place.host().unwrap_or_default().to_owned(),
+            destination_host: request.destination_place.host().unwrap_or_default().to_owned(),
             source_options,
             destination_options,
             sealed: !secrets.is_empty(),
@@ -283,7 +285,7 @@ impl Ledger {
             rate_limit: request.rate_limit,
             chunk_size: request.chunk_size,
             connections: request.connections,
-            destination_digest: destination_name(&request.destination_url)
+            destination_digest: destination_name(&request.destination_url, request.destination_place.host())
                 .map(|name| self.inner.seal.digest("destination", &name)),
             idempotency_digest,
             created_at: now,
@@ -316,16 +318,16 @@ impl Ledger {
     }
 }
 
-/// What all URLs have in common that plainly name one destination: scheme, host, port, query, and the segments of the
-/// path. Nothing for `null`, which any number of transfers may write to. Links and mounts that make two names one are
-/// the executor's to notice, at commit.
-fn destination_name(url: &staccato_protocols::ObjectUrl) -> Option<Vec<Cow<'_, [u8]>>> {
+/// What all URLs have in common that plainly name one destination: scheme, host (that of the place where it is only there,
+/// else that of the URL), port, query, and the segments of the path. Nothing for `null`, which any number of transfers may
+/// write to. Links and mounts that make two names one are the executor's to notice, at commit.
+fn destination_name<'a>(url: &'a staccato_protocols::ObjectUrl, place: Option<&'a str>) -> Option<Vec<Cow<'a, [u8]>>> {
     if url.scheme() == "null" {
         return None;
     }
     let parsed = url.url();
     let port = parsed.port_or_known_default().map(|port| port.to_string()).unwrap_or_default();
-    let (host, query) = (parsed.host_str().unwrap_or_default(), parsed.query().unwrap_or_default());
+    let (host, query) = (place.or(parsed.host_str()).unwrap_or_default(), parsed.query().unwrap_or_default());
     let mut name: Vec<Cow<'_, [u8]>> =
         vec![url.scheme().as_bytes().into(), host.as_bytes().into(), port.into_bytes().into(), query.as_bytes().into()];
     let segments = parsed.path().split('/').filter(|segment| !segment.is_empty());
@@ -343,7 +345,7 @@ mod tests {
     fn one_destination_has_one_name() {
         let name = |text: &str| {
             let url = ObjectUrl::parse(text).unwrap();
-            let name = destination_name(&url)?;
+            let name = destination_name(&url, (url.scheme() == "file").then_some(""))?;
             Some(name.into_iter().map(Cow::into_owned).collect::<Vec<_>>())
         };
         for other in ["file:///a//b%20c", "file:///a/b c", "file:///%61/b%20c", "file://localhost/a/b%20c"] {

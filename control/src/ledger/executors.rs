@@ -84,6 +84,7 @@ impl Ledger {
                 gone.pop_first();
             }
         }
+        self.inner.fleet.lock().expect(POISON).left(instance);
         let held = self.inner.leases.lock().expect(POISON).of_executor(instance);
         for (id, epoch) in held {
             self.lose(id, epoch, Loss::ExecutorDied).await?;

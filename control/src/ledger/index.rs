@@ -43,6 +43,20 @@ pub(crate) struct WorkEntry {
     pub source_host: String,
     #[serde(default, rename = "to", skip_serializing_if = "String::is_empty")]
     pub destination_host: String,
+    /// Whether any executor may run it.
+    #[serde(default, rename = "any", skip_serializing_if = "is_false")]
+    pub runs_anywhere: bool,
+    /// The host whose executor runs it; empty: the service's own.
+    #[serde(default, rename = "at", skip_serializing_if = "String::is_empty")]
+    pub runs_at: String,
+    /// The host whose executor must show the source, where that is another.
+    #[serde(default, rename = "of", skip_serializing_if = "Option::is_none")]
+    pub reads_from: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The index line of a record.
@@ -113,6 +127,9 @@ impl WorkEntry {
             created_at: record.created_at,
             source_host: host(&record.source_url),
             destination_host: host(&record.destination_url),
+            runs_anywhere: record.runs_at().is_none(),
+            runs_at: record.runs_at().unwrap_or_default().to_owned(),
+            reads_from: record.reads_from().map(str::to_owned),
         }
     }
 }

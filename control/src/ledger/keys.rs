@@ -9,6 +9,8 @@
 //! | `g/MILLIS/ID` | what a transfer left beside its destination, to be swept from that time on |
 //! | `e/INSTANCE` | an executor's process |
 //! | `a/DIGEST` | a token, under the digest of its text |
+//! | `h/NAME` | a host that has enrolled |
+//! | `j/DIGEST` | an invitation of a host, under the digest of its text; until it is used |
 //!
 //! What follows from them ([`super::index`]), and is never written:
 //!
@@ -24,7 +26,7 @@
 //!
 //! A transfer in `STATE_NEW` has exactly one of `w/q` and `w/b`; one that takes a slot has `w/a`; others have none.
 
-use crate::model::{Priority, Timestamp, TransferId};
+use crate::model::{HostName, Priority, Timestamp, TransferId};
 
 pub(crate) const WORK: &[u8] = b"w/";
 pub(crate) const QUEUE: &[u8] = b"w/q/";
@@ -34,6 +36,8 @@ pub(crate) const TRANSFERS: &[u8] = b"t/";
 pub(crate) const SWEEPS: &[u8] = b"g/";
 pub(crate) const EXECUTORS: &[u8] = b"e/";
 pub(crate) const TOKENS: &[u8] = b"a/";
+pub(crate) const HOSTS: &[u8] = b"h/";
+pub(crate) const INVITATIONS: &[u8] = b"j/";
 /// What keys of derived records begin with.
 pub(crate) const DERIVED: &[&[u8]] = &[b"s/", b"u/", b"o/", b"d/", WORK];
 
@@ -99,6 +103,14 @@ pub(crate) fn executor(instance: &str) -> Vec<u8> {
 /// The key of a token, or of all whose digests begin so.
 pub(crate) fn token(digest: &str) -> Vec<u8> {
     format!("a/{digest}").into_bytes()
+}
+
+pub(crate) fn host(name: &HostName) -> Vec<u8> {
+    format!("h/{name}").into_bytes()
+}
+
+pub(crate) fn invitation(digest: &str) -> Vec<u8> {
+    format!("j/{digest}").into_bytes()
 }
 
 /// `prefix` and the text of an id behind it.

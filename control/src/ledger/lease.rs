@@ -2,7 +2,7 @@
 //! time is an argument, a duration on the process's monotonic clock.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -16,6 +16,8 @@ pub struct Leases {
     held: HashMap<TransferId, Lease>,
     /// Ready transfers in the order in which they became ready.
     ready: BTreeMap<u64, Ready>,
+    /// The places of those that one host runs, by its name, and of those that any does.
+    lines: HashMap<Option<String>, BTreeSet<u64>>,
     ready_at: HashMap<TransferId, u64>,
     next_ready: u64,
 }
@@ -39,6 +41,10 @@ pub struct Lease {
 struct Ready {
     id: TransferId,
     expires: Duration,
+    /// The host that runs it; none: any.
+    runs_at: Option<String>,
+    /// The host whose executor must show its source.
+    reads_from: Option<String>,
 }
 
 impl Leases {
@@ -67,23 +73,34 @@ impl Leases {
                 self.held.remove(&id);
             }
         }
-        if after.is_some_and(|record| record.state == State::Ready) {
-            if !self.ready_at.contains_key(&id) {
-                self.ready.insert(self.next_ready, Ready { id, expires: until.ready });
+        match after.filter(|record| record.state == State::Ready) {
+            Some(_) if self.ready_at.contains_key(&id) => {}
+            Some(record) => {
+                let [runs_at, reads_from] = [record.runs_at(), record.reads_from()].map(|host| host.map(str::to_owned));
+                self.lines.entry(runs_at.clone()).or_default().insert(self.next_ready);
+                self.ready.insert(self.next_ready, Ready { id, expires: until.ready, runs_at, reads_from });
                 self.ready_at.insert(id, self.next_ready);
                 self.next_ready += 1;
             }
-        } else if let Some(place) = self.ready_at.remove(&id) {
-            self.ready.remove(&place);
+            None => self.leave_line(id),
+        }
+    }
+
+    fn leave_line(&mut self, id: TransferId) {
+        let Some(place) = self.ready_at.remove(&id) else { return };
+        let Some(ready) = self.ready.remove(&place) else { return };
+        if let Some(line) = self.lines.get_mut(&ready.runs_at) {
+            line.remove(&place);
+            if line.is_empty() {
+                self.lines.remove(&ready.runs_at);
+            }
         }
     }
 
     /// Ends the lease on a transfer, and takes it out of the line.
     pub fn forget(&mut self, id: TransferId) {
         self.held.remove(&id);
-        if let Some(place) = self.ready_at.remove(&id) {
-            self.ready.remove(&place);
-        }
+        self.leave_line(id);
     }
 
     /// The lease on a transfer, unless it is being taken away.
@@ -125,9 +142,21 @@ impl Leases {
         own.map(|(id, lease)| (*id, lease.epoch)).collect()
     }
 
-    /// The transfers that have been ready for longest, at most so many.
-    pub fn ready(&self, limit: usize) -> Vec<TransferId> {
-        self.ready.values().take(limit).map(|ready| ready.id).collect()
+    /// Of the transfers that `host` may run, those that have been ready for longest, at most so many: only such whose
+    /// source is not on another host, or on one that shows it now.
+    pub fn ready(&self, host: &str, limit: usize, shows: impl Fn(&str) -> bool) -> Vec<TransferId> {
+        let mut lines =
+            [Some(host.to_owned()), None].map(|line| self.lines.get(&line).into_iter().flatten().copied().peekable());
+        let merged = std::iter::from_fn(|| {
+            let [own, any] = &mut lines;
+            match (own.peek(), any.peek()) {
+                (Some(first), Some(second)) if second < first => any.next(),
+                (Some(_), _) => own.next(),
+                (None, _) => any.next(),
+            }
+        });
+        let shown = |ready: &&Ready| ready.reads_from.as_deref().filter(|from| *from != host).is_none_or(&shows);
+        merged.filter_map(|place| self.ready.get(&place)).filter(shown).take(limit).map(|ready| ready.id).collect()
     }
 
     /// Ready transfers that nobody took in time.

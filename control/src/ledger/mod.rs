@@ -27,7 +27,9 @@ mod committed;
 mod create;
 mod delete;
 mod executors;
+mod fleet;
 mod heartbeat;
+mod hosts;
 mod index;
 mod open;
 mod pause;
@@ -51,6 +53,7 @@ use std::{
     },
 };
 
+use ring::signature::Ed25519KeyPair;
 use staccato_protocols::Registry;
 
 pub(crate) use claim::CLAIMED_BYTES_MAX;
@@ -58,7 +61,10 @@ pub use config::{Backoff, Environment, LedgerConfig, SystemEnvironment};
 pub use create::{CREATE_MAX, Created};
 pub use error::{LedgerError, Refused};
 pub use executors::ExecutorProcess;
+pub(crate) use fleet::Files;
 pub use heartbeat::{Directive, Held};
+pub use hosts::{INVITATION_LIFE_DEFAULT, Invitation, JoinRefused, NotEnrolled};
+pub(crate) use hosts::{reachable, write_key};
 pub use index::INDEXES;
 pub(crate) use index::WorkEntry;
 pub use prepare::Prepared;
@@ -71,14 +77,16 @@ use crate::{
     model::{ProblemCode, TransferId},
     store::SharedStore,
 };
+use fleet::Fleet;
 use lease::Leases;
 
 /// The ledger. Cheap to clone.
 ///
 /// For the REST API: [`Ledger::create`], [`Ledger::create_each`], [`Ledger::get`], [`Ledger::list`],
 /// [`Ledger::cancel`], [`Ledger::pause`], [`Ledger::resume`], [`Ledger::delete`], [`Ledger::token`],
-/// [`Ledger::create_token`], [`Ledger::tokens`], [`Ledger::revoke_token`]. For the scheduler:
-/// [`Ledger::mark_ready`]. For executors: [`Ledger::claim`], [`Ledger::heartbeat`], [`Ledger::checkpoint`],
+/// [`Ledger::create_token`], [`Ledger::tokens`], [`Ledger::revoke_token`], [`Ledger::invite`],
+/// [`Ledger::executor_documents`], [`Ledger::forget_host`]. For the scheduler: [`Ledger::mark_ready`]. For executors:
+/// [`Ledger::enrol`], [`Ledger::join`], [`Ledger::heard`], [`Ledger::leave`], [`Ledger::claim`], [`Ledger::heartbeat`], [`Ledger::checkpoint`],
 /// [`Ledger::prepare`], [`Ledger::committed`], [`Ledger::release`], [`Ledger::claim_sweeps`], [`Ledger::sweep_done`].
 /// For `serve`: [`Ledger::open`], [`Ledger::run`], [`Ledger::register_executor`], [`Ledger::release_executor`].
 #[derive(Clone)]
@@ -132,6 +140,8 @@ impl Scope {
 pub(crate) struct Inner {
     store: SharedStore,
     seal: Seal,
+    /// What signs tickets.
+    ticket_key: Ed25519KeyPair,
     registry: Registry,
     config: LedgerConfig,
     environment: Arc<dyn Environment>,
@@ -141,6 +151,10 @@ pub(crate) struct Inner {
     executors: Mutex<HashMap<String, ExecutorProcess>>,
     /// Keys of the first [`UNREADABLE_MAX`] records that were found to be unreadable.
     unreadable: Mutex<BTreeSet<String>>,
+    /// Hosts that have enrolled, and executors that have joined.
+    fleet: Mutex<Fleet>,
+    /// One change of hosts at a time.
+    hosts_turn: tokio::sync::Mutex<()>,
     /// The last [`GONE_MAX`] executors that are known to have ended.
     gone: Mutex<BTreeSet<String>>,
     /// Whether there is a token.

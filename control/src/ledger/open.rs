@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use ring::signature::Ed25519KeyPair;
 use staccato_protocols::Registry;
 
 use crate::store::SharedStore;
@@ -28,8 +29,10 @@ impl Ledger {
     ) -> Result<Self, LedgerError> {
         let newest = store.range(keys::TRANSFERS, &keys::end_of(keys::TRANSFERS), 1, true).await?;
         let last_id = newest.first().and_then(|(key, _)| keys::trailing_id(key));
+        let ticket_key = Ed25519KeyPair::from_seed_unchecked(&seal.derived("tickets"));
         let inner = Inner {
             store,
+            ticket_key: ticket_key.expect("a seed is 32 bytes"),
             seal,
             registry,
             config,
@@ -40,6 +43,8 @@ impl Ledger {
             executors: Mutex::default(),
             unreadable: Mutex::default(),
             gone: Mutex::default(),
+            fleet: Mutex::default(),
+            hosts_turn: tokio::sync::Mutex::default(),
             has_tokens: false.into(),
             tokens_turn: tokio::sync::Mutex::default(),
             work: tokio::sync::watch::Sender::new(0),
@@ -47,6 +52,7 @@ impl Ledger {
             counters: Counters::default(),
         };
         let ledger = Self { inner: Arc::new(inner) };
+        ledger.load_hosts().await?;
         ledger.load_active().await?;
         ledger.load_executors().await?;
         ledger.load_tokens().await?;

@@ -140,6 +140,12 @@ impl Seal {
         serde_json::from_slice(plain).map_err(|_| Unsealable)
     }
 
+    /// A secret of its own for `purpose`, the same as long as the key is.
+    pub(crate) fn derived(&self, purpose: &str) -> [u8; SECRET_BYTES] {
+        let tag = hmac::sign(&self.digesting, &[b"derived ", purpose.as_bytes()].concat());
+        tag.as_ref().try_into().expect("an HMAC of SHA-256 has 32 bytes")
+    }
+
     /// A digest that only this key makes; `parts` are kept apart.
     pub(crate) fn digest(&self, purpose: &str, parts: &[impl AsRef<[u8]>]) -> String {
         let mut context = hmac::Context::with_key(&self.digesting);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use staccato_protocols::ObjectUrl;
 
 use crate::{
-    model::{TransferId, TransferRecord, transfer::REDACTED},
+    model::{TransferId, TransferRecord, host::as_at_home, transfer::REDACTED},
     store::{Commit, CommitError},
 };
 
@@ -32,6 +32,9 @@ pub struct Sweep {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SweepRecord {
     destination_url: String,
+    /// The host it is on, where that is another than the service's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    host: String,
     /// Whether the destination is sealed with the transfer's secrets, which wait for this sweep.
     sealed: bool,
     /// The destination that is kept from other transfers until this sweep is done, by its digest.
@@ -55,7 +58,8 @@ impl SweepRecord {
     pub fn of(record: &TransferRecord) -> Self {
         let sealed = Self::needs_secrets(record);
         let kept = record.destination_digest.clone().filter(|_| record.may_commit_unseen());
-        Self { destination_url: record.destination_url.clone(), sealed, kept, failures: 0 }
+        let host = record.destination_at().unwrap_or_default().to_owned();
+        Self { destination_url: record.destination_url.clone(), host, sealed, kept, failures: 0 }
     }
 
     fn read(key: &[u8], value: &[u8]) -> Result<(TransferId, Self), LedgerError> {
@@ -82,7 +86,8 @@ impl Ledger {
         }
         let monotonic = self.inner.environment.monotonic();
         let mut sweeps = Vec::new();
-        for (key, id, record) in self.due_sweeps().await? {
+        let host = self.inner.fleet.lock().expect(POISON).host_of(executor).to_owned();
+        for (key, id, record) in self.due_sweeps(|of| of == host).await? {
             if sweeps.len() == SWEEPS_MAX {
                 break;
             }
@@ -100,7 +105,7 @@ impl Ledger {
                 Ok(ObjectUrl::parse(&record.destination_url).ok())
             };
             match url {
-                Ok(Some(destination_url)) => sweeps.push(Sweep { transfer: id, destination_url }),
+                Ok(Some(url)) => sweeps.push(Sweep { transfer: id, destination_url: as_at_home(url) }),
                 Err(LedgerError::Store(error)) => return Err(error.into()),
                 _ => {
                     tracing::error!(transfer = %id, "a sweep cannot be read and is dropped");
@@ -141,15 +146,18 @@ impl Ledger {
 
     /// Whether a sweep is due that nobody is at.
     pub(crate) async fn sweep_is_due(&self) -> Result<bool, LedgerError> {
-        let due = self.due_sweeps().await?;
+        let due = self.due_sweeps(|host| self.is_up(host)).await?;
         let monotonic = self.inner.environment.monotonic();
         let out = self.inner.sweeps_out.lock().expect(POISON);
         Ok(due.iter().any(|(_, id, _)| out.get(id).is_none_or(|out| out.until <= monotonic)))
     }
 
     /// The sweeps that are due, those that wait for longest first; at most [`PAGE`]: what lies behind them comes when
-    /// these are done. Without those that cannot be read.
-    async fn due_sweeps(&self) -> Result<Vec<(Vec<u8>, TransferId, SweepRecord)>, LedgerError> {
+    /// these are done. Only those on hosts that are `wanted`, and without those that cannot be read.
+    async fn due_sweeps(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(Vec<u8>, TransferId, SweepRecord)>, LedgerError> {
         let end = keys::due_end(keys::SWEEPS, self.inner.environment.now());
         let mut start = keys::SWEEPS.to_vec();
         loop {
@@ -158,7 +166,8 @@ impl Ledger {
             let mut due = Vec::new();
             for (key, value) in page {
                 let read = SweepRecord::read(&key, &value.value).map(Some);
-                due.extend(self.skip_unreadable(read, None)?.map(|(id, record)| (key, id, record)));
+                let read = self.skip_unreadable(read, None)?.filter(|(_, record)| wanted(&record.host));
+                due.extend(read.map(|(id, record)| (key, id, record)));
             }
             match last {
                 Some(last) if due.is_empty() => {

@@ -1,8 +1,9 @@
 //! What a transfer is and how it lives: pure values and tables, without clock, store or network.
 //!
 //! [`transfer`] is the record and the document made from it, [`lifecycle`] the table of states, [`request`] what a
-//! client may ask for, [`token`] who may ask, [`problem`] what it is told when it may not.
+//! client may ask for, [`token`] who may ask, [`problem`] what it is told when it may not, [`host`] where executors are.
 
+pub mod host;
 pub mod id;
 pub mod lifecycle;
 mod nearest;
@@ -12,6 +13,7 @@ pub mod timestamp;
 pub mod token;
 pub mod transfer;
 
+pub use host::{HostName, Place};
 pub use id::TransferId;
 pub use lifecycle::{Action, Answer, State};
 pub use nearest::{did_you_mean, nearest};

@@ -67,6 +67,14 @@ pub enum ProblemCode {
     TransferNotFound,
     /// No such token.
     TokenNotFound,
+    /// A URL names a host that has no executor.
+    UnknownHost,
+    /// A URL names no host, and could be of several.
+    AmbiguousHost,
+    /// The executor of a host lets no others in.
+    HostUnreachable,
+    /// No such executor.
+    ExecutorNotFound,
     /// No such page.
     RouteNotFound,
     /// The page does not know this method.
@@ -85,7 +93,7 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// Every code that is the REST interface's own.
-    pub const OWN: [Self; 19] = [
+    pub const OWN: [Self; 23] = [
         Self::InvalidJson,
         Self::UnknownField,
         Self::MissingField,
@@ -99,6 +107,10 @@ impl ProblemCode {
         Self::Forbidden,
         Self::TransferNotFound,
         Self::TokenNotFound,
+        Self::UnknownHost,
+        Self::AmbiguousHost,
+        Self::HostUnreachable,
+        Self::ExecutorNotFound,
         Self::RouteNotFound,
         Self::MethodNotAllowed,
         Self::StateConflict,
@@ -137,6 +149,10 @@ impl ProblemCode {
             Self::Forbidden => ("forbidden", 403, "Not allowed"),
             Self::TransferNotFound => ("transfer_not_found", 404, "No such transfer"),
             Self::TokenNotFound => ("token_not_found", 404, "No such token"),
+            Self::UnknownHost => ("unknown_host", 400, "No executor has this name"),
+            Self::AmbiguousHost => ("ambiguous_host", 400, "The URL must name a host"),
+            Self::HostUnreachable => ("host_unreachable", 400, "Other executors cannot connect to this one"),
+            Self::ExecutorNotFound => ("executor_not_found", 404, "No such executor"),
             Self::RouteNotFound => ("route_not_found", 404, "No such page"),
             Self::MethodNotAllowed => ("method_not_allowed", 405, "Method not allowed"),
             Self::StateConflict => ("state_conflict", 409, "Not possible in this state"),

@@ -8,7 +8,34 @@ use staccato_dataplane::attempt::{Checksum, Part};
 use staccato_protocols::{CRC_BLOCK, ObjectUrl, Options, Registry, contract::Overwrite};
 use utoipa::ToSchema;
 
-use super::{Problem, ProblemCode, did_you_mean};
+use super::{Place, Problem, ProblemCode, did_you_mean};
+
+/// Which storage there is, and where.
+pub trait Catalogue {
+    /// Where the object of a URL is, if it can be read there with these options.
+    fn source(&self, url: &ObjectUrl, options: &Options) -> Result<Place, Problem>;
+
+    /// Where the object of a URL shall be, if it can be written there with these options.
+    fn destination(&self, url: &ObjectUrl, options: &Options) -> Result<Place, Problem>;
+
+    /// Whether bytes can come from one place to another.
+    fn check_way(&self, _source: &Place, _destination: &Place) -> Result<(), Problem> {
+        Ok(())
+    }
+}
+
+/// Protocols of the service's own host, and no other host.
+impl Catalogue for Registry {
+    fn source(&self, url: &ObjectUrl, options: &Options) -> Result<Place, Problem> {
+        self.source(url, options).map_err(|error| Problem::protocol("", error))?;
+        Ok(if url.scheme() == "file" { Place::Here } else { Place::Anywhere })
+    }
+
+    fn destination(&self, url: &ObjectUrl, options: &Options) -> Result<Place, Problem> {
+        self.destination(url, options).map_err(|error| Problem::protocol("", error))?;
+        Ok(if url.scheme() == "file" { Place::Here } else { Place::Anywhere })
+    }
+}
 
 /// Most bytes of all names and values of both sides' options together.
 pub const OPTIONS_BYTES_MAX: usize = 16 << 10;
@@ -30,6 +57,10 @@ pub struct CreateRequest {
     pub source_url: ObjectUrl,
     /// Where it shall be.
     pub destination_url: ObjectUrl,
+    /// On which host the source is.
+    pub source_place: Place,
+    /// On which host the destination shall be.
+    pub destination_place: Place,
     /// Options of the source, secrets included.
     pub source_options: Options,
     /// Options of the destination, secrets included.
@@ -168,8 +199,8 @@ const FIELDS: [&str; 13] = [
 ];
 
 impl CreateRequest {
-    /// Reads a body and checks it with the modules of `registry`. A field that is `null` counts as absent.
-    pub fn from_json(body: &Value, registry: &Registry) -> Result<Self, Problem> {
+    /// Reads a body and checks it with what `catalogue` knows. A field that is `null` counts as absent.
+    pub fn from_json(body: &Value, catalogue: &impl Catalogue) -> Result<Self, Problem> {
         let Value::Object(map) = body else {
             return Err(Problem::new(ProblemCode::InvalidField, "the body must be a JSON object"));
         };
@@ -193,7 +224,17 @@ impl CreateRequest {
             let detail = format!("the options have {bytes} bytes; at most {OPTIONS_BYTES_MAX} are accepted");
             return Err(Problem::invalid("source_options", detail));
         }
+        let side = |url: &str, options: &str, problem: Problem| {
+            let options_are_wrong = problem.code == ProblemCode::Protocol(staccato_protocols::Code::InvalidOption);
+            problem.at(if options_are_wrong { options } else { url })
+        };
         let request = Self {
+            source_place: catalogue
+                .source(&source_url, &source_options)
+                .map_err(|problem| side("source_url", "source_options", problem))?,
+            destination_place: catalogue
+                .destination(&destination_url, &destination_options)
+                .map_err(|problem| side("destination_url", "destination_options", problem))?,
             part: fields.part()?,
             overwrite: fields.overwrite()?,
             checksum: fields.checksum()?,
@@ -209,17 +250,17 @@ impl CreateRequest {
             source_options,
             destination_options,
         };
-        let side = |url, options, error: staccato_protocols::Error| {
-            let options_are_wrong = error.code == staccato_protocols::Code::InvalidOption;
-            Problem::protocol(if options_are_wrong { options } else { url }, error)
+        catalogue
+            .check_way(&request.source_place, &request.destination_place)
+            .map_err(|problem| problem.at("source_url"))?;
+        let object = |url: &ObjectUrl, place: &Place| match place {
+            Place::Anywhere => url.url().clone(),
+            _ => url.without_host().url().clone(),
         };
-        registry
-            .source(&request.source_url, &request.source_options)
-            .map_err(|error| side("source_url", "source_options", error))?;
-        registry
-            .destination(&request.destination_url, &request.destination_options)
-            .map_err(|error| side("destination_url", "destination_options", error))?;
-        if request.source_url.url() == request.destination_url.url() {
+        if request.source_place == request.destination_place
+            && object(&request.source_url, &request.source_place)
+                == object(&request.destination_url, &request.destination_place)
+        {
             return Err(Problem::invalid("destination_url", "source and destination are the same object"));
         }
         Ok(request)

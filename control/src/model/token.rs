@@ -9,6 +9,8 @@ use super::Timestamp;
 
 /// What a token's text begins with, so that whoever finds one knows what it is.
 const PREFIX: &str = "staccato_";
+/// The same of an invitation.
+const INVITATION_PREFIX: &str = "staccato_join_";
 /// Random bytes of a token, written in hex.
 pub const TOKEN_BYTES: usize = 32;
 /// Longest name of an owner, in bytes.
@@ -88,7 +90,16 @@ impl Token {
 
 /// The text of a token that these random bytes make.
 pub fn token_text(random: [u8; TOKEN_BYTES]) -> String {
-    random.iter().fold(PREFIX.to_owned(), |text, byte| text + &format!("{byte:02x}"))
+    written(PREFIX, random)
+}
+
+/// The text of an invitation that these random bytes make.
+pub fn invitation_text(random: [u8; TOKEN_BYTES]) -> String {
+    written(INVITATION_PREFIX, random)
+}
+
+fn written(prefix: &str, random: [u8; TOKEN_BYTES]) -> String {
+    random.iter().fold(prefix.to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Why `owner` cannot be an owner's name; nothing when it can.

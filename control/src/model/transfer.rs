@@ -38,6 +38,12 @@ pub struct TransferRecord {
     pub source_url: String,
     /// The destination, as it may be shown.
     pub destination_url: String,
+    /// The host of the source, where that is another than the service's own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub source_host: String,
+    /// The host of the destination, where that is another than the service's own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub destination_host: String,
     /// Options of the source, as they may be shown.
     #[serde(default, skip_serializing_if = "Options::is_empty")]
     pub source_options: Options,
@@ -252,6 +258,26 @@ impl TransferRecord {
         self.checkpoint_at = None;
     }
 
+    /// The host of the source, if it is only there: the service's own has no name here.
+    pub fn source_at(&self) -> Option<&str> {
+        host_at(&self.source_url, &self.source_host)
+    }
+
+    /// The host of the destination, if it is only there.
+    pub fn destination_at(&self) -> Option<&str> {
+        host_at(&self.destination_url, &self.destination_host)
+    }
+
+    /// The host whose executor runs it: that of the destination, else that of the source; none: any.
+    pub fn runs_at(&self) -> Option<&str> {
+        self.destination_at().or(self.source_at())
+    }
+
+    /// The host whose executor must show the source to the one that runs it; none: it can be read from there.
+    pub fn reads_from(&self) -> Option<&str> {
+        self.source_at().filter(|host| self.runs_at() != Some(host))
+    }
+
     /// Whether an attempt that was allowed to commit may still be about to, unseen: until its partial is taken over or
     /// swept, no other transfer may have its destination.
     pub fn may_commit_unseen(&self) -> bool {
@@ -341,6 +367,10 @@ impl Failure {
     pub fn from_error(error: &staccato_protocols::Error) -> Self {
         Self { code: error.code, message: bounded(&error.message, MESSAGE_BYTES_MAX), retryable: error.is_retryable() }
     }
+}
+
+fn host_at<'a>(url: &str, host: &'a str) -> Option<&'a str> {
+    (!host.is_empty() || url.starts_with("file:")).then_some(host)
 }
 
 /// Length of a part whose both ends were named.

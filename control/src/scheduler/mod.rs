@@ -65,6 +65,8 @@ pub struct Scheduler {
     watch: Watch,
     /// None until it is read, and after a change may have been missed.
     window: Option<Window>,
+    /// Which hosts were there when the window was read ([`Ledger::fleet_version`]).
+    fleet_version: u64,
     /// Whether something that took a slot has gone, or may have, since the plug-in was last asked.
     freed: bool,
     /// How long the plug-in took to decide, with the making of what it sees.
@@ -75,7 +77,7 @@ impl Scheduler {
     /// A scheduler that has read nothing yet.
     pub fn new(ledger: Ledger, plugin: Box<dyn Plugin>, config: SchedulerConfig) -> Self {
         let watch = ledger.store().watch(keys::WORK);
-        Self { ledger, plugin, config, watch, window: None, freed: false, asking: Duration::ZERO }
+        Self { ledger, plugin, config, watch, window: None, fleet_version: 0, freed: false, asking: Duration::ZERO }
     }
 
     /// One turn: read what is missing, let the plug-in decide, then wait for a change. `false` when there will be none.
@@ -114,10 +116,14 @@ impl Scheduler {
     /// Lets the plug-in decide on what is known, and carries its decisions to the ledger.
     pub async fn decide(&mut self) -> Result<(), LedgerError> {
         self.freed = false;
+        let fleet_version = self.ledger.fleet_version();
+        if std::mem::replace(&mut self.fleet_version, fleet_version) != fleet_version {
+            self.begin_anew();
+        }
         self.read().await?;
         let asked = Instant::now();
         let now_ms = Timestamp::from_system(std::time::SystemTime::now()).as_millis();
-        let executors = self.ledger.executors().into_iter().map(|process| Executor { name: process.instance });
+        let executors = self.ledger.hosts_up().into_iter().map(|(name, slots)| Executor { name, slots });
         let window = self.window.as_mut().expect("read above");
         let decisions = self.plugin.decide(&snapshot(window, &self.ledger, executors.collect(), now_ms));
         self.asking = asked.elapsed();
@@ -177,7 +183,8 @@ impl Scheduler {
     async fn read(&mut self) -> Result<(), LedgerError> {
         let store = self.ledger.store().clone();
         if self.window.is_none() {
-            let mut window = Window::new(self.config.window_max);
+            let others = self.ledger.hosts_up().into_iter().map(|(host, _)| host).filter(|host| !host.is_empty());
+            let mut window = Window::new(self.config.window_max, others.collect());
             let mut start = keys::ACTIVE.to_vec();
             loop {
                 let page = store.range(&start, &keys::end_of(keys::ACTIVE), PAGE, false).await?;
@@ -203,6 +210,7 @@ impl Scheduler {
 fn snapshot(window: &Window, ledger: &Ledger, executors: Vec<Executor>, now_ms: u64) -> Snapshot {
     let link =
         |entry: &window::Entry| Link { source: entry.source_host.clone(), destination: entry.destination_host.clone() };
+    let at = |entry: &window::Entry| (!entry.runs_anywhere).then(|| entry.runs_at.clone());
     Snapshot {
         now_ms,
         waiting: window
@@ -213,6 +221,7 @@ fn snapshot(window: &Window, ledger: &Ledger, executors: Vec<Executor>, now_ms: 
                 owner: entry.owner.clone(),
                 submitted_ms: entry.created_at.as_millis(),
                 link: link(entry),
+                at: at(entry),
             })
             .collect(),
         more_waiting: window.has_more(),
@@ -225,6 +234,7 @@ fn snapshot(window: &Window, ledger: &Ledger, executors: Vec<Executor>, now_ms: 
                 priority: entry.priority,
                 owner: entry.owner.clone(),
                 link: link(entry),
+                at: at(entry),
             })
             .collect(),
         executors,

@@ -1,7 +1,7 @@
 //! The first of the transfers that wait, in the order of the queue, and all that take a slot. Pure: it is told of
 //! changes and says what it wants to have read.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use staccato_scheduler_plugins::Uuid;
 
@@ -14,7 +14,9 @@ pub(crate) use crate::ledger::WorkEntry as Entry;
 
 /// A bounded view of the queue.
 ///
-/// It knows every waiting transfer whose key is not behind the *horizon*; with no horizon it knows all. Taking in a
+/// It knows every waiting transfer whose key is not behind the *horizon*, and whose hosts are there; with no horizon it
+/// knows all such. Transfers that wait for a host must not hide those behind them; when hosts come or go, a new window is
+/// read. Taking in a
 /// change never needs the store. When so many have gone that less than half of the bound is left before the horizon,
 /// [`Window::wants`] says what to read.
 ///
@@ -30,11 +32,14 @@ pub struct Window {
     /// Those of `active` whose start has not come round as a change.
     starting: HashSet<TransferId>,
     horizon: Option<Vec<u8>>,
+    /// Other hosts than the service's own that are there.
+    hosts: BTreeSet<String>,
 }
 
 impl Window {
-    /// A window that knows nothing and wants everything up to its bound.
-    pub fn new(max: usize) -> Self {
+    /// A window that knows nothing and wants everything up to its bound, of transfers that need none but these hosts beside
+    /// the service's own.
+    pub fn new(max: usize, hosts: BTreeSet<String>) -> Self {
         let horizon = Some(keys::QUEUE.to_vec());
         Self {
             max: max.max(1),
@@ -43,7 +48,14 @@ impl Window {
             active: BTreeMap::new(),
             starting: HashSet::new(),
             horizon,
+            hosts,
         }
+    }
+
+    /// Whether the hosts that it needs are there.
+    fn can_run(&self, entry: &WorkEntry) -> bool {
+        let mut needed = [Some(entry.runs_at.as_str()), entry.reads_from.as_deref()].into_iter().flatten();
+        needed.all(|host| host.is_empty() || self.hosts.contains(host))
     }
 
     /// Takes in a change of a key below `w/`: its new value, or that it is no more.
@@ -53,6 +65,7 @@ impl Window {
         if key.starts_with(keys::QUEUE) {
             match entry {
                 Some(_) if self.starting.contains(&id) => {}
+                Some(entry) if !self.can_run(&entry) => {}
                 Some(entry) if self.horizon.as_deref().is_none_or(|horizon| key <= horizon) => {
                     self.insert(key.to_vec(), id, entry);
                 }
@@ -88,6 +101,7 @@ impl Window {
         for (key, value) in page {
             if let (Some(id), Ok(entry)) = (keys::trailing_id(&key), serde_json::from_slice(&value))
                 && !self.active.contains_key(&id)
+                && self.can_run(&entry)
             {
                 self.keys.insert(id.as_uuid(), key.clone());
                 self.waiting.insert(key.clone(), (id, entry));
@@ -179,6 +193,9 @@ mod tests {
             created_at: Timestamp::from_millis(1),
             source_host: String::new(),
             destination_host: String::new(),
+            runs_anywhere: true,
+            runs_at: String::new(),
+            reads_from: None,
         };
         serde_json::to_vec(&entry).unwrap()
     }
@@ -190,7 +207,7 @@ mod tests {
             println!("seed {seed}");
             let mut random = fastrand::Rng::with_seed(seed);
             let max = random.usize(1..20);
-            let mut window = Window::new(max);
+            let mut window = Window::new(max, BTreeSet::new());
             let mut queue: BTreeMap<Vec<u8>, TransferId> = BTreeMap::new();
             let mut last = None;
             for _ in 0..2_000 {
@@ -258,7 +275,7 @@ mod tests {
         }
 
         fn read(&mut self, max: usize, random: &mut fastrand::Rng) -> Window {
-            let mut window = Window::new(max);
+            let mut window = Window::new(max, BTreeSet::new());
             self.active.keys().for_each(|id| window.take_in(&keys::with_id(keys::ACTIVE, *id), Some(&value())));
             if random.bool() {
                 self.release(random);
@@ -297,7 +314,7 @@ mod tests {
             let mut random = fastrand::Rng::with_seed(seed);
             let max = random.usize(1..6);
             let mut store = Late::default();
-            let mut window = Window::new(max);
+            let mut window = Window::new(max, BTreeSet::new());
             for _ in 0..1_000 {
                 match random.u8(..100) {
                     0..15 => store.submit(&mut random),
@@ -330,5 +347,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_waits_for_a_host_hides_nothing() {
+        let mut window = Window::new(2, BTreeSet::from(["here".to_owned()]));
+        let mut last = None;
+        let mut submit = |runs_at: &str, reads_from: Option<&str>| {
+            let id = TransferId::following(last, Timestamp::from_millis(1), 0);
+            last = Some(id);
+            let mut entry: WorkEntry = serde_json::from_slice(&value()).unwrap();
+            (entry.runs_anywhere, entry.runs_at) = (false, runs_at.into());
+            entry.reads_from = reads_from.map(str::to_owned);
+            (keys::with_id(&keys::queue_of(Priority::default()), id), serde_json::to_vec(&entry).unwrap(), id)
+        };
+        let gone: Vec<_> = (0..5).flat_map(|_| [submit("gone", None), submit("here", Some("gone"))]).collect();
+        let there = [submit("here", None), submit("", Some("here")), submit("", Some(""))];
+        let page = gone.iter().chain(&there).map(|(key, value, _)| (key.clone(), value.clone()));
+        window.refill(page, true);
+        let known: Vec<_> = window.waiting().map(|(id, _)| id).collect();
+        assert_eq!(known, there.each_ref().map(|(_, _, id)| *id));
+        let (key, value, _) = submit("gone", None);
+        window.take_in(&key, Some(&value));
+        assert_eq!(window.len(), 3);
     }
 }

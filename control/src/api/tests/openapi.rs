@@ -64,6 +64,18 @@ async fn exchanges(driver: &Driver) -> Vec<(Method, &'static str, Answer)> {
     for _ in 0..2 {
         all.push((Method::DELETE, "/v1/tokens/{id}", driver.at_admin_socket(Method::DELETE, &token, None).await));
     }
+    for body in [&json!({"name": "h1"}), &json!({"name": "H 1"})] {
+        let invited = driver.at_admin_socket(Method::POST, "/v1/executors", Some(body)).await;
+        all.push((Method::POST, "/v1/executors", invited));
+    }
+    let (name, ledger) = ("h2".parse().unwrap(), &driver.ledger);
+    let invitation = ledger.invite(&name, None).await.unwrap().token;
+    ledger.enrol(&name, &invitation, &[1; 32]).await.unwrap();
+    all.push((Method::GET, "/v1/executors", driver.get("/v1/executors").await));
+    for _ in 0..2 {
+        let forgotten = driver.at_admin_socket(Method::DELETE, "/v1/executors/h2", None).await;
+        all.push((Method::DELETE, "/v1/executors/{name}", forgotten));
+    }
     let action = driver.post("/v1/transfers/0/action", &json!({"xferaction": "cancel"})).await;
     all.push((Method::POST, "/v1/transfers/{id}/action", action));
     all.push((Method::GET, "/v1/transfers", driver.get("/v1/transfers").await));

@@ -127,7 +127,7 @@ async fn urls_are_checked_for_syntax_and_policy_only() {
         ("relative", "invalid_url"),
         ("http://", "invalid_url"),
         ("file:///data/../etc/passwd", "invalid_url"),
-        ("file://elsewhere/data/x", "invalid_url"),
+        ("file://elsewhere/data/x", "unknown_host"),
         ("gopher://host/x", "unsupported_scheme"),
         ("null:///", "unsupported_scheme"),
         ("file:///etc/passwd", "path_outside_roots"),

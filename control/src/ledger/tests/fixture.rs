@@ -224,6 +224,9 @@ pub async fn open(store: SharedStore, seal: Seal, environment: Arc<Stub>) -> Led
         heartbeat: Duration::from_secs(5),
         ready_timeout: READY,
         backoff: Backoff { first: Duration::from_secs(1), max: Duration::from_secs(300) },
+        own_host: "own".parse().unwrap(),
+        own_executor: true,
+        outage_max: Duration::from_secs(1800),
     };
     Ledger::open(store, seal, Registry::new().with(StubProtocol), config, environment).await.unwrap()
 }

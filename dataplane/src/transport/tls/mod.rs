@@ -132,7 +132,8 @@ fn provider() -> CryptoProvider {
     provider
 }
 
-fn key_digest(certificate: &CertificateDer<'_>) -> io::Result<KeyDigest> {
+/// The digest of the key in a certificate.
+pub fn key_digest(certificate: &CertificateDer<'_>) -> io::Result<KeyDigest> {
     let parsed = ParsedCertificate::try_from(certificate).map_err(io::Error::other)?;
     let digest = digest(&SHA256, parsed.subject_public_key_info().as_ref());
     Ok(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))

@@ -1,0 +1,126 @@
+//! Who may join, who may not, and what becomes of those who go.
+
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::json;
+use staccato_tests::{deployment::Deployment, process::eventually, service::PATIENCE};
+
+#[test]
+fn an_invitation_is_good_once_and_for_its_host_only() {
+    let deployment = Deployment::start(&[]);
+    let invitation = deployment.invite("h1");
+    // For another host.
+    let mut other = deployment.host("h2", &[]);
+    other.launch(&deployment, Some(&invitation));
+    assert_ne!(other.wait_for_exit(), Some(0));
+    assert!(other.log().contains("the host h1"), "{}", other.log());
+    // None at all, and one that never was.
+    let mut none = deployment.host("h1", &[]);
+    none.launch(&deployment, None);
+    assert_ne!(none.wait_for_exit(), Some(0));
+    assert!(none.log().contains("staccato executors invite h1"), "{}", none.log());
+    none.launch(&deployment, Some("staccato_join_0123"));
+    assert_ne!(none.wait_for_exit(), Some(0));
+    // The right one; then it is used up.
+    let mut first = deployment.host("h1", &[]);
+    first.launch(&deployment, Some(&invitation));
+    deployment.wait_until_up("h1");
+    none.launch(&deployment, Some(&invitation));
+    assert_ne!(none.wait_for_exit(), Some(0));
+    assert!(none.log().contains("was used"), "{}", none.log());
+    // Who has enrolled needs none.
+    first.kill();
+    first.launch(&deployment, None);
+    deployment.wait_until_up("h1");
+    // The key is for its owner only.
+    use std::os::unix::fs::PermissionsExt as _;
+    let key = first.data().join("executor/key.pem");
+    assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn two_executors_of_one_name_do_not_both_run() {
+    let deployment = Deployment::start(&["--heartbeat", "500ms", "--lease", "2s"]);
+    let mut first = deployment.join("h1", &[]);
+    // Another machine that enrols under the name is the host from then on.
+    let second = deployment.join("h1", &[]);
+    assert_ne!(first.wait_for_exit(), Some(0));
+    assert!(first.log().contains("not enrolled (any more)"), "{}", first.log());
+    fs::write(second.path("x"), b"bytes").unwrap();
+    let service = &deployment.service;
+    service.complete(&service.submit(&second.file("x"), "null:///", json!({})));
+    // Two processes do not share one folder.
+    let third = staccato_tests::binary::command()
+        .args(["executor", "--join", &deployment.url(), "--name", "h1", "--listen", "none"])
+        .arg("--ca")
+        .arg(deployment.ca())
+        .arg("--data-dir")
+        .arg(second.data())
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&third.stderr).contains("another executor uses this folder"));
+}
+
+#[test]
+fn a_host_that_was_forgotten_is_nobody() {
+    let deployment = Deployment::start(&["--heartbeat", "500ms", "--lease", "2s"]);
+    let mut host = deployment.join("h1", &[]);
+    assert!(deployment.admin(&["executors", "forget", "h1"]).status.success());
+    assert_ne!(host.wait_for_exit(), Some(0));
+    assert!(deployment.executor("h1").is_none());
+    assert!(!deployment.admin(&["executors", "forget", "h1"]).status.success());
+}
+
+#[test]
+fn executors_are_seen_to_come_and_go_and_transfers_wait_for_theirs() {
+    let mut deployment = Deployment::start(&["--heartbeat", "500ms", "--lease", "2s", "--slots", "1"]);
+    let (mut h1, h2) = (deployment.join("h1", &[]), deployment.join("h2", &[]));
+    let listed = deployment.service.command(&["executors"]);
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains("head") && listed.contains("h1") && listed.contains("up"), "{listed}");
+
+    h1.signal(Signal::TERM);
+    assert_eq!(h1.wait_for_exit(), Some(0));
+    deployment.wait_for_health("h1", "down");
+    // What needs it waits, and hinders nobody.
+    let service = &deployment.service;
+    fs::write(h1.path("x"), b"bytes").unwrap();
+    let waiting: Vec<_> =
+        (0..5).map(|number| service.submit("zero:///1000", &h1.file(&format!("w{number}")), json!({}))).collect();
+    let reading = service.submit(&h1.file("x"), &h2.file("x"), json!({"priority": 9}));
+    service.complete(&service.submit("zero:///1000", &h2.file("y"), json!({})));
+    service.complete(&service.submit("zero:///1000", &service.file("y"), json!({})));
+    assert_eq!(service.show(&waiting[0])["state"], "STATE_NEW");
+    assert_eq!(service.show(&reading)["state"], "STATE_NEW");
+
+    // The service begins anew meanwhile; those that are there join again by themselves.
+    deployment.service.kill();
+    deployment.service.launch();
+    deployment.wait_until_up("h2");
+    assert_eq!(deployment.executor("h1").unwrap()["health"], "down");
+    h1.launch(&deployment, None);
+    let service = &deployment.service;
+    waiting.iter().chain([&reading]).for_each(|id| drop(service.complete(id)));
+    assert_eq!(fs::read(h2.path("x")).unwrap(), b"bytes");
+}
+
+#[test]
+fn certificates_are_renewed_while_everything_goes_on() {
+    let deployment = Deployment::start(&["--certificate-life", "10s"]);
+    let (h1, h2) = (deployment.join("h1", &[]), deployment.join("h2", &[]));
+    let certificate = || fs::read(h1.data().join("executor/cert.pem")).unwrap();
+    let first = certificate();
+    let service = &deployment.service;
+    fs::write(h1.path("x"), vec![7; 3 << 20]).unwrap();
+    // Slow enough to go on through three lives of a certificate.
+    let slow = service.submit(&h1.file("x"), &h2.file("slow"), json!({"rate_limit": 100_000}));
+    eventually(PATIENCE, "the certificate is renewed", || (certificate() != first).then_some(()));
+    let second = certificate();
+    eventually(PATIENCE, "and again", || (certificate() != second).then_some(()));
+    for number in 0..3 {
+        service.complete(&service.submit(&h1.file("x"), &h2.file(&number.to_string()), json!({})));
+    }
+    service.complete(&slow);
+    assert!(!h2.log().contains("TLS"), "{}", h2.log());
+}

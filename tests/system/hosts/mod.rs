@@ -1,0 +1,5 @@
+//! Executors on several hosts: they join, they read one another's objects, they die and come back.
+
+mod joining;
+mod kills;
+mod moving;
