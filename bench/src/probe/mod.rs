@@ -2,3 +2,4 @@
 
 pub mod compute;
 pub mod disk;
+pub mod rustls;
