@@ -1,6 +1,14 @@
 //! Objects of another executor, for this one: a source like any other.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use staccato_protocols::{
@@ -9,9 +17,10 @@ use staccato_protocols::{
     chunk::BlockCrcs,
     contract::{DestinationRequest, SourceRequest},
 };
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
-    connection::{Connection, Stream},
+    connection::{Connection, Ears, Mouth, Stream},
     frame::{Content, Frame},
 };
 
@@ -24,16 +33,27 @@ pub trait Transport: Send + Sync + 'static {
     fn connect(&self) -> LocalBoxFuture<'_, Result<Box<dyn Stream>, Error>>;
 }
 
+/// Connections of a source at a time, unless told.
+pub const CONNECTIONS_MAX: usize = 4;
+
 /// The objects of one other executor that a ticket allows to read.
 pub struct RemoteProtocol {
     transport: Arc<dyn Transport>,
     ticket: Vec<u8>,
+    connections_max: usize,
 }
 
 impl RemoteProtocol {
     /// What `ticket` allows, over `transport`.
     pub fn new(transport: Arc<dyn Transport>, ticket: Vec<u8>) -> Self {
-        Self { transport, ticket }
+        Self { transport, ticket, connections_max: CONNECTIONS_MAX }
+    }
+
+    /// With at most so many connections for each source that is opened. Who reads more ranges at a time than that asks for
+    /// the next one while an earlier one is on its way: then a connection has no pause between them, however long the
+    /// round trip is, as long as what is asked for covers it.
+    pub fn with_connections(self, connections_max: usize) -> Self {
+        Self { connections_max: connections_max.max(1), ..self }
     }
 }
 
@@ -68,9 +88,10 @@ impl Protocol for RemoteProtocol {
                 url: request.url.as_str().to_owned(),
                 aligned: request.aligned,
             };
-            let (asker, object) = request.interrupt.cut(link.open(request.pinned.clone())).await?;
-            let idle = RefCell::new(vec![asker]);
-            Ok(Rc::new(RemoteSource { link, object, interrupt: request.interrupt.clone(), idle }) as Rc<dyn Source>)
+            let (line, object) = request.interrupt.cut(link.open(request.pinned.clone())).await?;
+            let lines =
+                Lines { open: RefCell::new(vec![Rc::new(line)]), opening: Cell::new(0), max: self.connections_max };
+            Ok(Rc::new(RemoteSource { link, object, interrupt: request.interrupt.clone(), lines }) as Rc<dyn Source>)
         }
         .boxed_local()
     }
@@ -98,17 +119,18 @@ struct Link {
 
 impl Link {
     /// Makes a connection and opens the object on it.
-    async fn open(&self, pinned: Option<Validator>) -> Result<(Asker, Object), Error> {
+    async fn open(&self, pinned: Option<Validator>) -> Result<(Line, Object), Error> {
         let stream = self.transport.connect().await?;
-        let connection = Connection::begin(stream, self.transport.peer()).await?;
-        let mut asker = Asker { connection, last_request: 0 };
-        let request = asker.next_request();
+        let line = Line::new(Connection::begin(stream, self.transport.peer()).await?);
         let (ticket, url) = (self.ticket.clone(), self.url.clone());
-        let open = Frame::Open { request, object: OBJECT, ticket, url, pinned, aligned: self.aligned };
-        asker.connection.send(&open, &[]).await?;
-        match asker.answer(request).await? {
-            Frame::Opened { size, validator, access, .. } => Ok((asker, Object { size, validator, access })),
-            _ => Err(asker.unexpected()),
+        let open = |request| Frame::Open { request, object: OBJECT, ticket, url, pinned, aligned: self.aligned };
+        let mut turn = line.ask(open).await?;
+        match turn.answer().await? {
+            Frame::Opened { size, validator, access, .. } => {
+                turn.over();
+                Ok((line, Object { size, validator, access }))
+            }
+            _ => Err(turn.unexpected()),
         }
     }
 }
@@ -118,29 +140,120 @@ const OBJECT: u32 = 0;
 /// Longest wait that another executor may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// A connection on which the object is open, and nothing is under way.
-struct Asker {
-    connection: Connection,
-    last_request: u32,
+/// A connection on which the object is open. Questions are sent one behind the other, without waiting for answers, and are
+/// answered in that order. A question that is given up before its answer was heard to its end breaks the line: what
+/// would come next is nobody's.
+struct Line {
+    mouth: Mutex<Mouth>,
+    ears: Mutex<Ears>,
+    last_request: Cell<u32>,
+    /// Questions that are not answered to their ends.
+    asked: Cell<usize>,
+    broken: Cell<bool>,
 }
 
-impl Asker {
-    fn next_request(&mut self) -> u32 {
-        self.last_request = self.last_request.wrapping_add(1);
-        self.last_request
+/// The turn of a question whose answer comes next.
+struct Turn<'a> {
+    line: &'a Line,
+    request: u32,
+    ears: MutexGuard<'a, Ears>,
+    asked: Asked<'a>,
+}
+
+/// A question that was asked; dropped before [`Asked::over`], it breaks its line.
+struct Asked<'a> {
+    line: &'a Line,
+    over: bool,
+}
+
+impl Line {
+    fn new(connection: Connection) -> Self {
+        let (mouth, ears) = connection.halves();
+        let (mouth, ears) = (Mutex::new(mouth), Mutex::new(ears));
+        Self { mouth, ears, last_request: Cell::new(0), asked: Cell::new(0), broken: Cell::new(false) }
     }
 
-    /// What is answered to a question; a refusal is an error.
-    async fn answer(&mut self, request: u32) -> Result<Frame, Error> {
-        let frame = self.connection.receive().await?;
-        match frame.ok_or_else(|| self.connection.lost("it was closed instead of an answer"))? {
-            Frame::Refused { request: of, error } if of == request => Err(self.believed(error)),
-            Frame::Opened { request: of, .. }
-            | Frame::Chunk { request: of, .. }
-            | Frame::Summed { request: of, .. }
-            | Frame::Valid { request: of }
-            | Frame::Refused { request: of, .. }
-                if of != request =>
+    /// Asks, and waits until it is this question's turn to be answered.
+    async fn ask(&self, question: impl FnOnce(u32) -> Frame) -> Result<Turn<'_>, Error> {
+        let asked = Asked::new(self);
+        let mut mouth = self.mouth.lock().await;
+        let request = self.last_request.get().wrapping_add(1);
+        self.last_request.set(request);
+        mouth.send(&question(request), &[]).await?;
+        // Whoever asks next is behind this one also where answers are awaited.
+        let mut turn = pin!(self.ears.lock());
+        let ears = match poll_fn(|context| Poll::Ready(turn.as_mut().poll(context))).await {
+            Poll::Ready(ears) => ears,
+            Poll::Pending => {
+                drop(mouth);
+                turn.await
+            }
+        };
+        if self.broken.get() {
+            return Err(ears.lost("it failed while something else was asked"));
+        }
+        Ok(Turn { line: self, request, ears, asked })
+    }
+
+    async fn revalidate(&self) -> Result<(), Error> {
+        let mut turn = self.ask(|request| Frame::Revalidate { request, object: OBJECT }).await?;
+        let Frame::Valid { .. } = turn.answer().await? else { return Err(turn.unexpected()) };
+        turn.over();
+        Ok(())
+    }
+
+    async fn fetch(&self, wanted: ByteRange, buffer: &mut [u8]) -> Result<BlockCrcs, Error> {
+        let mut turn = self.ask(|request| Frame::Fetch { request, object: OBJECT, range: wanted }).await?;
+        let (mut crcs, mut at) = (BlockCrcs::default(), wanted.start());
+        while at < wanted.end() {
+            let Frame::Chunk { range, content, .. } = turn.answer().await? else { return Err(turn.unexpected()) };
+            let from = at - wanted.start();
+            if range.start() != at || range.end() > wanted.end() || !from.is_multiple_of(CRC_BLOCK) {
+                return Err(turn.ears.violation(&format!("sent {range} where {at} should go on")));
+            }
+            let part = &mut buffer[from as usize..][..range.len() as usize];
+            match content {
+                Content::Zero => {
+                    part.fill(0);
+                    crcs.update(part);
+                }
+                Content::Data(announced) => {
+                    turn.ears.take_payload(part, &mut crcs).await?;
+                    if crcs.blocks()[(from / CRC_BLOCK) as usize..] != announced {
+                        return Err(turn.ears.violation(&format!("sent bytes at {range} with another CRC")));
+                    }
+                }
+            }
+            at = range.end();
+        }
+        turn.over();
+        Ok(crcs)
+    }
+}
+
+impl Turn<'_> {
+    /// What is answered; a refusal is an error, and the end of the answer.
+    async fn answer(&mut self) -> Result<Frame, Error> {
+        let frame = loop {
+            match self.ears.receive().await? {
+                Some(Frame::Ping { nonce }) => {
+                    self.line.mouth.lock().await.send(&Frame::Pong { nonce }, &[]).await?;
+                }
+                Some(frame) => break frame,
+                None => return Err(self.ears.lost("it was closed instead of an answer")),
+            }
+        };
+        match frame {
+            Frame::Refused { request, error } if request == self.request => {
+                self.asked.over = true;
+                Err(self.believed(error))
+            }
+            Frame::Opened { request, .. }
+            | Frame::Chunk { request, .. }
+            | Frame::Summed { request, .. }
+            | Frame::Valid { request }
+            | Frame::Refused { request, .. }
+                if request != self.request =>
             {
                 Err(self.unexpected())
             }
@@ -151,51 +264,54 @@ impl Asker {
     /// A refusal, as far as it is the other end's to say what this one does.
     fn believed(&self, error: Error) -> Error {
         match error.disposition {
-            Disposition::Canceled => self.connection.lost(&error.message),
+            Disposition::Canceled => self.ears.lost(&error.message),
             Disposition::Retry { after: Some(wait) } => error.after(wait.min(RETRY_AFTER_MAX)),
             _ => error,
         }
     }
 
     fn unexpected(&self) -> Error {
-        self.connection.violation("answers what it was not asked")
+        self.ears.violation("answers what it was not asked")
     }
 
-    async fn revalidate(&mut self) -> Result<(), Error> {
-        let request = self.next_request();
-        self.connection.send(&Frame::Revalidate { request, object: OBJECT }, &[]).await?;
-        let Frame::Valid { .. } = self.answer(request).await? else { return Err(self.unexpected()) };
-        Ok(())
+    /// The answer was heard to its end.
+    fn over(mut self) {
+        self.asked.over = true;
     }
+}
 
-    async fn fetch(&mut self, wanted: ByteRange, buffer: &mut [u8]) -> Result<BlockCrcs, Error> {
-        let request = self.next_request();
-        self.connection.send(&Frame::Fetch { request, object: OBJECT, range: wanted }, &[]).await?;
-        let (mut crcs, mut at) = (BlockCrcs::default(), wanted.start());
-        while at < wanted.end() {
-            let Frame::Chunk { range, content, .. } = self.answer(request).await? else {
-                return Err(self.unexpected());
-            };
-            let from = at - wanted.start();
-            if range.start() != at || range.end() > wanted.end() || !from.is_multiple_of(CRC_BLOCK) {
-                return Err(self.connection.violation(&format!("sent {range} where {at} should go on")));
-            }
-            let part = &mut buffer[from as usize..][..range.len() as usize];
-            match content {
-                Content::Zero => {
-                    part.fill(0);
-                    crcs.update(part);
-                }
-                Content::Data(announced) => {
-                    self.connection.take_payload(part, &mut crcs).await?;
-                    if crcs.blocks()[(from / CRC_BLOCK) as usize..] != announced {
-                        return Err(self.connection.violation(&format!("sent bytes at {range} with another CRC")));
-                    }
-                }
-            }
-            at = range.end();
+impl<'a> Asked<'a> {
+    fn new(line: &'a Line) -> Self {
+        line.asked.set(line.asked.get() + 1);
+        Self { line, over: false }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.line.asked.set(self.line.asked.get() - 1);
+        if !self.over {
+            self.line.broken.set(true);
         }
-        Ok(crcs)
+    }
+}
+
+/// The connections of a source.
+struct Lines {
+    open: RefCell<Vec<Rc<Line>>>,
+    /// Connections that are being made.
+    opening: Cell<usize>,
+    max: usize,
+}
+
+impl Lines {
+    /// The line with the fewest questions; none where one more line is better.
+    fn best(&self) -> Option<Rc<Line>> {
+        let mut open = self.open.borrow_mut();
+        open.retain(|line| !line.broken.get());
+        let best = open.iter().min_by_key(|line| line.asked.get())?;
+        let may_open = open.len() + self.opening.get() < self.max;
+        (best.asked.get() == 0 || !may_open).then(|| best.clone())
     }
 }
 
@@ -203,36 +319,50 @@ struct RemoteSource {
     link: Link,
     object: Object,
     interrupt: Interrupt,
-    /// Connections that wait for something to do. What fails on one is not asked for on that one again.
-    idle: RefCell<Vec<Asker>>,
+    lines: Lines,
 }
 
 impl RemoteSource {
-    /// Asks over an idle connection, and where its other end turns out to be gone, over a new one.
-    async fn ask<T>(&self, mut question: impl AsyncFnMut(&mut Asker) -> Result<T, Error>) -> Result<T, Error> {
-        let idle = self.idle.borrow_mut().pop();
-        if let Some(mut asker) = idle {
-            match question(&mut asker).await {
+    /// Asks over a line that is there, and where its other end turns out to be gone, over a new one.
+    async fn ask<T>(&self, mut question: impl AsyncFnMut(&Line) -> Result<T, Error>) -> Result<T, Error> {
+        if let Some(line) = self.lines.best() {
+            match question(&line).await {
                 Err(error) if matches!(error.code, Code::ConnectionLost | Code::Stalled) => {
-                    // What happened to one most likely happened to all.
-                    self.idle.borrow_mut().clear();
+                    // What happened to one most likely happened to all: those that wait to be asked are not believed.
+                    self.lines.open.borrow_mut().retain(|line| line.asked.get() > 0);
                 }
-                asked => return self.done(asker, asked),
+                asked => return asked,
             }
         }
-        let (mut asker, object) = self.link.open(self.object.validator.clone()).await?;
+        let line = self.one_more_line().await?;
+        question(&line).await
+    }
+
+    async fn one_more_line(&self) -> Result<Rc<Line>, Error> {
+        let _opening = Counted::new(&self.lines.opening);
+        let (line, object) = self.link.open(self.object.validator.clone()).await?;
         if object != self.object {
             return Err(Error::source_changed("the source changed while it was being read"));
         }
-        let asked = question(&mut asker).await;
-        self.done(asker, asked)
+        let line = Rc::new(line);
+        self.lines.open.borrow_mut().push(line.clone());
+        Ok(line)
     }
+}
 
-    fn done<T>(&self, asker: Asker, asked: Result<T, Error>) -> Result<T, Error> {
-        if asked.is_ok() {
-            self.idle.borrow_mut().push(asker);
-        }
-        asked
+/// One more, while it lives.
+struct Counted<'a>(&'a Cell<usize>);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -249,7 +379,7 @@ impl Source for RemoteSource {
             let mut chunk = pool.take(range.len() as usize).await;
             let buffer = chunk.buffer_mut().expect("chunks from a pool have a buffer");
             let buffer = &mut buffer[..range.len() as usize];
-            let crcs = self.ask(async |asker| asker.fetch(range, buffer).await).await?;
+            let crcs = self.ask(async |line| line.fetch(range, buffer).await).await?;
             chunk.set_crcs(crcs);
             Ok(chunk)
         };
@@ -257,7 +387,7 @@ impl Source for RemoteSource {
     }
 
     fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>> {
-        self.interrupt.cut(self.ask(async |asker| asker.revalidate().await)).boxed_local()
+        self.interrupt.cut(self.ask(async |line| line.revalidate().await)).boxed_local()
     }
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
