@@ -82,6 +82,8 @@ pub enum Work {
     Fetch(link::ends::Fetch),
     /// TLS over TCP with as little as there can be
     Rustls(probe::rustls::Tls),
+    /// QUIC by quinn on tokio
+    Quinn(probe::quinn::Quic),
 }
 
 impl Work {
@@ -98,6 +100,7 @@ impl Work {
             Self::Own(own) => own.run(),
             Self::Fetch(fetch) => print(&fetch.run()?),
             Self::Rustls(tls) => tls.run().and_then(|told| told.map_or(Ok(()), |told| print(&told))),
+            Self::Quinn(quic) => quic.run().and_then(|told| told.map_or(Ok(()), |told| print(&told))),
         }
     }
 }

@@ -94,7 +94,8 @@ pub fn link_contestants(case: &LinkCase) -> io::Result<Vec<Box<dyn Contestant>>>
         }
         Transport::TcpTls => {
             if in_memory {
-                all.push(case.rustls());
+                all.push(case.bare("limit: rustls", Kind::Limit, "rustls", "connections"));
+                all.push(case.bare("quinn on tokio", Kind::Rival, "quinn", "streams"));
             }
             all.extend(case.scp()?);
         }
@@ -203,14 +204,15 @@ impl LinkCase {
         both.to_nowhere(Tells::Iperf3 { bytes: self.bytes })
     }
 
-    fn rustls(&self) -> Both {
+    /// A sender and a taker of our own that do nothing else.
+    fn bare(&self, name: &str, kind: Kind, work: &str, streams: &str) -> Both {
         let at = self.bed.port(1);
         let pki = self.folder.join(format!("staccato-{}-{}", self.transport, self.streams));
         let each = self.bytes / self.streams as u64;
         let common = [at.to_string(), each.to_string(), format!("--pki={}", pki.display())];
-        let own = words_of(&self.program.command("rustls"));
-        let client = [&own[..], &common, &[format!("--connections={}", self.streams)]].concat();
-        let both = self.both("limit: rustls", Kind::Limit, &[], at, [&own[..], &common].concat(), client);
+        let own = words_of(&self.program.command(work));
+        let client = [&own[..], &common, &[format!("--{streams}={}", self.streams)]].concat();
+        let both = self.both(name, kind, &[], at, [&own[..], &common].concat(), client);
         both.to_nowhere(Tells::Fetch)
     }
 

@@ -116,7 +116,7 @@ fn take_one(config: &Arc<ClientConfig>, address: SocketAddr) -> io::Result<u64> 
 }
 
 /// The same order of ciphers as between executors.
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     let mut provider = rustls::crypto::ring::default_provider();
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
     Arc::new(provider)
