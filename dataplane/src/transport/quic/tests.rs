@@ -46,7 +46,7 @@ impl Pair {
     /// Both ends of a new stream, the reader's first; one byte has gone over it.
     async fn stream(&self) -> (Box<dyn Stream>, Accepted) {
         let opening = async {
-            let mut stream = self.reader.connect(self.owner.local_addr(), "owner").await.unwrap();
+            let mut stream = self.reader.connect(self.owner.local_addr(), "owner", CONNECT_TIMEOUT).await.unwrap();
             stream.write_all(b"!").await.unwrap();
             stream
         };
@@ -284,7 +284,7 @@ fn a_peer_that_vanishes_is_noticed() {
     });
     on_glommio(async move || {
         let endpoint = bind(&reader, config);
-        let mut stream = endpoint.connect(told.recv().unwrap(), "owner").await.unwrap();
+        let mut stream = endpoint.connect(told.recv().unwrap(), "owner", CONNECT_TIMEOUT).await.unwrap();
         stream.write_all(b"!").await.unwrap();
         stream.read_exact(&mut [0; 4]).await.unwrap();
         let began = Instant::now();
@@ -343,7 +343,7 @@ fn ends_are_in_order() {
         assert_eq!((closed, read.unwrap_err().kind()), ((), io::ErrorKind::UnexpectedEof));
         assert!(began.elapsed() < Duration::from_secs(2));
         assert!(pair.owner.accept().await.is_err());
-        assert!(pair.owner.connect(pair.reader.local_addr(), "reader").await.is_err());
+        assert!(pair.owner.connect(pair.reader.local_addr(), "reader", CONNECT_TIMEOUT).await.is_err());
         drop(there);
 
         // The last one who lets go of an endpoint does not cut off what was written.
@@ -351,7 +351,7 @@ fn ends_are_in_order() {
         let last = bind(&pair.authority.identity("last"), EndpointConfig::default());
         let accepting = async { pair.reader.accept().await.unwrap() };
         let sending = async {
-            let mut stream = last.connect(address, "reader").await.unwrap();
+            let mut stream = last.connect(address, "reader", CONNECT_TIMEOUT).await.unwrap();
             stream.write_all(&bytes).await.unwrap();
             stream.close().await.unwrap();
         };
