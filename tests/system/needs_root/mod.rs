@@ -1,6 +1,7 @@
 //! Tests that mount file systems of their own, trace processes, act as other users, or make devices: root's rights.
 
 mod acknowledged;
+mod bad_days;
 mod broken_disk;
 mod devices;
 mod full_disk;
