@@ -11,9 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quinn_proto::{
-    ConnectionHandle, DatagramEvent, Incoming, ServerConfig, StreamId, Transmit, crypto::rustls::QuicClientConfig,
-};
+use quinn_proto::{DatagramEvent, Incoming, ServerConfig, StreamId, Transmit, crypto::rustls::QuicClientConfig};
 
 use super::{
     config::{CONNECTIONS_MAX, EndpointConfig, HANDSHAKES_MAX, HANDSHAKES_TRUSTED},
@@ -91,8 +89,12 @@ impl Port {
         let mut server = ServerConfig::with_crypto(identity.quic_server());
         server.transport_config(config.transport(None)?).migration(false).max_incoming(HANDSHAKES_MAX);
         let whole = socket.keeps_datagrams_whole();
-        let endpoint =
-            quinn_proto::Endpoint::new(Arc::new(config.endpoint()?), Some(Arc::new(server.clone())), whole, None);
+        let endpoint = quinn_proto::Endpoint::new(
+            Arc::new(config.endpoint(identity, socket.local_addr()?.port())?),
+            Some(Arc::new(server.clone())),
+            whole,
+            None,
+        );
         Ok(Self {
             socket,
             endpoint,
@@ -316,6 +318,9 @@ impl Port {
         let (mut sends, mut full) = (0, false);
         for shared in ready {
             shared.borrow_mut().ready = false;
+            if !self.knows(&shared) {
+                continue;
+            }
             if full || sends >= SENDS_ALL_MAX {
                 self.make_ready(&shared);
                 continue;
@@ -398,15 +403,17 @@ impl Port {
             let reason = "the connection is over".to_owned();
             link.lose(now, Lost { kind: io::ErrorKind::ConnectionAborted, reason });
             link.timeout = None;
-            self.forget(link.handle);
+            self.links[link.handle.0] = None;
             drop(link);
             self.routes.retain(|_, routed| !Rc::ptr_eq(routed, shared));
             self.share_memory();
         }
     }
 
-    fn forget(&mut self, ConnectionHandle(at): ConnectionHandle) {
-        self.links[at] = None;
+    /// Whether the connection is not over. Somebody may hold a stream of one that is; its number may be another one's.
+    fn knows(&self, shared: &SharedLink) -> bool {
+        let at = shared.borrow().handle.0;
+        self.links.get(at).is_some_and(|link| link.as_ref().is_some_and(|link| Rc::ptr_eq(link, shared)))
     }
 
     /// Says goodbye to everybody.
