@@ -29,6 +29,9 @@ const UNUSED_OUT: Duration = Duration::from_secs(10);
 const UNUSED_IN: Duration = Duration::from_secs(60);
 /// A connection that is older takes no new streams: it is looked again who is at the other end, and shown who is here.
 const SHARED_FOR: Duration = Duration::from_secs(3600);
+/// A connection whose other end has been silent for so much longer than it takes to keep it alive has no new streams: it
+/// may be gone, and somebody else be there.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// How often a turn goes around, at most, before others on the lane have theirs.
 const ROUNDS_MAX: usize = 2;
 /// Most calls in a round that receive, and that send for one connection.
@@ -123,8 +126,10 @@ impl Port {
     pub fn link_to(&mut self, route: &Route) -> io::Result<SharedLink> {
         let now = Instant::now();
         if let Some(link) = self.routes.get(route) {
-            let held = link.borrow();
-            if !matches!(held.state, State::Lost(_)) && now - held.since < SHARED_FOR {
+            let mut held = link.borrow_mut();
+            held.listen(now);
+            let alive = now - held.heard_at < self.config.keep_alive + SILENCE_MAX;
+            if !matches!(held.state, State::Lost(_)) && alive && now - held.since < SHARED_FOR {
                 return Ok(link.clone());
             }
         }
@@ -296,6 +301,7 @@ impl Port {
         for shared in links {
             let mut link = shared.borrow_mut();
             link.wake_impatient(now);
+            link.listen(now);
             let unused = if link.connection.side().is_client() { UNUSED_OUT } else { UNUSED_IN };
             match link.state {
                 State::Shaking if now - link.since >= CONNECT_TIMEOUT => link.close(now, "the handshake took too long"),

@@ -115,6 +115,31 @@ fn executors_of_one_deployment_meet_and_strangers_do_not() {
 }
 
 #[test]
+fn ipv6_is_spoken() {
+    on_glommio(async || {
+        let authority = Authority::new();
+        let owner = Endpoint::bind("[::1]:0".parse().unwrap(), &authority.identity("owner"), EndpointConfig::default())
+            .unwrap();
+        let reader = authority.identity("reader");
+        // Its endpoint is bound by itself, once.
+        let quic = Quic::new(owner.local_addr(), "owner", reader.clone(), EndpointConfig::default());
+        let accepting = async { [owner.accept().await.unwrap(), owner.accept().await.unwrap()] };
+        let connecting = async {
+            let mut streams = [quic.connect().await.unwrap(), quic.connect().await.unwrap()];
+            for stream in &mut streams {
+                stream.write_all(b"!").await.unwrap();
+            }
+            streams
+        };
+        let (accepted, _streams) = join(accepting, connecting).await;
+        assert!(accepted.iter().all(|accepted| accepted.reader == reader.key_digest()));
+        assert_eq!(owner.connections(), 1);
+        let own = Endpoint::of_lane(&reader, owner.local_addr()).unwrap();
+        close([owner, own]).await;
+    });
+}
+
+#[test]
 fn certificates_end_by_the_control_planes_clock() {
     on_glommio(async || {
         let authority = Authority::new();
@@ -291,7 +316,7 @@ fn a_peer_that_vanishes_is_noticed() {
         let error = stream.read(&mut [0]).await.unwrap_err();
         let took = began.elapsed();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
-        // Kept alive while it lives, noticed soon after.
+        // Kept alive while it lives, noticed soon after it.
         assert!((1500..15_000).contains(&took.as_millis()), "{took:?}");
         assert_eq!(stream.write(b"!").await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         endpoint.close().await;
