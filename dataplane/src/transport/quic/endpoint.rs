@@ -136,6 +136,12 @@ impl Endpoint {
         self.shared.ended().await;
     }
 
+    /// Sends nothing more, as a process that is killed.
+    #[cfg(test)]
+    pub(super) fn vanish(&self) {
+        self.shared.vanish();
+    }
+
     /// How long the datagrams of each connection may be.
     #[cfg(test)]
     pub(super) fn mtus(&self) -> Vec<u16> {
