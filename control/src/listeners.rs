@@ -141,7 +141,8 @@ impl Bound {
     }
 }
 
-async fn bind_tcp(place: Listen) -> Result<TcpListener, BindError> {
+/// Binds an address of TCP.
+pub async fn bind_tcp(place: Listen) -> Result<TcpListener, BindError> {
     let address: SocketAddr = place.address();
     let bind = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;

@@ -20,14 +20,14 @@ use crate::{
 /// See the module.
 pub struct Places<'a> {
     ledger: &'a Ledger,
-    /// Whether the request came through a door of the service's own host.
-    at_own_host: bool,
+    /// On which host the request came in; none: through a door for everybody.
+    at: Option<Place>,
 }
 
 impl<'a> Places<'a> {
-    /// For a request that came through a door of the service's own host, or through one for everybody.
-    pub fn new(ledger: &'a Ledger, at_own_host: bool) -> Self {
-        Self { ledger, at_own_host }
+    /// For a request that came through a door of this host, or (none) through one for everybody.
+    pub fn new(ledger: &'a Ledger, at: Option<Place>) -> Self {
+        Self { ledger, at }
     }
 
     /// Where the object of a URL is.
@@ -44,8 +44,11 @@ impl<'a> Places<'a> {
                     Problem::new(ProblemCode::UnknownHost, format!("{} names the host {host}: {why}", url.redacted()))
                 })
             }
-            ("file", None) if self.at_own_host && config.own_executor => Ok(Place::Here),
-            ("file", None) => self.only_host(url),
+            ("file", None) => match &self.at {
+                Some(Place::Here) if config.own_executor => Ok(Place::Here),
+                Some(host @ Place::Host(_)) => Ok(host.clone()),
+                _ => self.only_host(url),
+            },
             _ => Ok(Place::Anywhere),
         }
     }

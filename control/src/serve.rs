@@ -185,10 +185,8 @@ async fn serve(
 
     let (stop, stopping) = watch::channel(false);
     let desk = Desk { ledger: ledger.clone(), authority, certificate_life: config.certificate_life };
-    let routes = Routes {
-        clients: router(Api::new(ledger.clone(), Policy::new(&config.roots), stopping.clone())),
-        executors: routes::router(desk.clone()),
-    };
+    let clients = router(Api::new(ledger.clone(), Policy::new(&config.roots), stopping.clone()));
+    let routes = Routes { clients: clients.clone(), executors: routes::remote_router(desk.clone(), clients) };
     let mut doors = JoinSet::new();
     for listener in listeners {
         doors.spawn(server::serve(listener, routes.clone(), stopping.clone()));

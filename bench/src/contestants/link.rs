@@ -95,10 +95,14 @@ pub fn link_contestants(case: &LinkCase) -> io::Result<Vec<Box<dyn Contestant>>>
         Transport::TcpTls => {
             if in_memory {
                 all.push(case.bare("limit: rustls", Kind::Limit, "rustls", "connections"));
-                all.push(case.bare("quinn on tokio", Kind::Rival, "quinn", "streams"));
             }
             all.extend(case.scp()?);
         }
+        Transport::Quic(_) if in_memory => {
+            all.push(case.bare("quinn on tokio", Kind::Rival, "quinn", "streams"));
+            all.push(case.iperf3());
+        }
+        Transport::Quic(_) => {}
     }
     Ok(all.into_iter().map(|both| Box::new(both) as Box<dyn Contestant>).collect())
 }

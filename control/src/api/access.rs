@@ -35,7 +35,7 @@ use super::{
 use crate::{
     ledger::Scope,
     model::{
-        Problem, ProblemCode,
+        HostName, Place, Problem, ProblemCode,
         token::{Token, TokenScope},
     },
     places,
@@ -57,6 +57,15 @@ pub enum Peer {
     Admin(String),
     /// Somebody anywhere, over TLS.
     Remote,
+    /// A user of another host, as its executor has seen.
+    AtHost {
+        /// The host.
+        host: HostName,
+        /// The user's name there.
+        user: String,
+        /// Whether that user runs the executor, or could.
+        operator: bool,
+    },
 }
 
 impl Peer {
@@ -75,19 +84,28 @@ pub struct Caller {
     pub scope: TokenScope,
     /// Whether it runs the service: then every root is its own.
     pub operator: bool,
-    /// Whether it asks on the service's own host.
-    pub at_own_host: bool,
+    /// On which host it asks; none where that is not known.
+    pub at: Option<Place>,
+    /// Whether it runs the executor of that host: then its roots are its own.
+    pub operator_there: bool,
 }
 
 impl Caller {
     fn local(user: &str) -> Self {
         // Whoever runs the service, or could, has all that it has anyway.
         let operator = user == "root" || user == peer::own_user();
-        Self { owner: user.to_owned(), scope: TokenScope::Submit, operator, at_own_host: true }
+        Self {
+            owner: user.to_owned(),
+            scope: TokenScope::Submit,
+            operator,
+            at: Some(Place::Here),
+            operator_there: operator,
+        }
     }
 
-    fn of_token(token: Token, at_own_host: bool) -> Self {
-        Self { owner: token.owner, scope: token.scope, operator: token.scope == TokenScope::Admin, at_own_host }
+    fn of_token(token: Token, at: Option<Place>) -> Self {
+        let operator = token.scope == TokenScope::Admin;
+        Self { owner: token.owner, scope: token.scope, operator, at, operator_there: false }
     }
 
     /// Refuses a caller whose scope is smaller.
@@ -101,7 +119,8 @@ impl Caller {
 
     /// Refuses a caller who may not use the root in which `url`, the value of `field`, lies on `host`.
     pub fn may_use(&self, api: &Api, field: &str, url: &ObjectUrl, host: Option<&str>) -> Result<(), Problem> {
-        if self.operator {
+        let there = self.at.as_ref().and_then(Place::host);
+        if self.operator || (self.operator_there && host.is_some() && host == there) {
             return Ok(());
         }
         places::may_use(&api.ledger, &api.policy, url, host, &self.owner).map_err(|problem| problem.at(field))
@@ -119,8 +138,12 @@ impl FromRequestParts<Api> for Caller {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
         if let Some(text) = bearer(&parts.headers)? {
             let token = api.ledger.token(text).await?;
-            let at_own_host = parts.extensions.get::<Peer>().is_some_and(|peer| *peer != Peer::Remote);
-            return token.map(|token| Self::of_token(token, at_own_host)).map_err(|why| unauthorized(why.to_string()));
+            let at = match parts.extensions.get::<Peer>() {
+                None | Some(Peer::Remote) => None,
+                Some(Peer::AtHost { host, .. }) => Some(Place::Host(host.clone())),
+                Some(_) => Some(Place::Here),
+            };
+            return token.map(|token| Self::of_token(token, at)).map_err(|why| unauthorized(why.to_string()));
         }
         let unknown = |why: &str| {
             Refusal::new(ProblemCode::Forbidden, format!("the service cannot tell which user is asking: {why}"))
@@ -128,8 +151,16 @@ impl FromRequestParts<Api> for Caller {
         match parts.extensions.get::<Peer>() {
             Some(Peer::User(name)) => Ok(Self::local(name)),
             Some(Peer::Admin(name)) => {
-                Ok(Self { owner: name.clone(), scope: TokenScope::Admin, operator: true, at_own_host: true })
+                let (at, operator_there) = (Some(Place::Here), true);
+                Ok(Self { owner: name.clone(), scope: TokenScope::Admin, operator: true, at, operator_there })
             }
+            Some(Peer::AtHost { host, user, operator }) => Ok(Self {
+                owner: format!("{user}@{host}"),
+                scope: TokenScope::Submit,
+                operator: false,
+                at: Some(Place::Host(host.clone())),
+                operator_there: *operator,
+            }),
             Some(Peer::Remote) => Err(unauthorized("a token is needed here: Authorization: Bearer TOKEN")),
             Some(Peer::Unknown(why)) => Err(unknown(why)),
             None => Err(unknown("the connection has no peer")),
@@ -187,7 +218,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 
 /// Refuses requests that are not what their peer may send.
 pub async fn guard(request: Request, next: Next) -> Response {
-    let remote = request.extensions().get::<Peer>() == Some(&Peer::Remote);
+    // What an executor hands on has come through the same doors there.
+    let remote = matches!(request.extensions().get::<Peer>(), Some(Peer::Remote | Peer::AtHost { .. }));
     match check(request.uri(), request.headers(), remote) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),

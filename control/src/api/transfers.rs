@@ -131,7 +131,7 @@ pub async fn create_transfer(
 
 /// A transfer that may be created, by this caller.
 fn accept(api: &Api, caller: &Caller, json: &Value) -> Result<CreateRequest, Problem> {
-    let request = CreateRequest::from_json(json, &Places::new(&api.ledger, caller.at_own_host))?;
+    let request = CreateRequest::from_json(json, &Places::new(&api.ledger, caller.at.clone()))?;
     caller.may_use(api, "source_url", &request.source_url, request.source_place.host())?;
     caller.may_use(api, "destination_url", &request.destination_url, request.destination_place.host())?;
     Ok(request)

@@ -8,16 +8,17 @@ use staccato_dataplane::{
     attempt::{AttemptSpec, Reporter},
     transport::peers::PeersConfig,
 };
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{Common, Exit, Failure, config::load, log};
 use crate::{
     client::Server,
-    config::{Config, Flags},
+    config::{Config, Flags, Listen},
     executor::{
         client::{CallError, Client},
         clock::ControlClock,
-        door,
+        door, local_api,
         membership::Membership,
         process::{self, ExecutorOptions},
     },
@@ -38,6 +39,9 @@ pub struct Executor {
     /// --listen is where executors of other hosts connect (as --peer-listen)
     #[arg(long, value_name = "URL")]
     join: Option<Server>,
+    /// A loopback address on which users of this host are served as on the service's own (with --socket, a Unix socket)
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
+    api: Option<SocketAddr>,
     /// Started by `serve`, with the configuration of that: this executor's name, a new one at every start
     #[arg(long, hide = true, conflicts_with = "join")]
     instance: Option<String>,
@@ -55,7 +59,7 @@ impl Executor {
             .map_err(|error| Failure::new(Exit::Failed, format!("no event loop can be made: {error}")))?;
         runtime.block_on(async {
             match (self.join, self.instance) {
-                (Some(service), _) => joined(&service, self.flags, common).await,
+                (Some(service), _) => joined(&service, self.api, self.flags, common).await,
                 (None, Some(instance)) => child(instance, &self.flags).await,
                 (None, None) => {
                     let why = "say which service to join: --join https://HOST:PORT";
@@ -74,21 +78,28 @@ async fn child(instance: String, flags: &Flags) -> Result<(), Failure> {
     log::to_standard_error(&config.log);
     let service = Client::new(config.executor_socket());
     let clock = ControlClock::default();
+    let mut end = Box::pin(process::input_ended());
     let mut membership = None;
     if config.among_others() {
         let mut own = open(&config, &clock)?;
         // The service has just started this process, and knows it by its socket.
-        while let Err(error) = own.enrol(&service, None, None).await {
-            tracing::warn!(%error, "the service does not vouch for its own executor yet");
-            tokio::time::sleep(process::UNREACHABLE_WAIT).await;
+        let enrolled = async {
+            while let Err(error) = own.enrol(&service, None, None).await {
+                tracing::warn!(%error, "the service does not vouch for its own executor yet");
+                tokio::time::sleep(process::UNREACHABLE_WAIT).await;
+            }
+        };
+        tokio::select! {
+            () = enrolled => {}
+            () = &mut end => return Ok(()),
         }
         membership = Some(own);
     }
-    run(&config, service, instance, membership, clock, config.peer_listen, process::input_ended()).await
+    run(&config, service, instance, membership, clock, config.peer_listen, end).await
 }
 
 /// Runs as the executor of this host, for a service on another one.
-async fn joined(service: &Server, flags: Flags, common: &Common) -> Result<(), Failure> {
+async fn joined(service: &Server, api: Option<SocketAddr>, flags: Flags, common: &Common) -> Result<(), Failure> {
     // There is no REST here: what others can connect to is the executor itself.
     let config = load(&flags.meaning("listen", "peer-listen"))?;
     config.check_roots().map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
@@ -106,9 +117,14 @@ async fn joined(service: &Server, flags: Flags, common: &Common) -> Result<(), F
     let tls = door::client(roots, membership.shown(), clock.clone()).map_err(unusable)?;
     let client = || Client::remote(host, *port, tls.clone());
     let known = membership.enrolled().map(|enrolled| enrolled.name.clone());
-    // An invitation for a host that has enrolled under this name was used, and is not looked at again.
-    if known.as_ref() != Some(&config.name) {
-        let Some(invitation) = common.token()? else {
+    let invitation = common.token()?;
+    let mut enrols = known.as_ref() != Some(&config.name);
+    if !enrols && invitation.is_some() {
+        // Most likely it was used when this host enrolled, and is shown out of habit; but the host may have been forgotten.
+        enrols = matches!(membership.enrol(&client(), None, None).await, Err(CallError::Unwanted(_)));
+    }
+    if enrols {
+        let Some(invitation) = invitation else {
             let why = format!(
                 "this host has not joined as {} before: show an invitation (--token-file FILE); `staccato executors invite \
                  {}` on the service's host makes one",
@@ -130,11 +146,26 @@ async fn joined(service: &Server, flags: Flags, common: &Common) -> Result<(), F
     } else {
         config.peer_listen
     };
+    let doors = local_api::listen(api, config.socket.as_deref()).await;
+    let doors = doors.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    let (stop, stopping) = watch::channel(false);
+    let answering = tokio::spawn(local_api::serve(doors, client(), stopping));
     let end = async move {
         let name = signals.next().await;
         tracing::info!(signal = name, "stopping");
+        let _ = stop.send(true);
+        let _ = answering.await;
     };
     run(&config, client(), Uuid::now_v7().to_string(), Some(membership), clock, listen, end).await
+}
+
+/// An address of loopback.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<Listen>() {
+        Ok(Listen::Plain(address)) => Ok(address),
+        Ok(Listen::Tls(_)) => Err("users of this host need no TLS; write ADDRESS:PORT".into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Enrols, however long the service is not reached.

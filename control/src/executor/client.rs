@@ -12,8 +12,9 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{HeaderValue, Request, StatusCode, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -34,6 +35,9 @@ use crate::client::describe;
 
 /// Longest wait for an answer beyond what the message itself asks to wait.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// How long an answer to somebody else's request may take to begin.
+const FORWARD_MAX: Duration = Duration::from_secs(60);
 
 /// Most connections that wait for a message, and how long one waits before it is closed.
 const IDLE_CONNECTIONS_MAX: usize = 64;
@@ -165,6 +169,12 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .build(way);
         Self { http, heard: Arc::new(Mutex::new(Instant::now())) }
+    }
+
+    /// Hands on a request of somebody else, as it is.
+    pub async fn forward(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
+        let answered = tokio::time::timeout(FORWARD_MAX, self.http.request(request)).await;
+        answered.map_err(|_| "no answer in time".to_owned())?.map_err(|error| describe(&error))
     }
 
     /// How long the service has answered nothing, to whichever message.

@@ -13,7 +13,7 @@ use std::{
 use axum::{
     Extension, Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
@@ -23,15 +23,19 @@ use staccato_dataplane::transport::ticket::KeyDigest;
 use tokio::net::{UnixListener, UnixStream, unix::SocketAddr};
 
 use crate::{
+    api::access::Peer,
     ledger::{JoinRefused, Ledger, LedgerError, NotEnrolled, reachable, write_key},
     model::HostName,
     pki::Authority,
 };
 
+use tower::ServiceExt as _;
+
 use super::contract::{
     About, BODY_BYTES_MAX, Checkpoint, Claim, Claimed, Committed, Directives, Enrol, Enrolled, Heartbeat, Join, Joined,
     Leave, Message, Noted, Prepare, PrepareAnswer, Refusal, Release, Swept,
 };
+use super::local_api;
 
 /// Wait before the next connection is taken, after taking one has failed (most often: no free descriptor).
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -60,6 +64,8 @@ pub fn bind(path: &Path) -> io::Result<OwnUserListener> {
 
 /// What executors' messages begin with.
 pub const PREFIX: &str = "/executor/v1/";
+/// What is in front of the paths of requests that executors hand on for users of their hosts.
+pub const FORWARDED: &str = "/executor/v1/api";
 /// Certificates of executors are to be renewed when so much of their life is over.
 const RENEW_AFTER: f64 = 2.0 / 3.0;
 
@@ -88,6 +94,27 @@ pub enum Speaker {
 /// Answers the executors of this host for ever.
 pub async fn serve(desk: Desk, listener: OwnUserListener) -> io::Result<()> {
     axum::serve(listener, router(desk).layer(Extension(Speaker::Own))).await
+}
+
+/// The routes of [`super::contract`], and those of `clients` for what executors hand on. Requests must carry a [`Speaker`].
+pub fn remote_router(desk: Desk, clients: Router) -> Router {
+    let handed_on = Router::new().fallback(hand_on).with_state((desk.clone(), clients));
+    router(desk).nest(FORWARDED, handed_on)
+}
+
+/// What a user of an executor's host asks.
+async fn hand_on(
+    State((desk, clients)): State<(Desk, Router)>,
+    Extension(speaker): Extension<Speaker>,
+    mut request: Request,
+) -> Result<Response, Failed> {
+    let host = desk.host_of(&speaker)?.ok_or_else(|| Failed(StatusCode::FORBIDDEN, "ask the service itself".into()))?;
+    let headers = request.headers_mut();
+    let operator = headers.remove(local_api::OPERATOR).is_some();
+    let user = headers.remove(local_api::USER).and_then(|name| Some(name.to_str().ok()?.to_owned()));
+    let user = user.ok_or_else(|| Failed(StatusCode::BAD_REQUEST, "for whom?".into()))?;
+    request.extensions_mut().insert(Peer::AtHost { host, user, operator });
+    clients.oneshot(request).await.map_err(|never| match never {})
 }
 
 /// The routes of [`super::contract`]. Requests must carry a [`Speaker`].

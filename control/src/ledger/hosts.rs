@@ -4,7 +4,7 @@
 //! is not: an executor that runs says so, and again when this process has begun anew. Whose word it is is settled where
 //! messages come in, by the certificate of the connection.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use ring::signature::KeyPair as _;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,13 @@ pub struct Invitation {
     pub token: String,
     /// From when on it is nothing any more (RFC 3339).
     pub expires_at: String,
+}
+
+/// Without its text: nobody logs that by mistake.
+impl fmt::Debug for Invitation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invitation").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// An invitation as it is stored.

@@ -29,6 +29,7 @@ use staccato_protocols::{
 use tokio::sync::Semaphore;
 
 use crate::transport::{
+    quic::{Accepted, Congestion, Endpoint, EndpointConfig, Quic},
     remote::{self, RemoteProtocol},
     serve::Owner,
     tcp::{Tcp, accept, accept_tls},
@@ -44,17 +45,22 @@ pub enum Transport {
     Tcp,
     /// TCP, inside TLS.
     TcpTls,
+    /// QUIC, with this congestion control.
+    Quic(Congestion),
 }
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Tcp, Self::TcpTls];
+    pub const ALL: [Self; 4] = [Self::Tcp, Self::TcpTls, Self::Quic(Congestion::Cubic), Self::Quic(Congestion::Bbr)];
 
     /// The reader's way to an owner's lane.
     fn way(self, end: &End, to: SocketAddr) -> Result<Arc<dyn remote::Transport>, Error> {
         Ok(match self {
             Self::Tcp => Arc::new(Tcp::plain(to)),
             Self::TcpTls => Arc::new(Tcp::secure(to, OWNER_NAME, end.identity()?.clone())),
+            Self::Quic(congestion) => {
+                Arc::new(Quic::new(to, OWNER_NAME, end.identity()?.clone(), quic_config(congestion)))
+            }
         })
     }
 
@@ -91,6 +97,21 @@ impl Transport {
                     glommio::spawn_local_into(serve, queue).map_err(|error| broken(&error))?.detach();
                 }
             }
+            Self::Quic(congestion) => {
+                let endpoint = Endpoint::bind(at, end.identity()?, quic_config(congestion));
+                let endpoint = endpoint.map_err(|error| broken(&format!("cannot listen at {at}: {error}")))?;
+                loop {
+                    let accepted = endpoint.accept().await.map_err(|error| broken(&error))?;
+                    let (owner, lane) = (owner.clone(), lane.clone());
+                    let serve = async move {
+                        let Accepted { stream, reader, from } = accepted;
+                        if let Err(error) = owner.serve(&lane, Some(&reader), stream, from.to_string()).await {
+                            tracing::warn!(%from, %error, "a reader's stream failed");
+                        }
+                    };
+                    glommio::spawn_local_into(serve, queue).map_err(|error| broken(&error))?.detach();
+                }
+            }
         }
     }
 }
@@ -100,6 +121,9 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::TcpTls => "tcp-tls",
+            Self::Quic(Congestion::Cubic) => "quic",
+            Self::Quic(Congestion::Bbr) => "quic-bbr",
+            Self::Quic(Congestion::NewReno) => "quic-newreno",
         })
     }
 }
@@ -108,11 +132,16 @@ impl FromStr for Transport {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let named = Self::ALL.into_iter().find(|transport| transport.to_string() == text);
+        let rest = [Self::Quic(Congestion::NewReno)];
+        let named = Self::ALL.into_iter().chain(rest).find(|transport| transport.to_string() == text);
         named.ok_or_else(|| {
             format!("there is no transport {text}; there are {}", Self::ALL.map(|one| one.to_string()).join(", "))
         })
     }
+}
+
+fn quic_config(congestion: Congestion) -> EndpointConfig {
+    EndpointConfig { congestion, ..EndpointConfig::default() }
 }
 
 /// What an owner's certificate calls it.

@@ -3,8 +3,13 @@
 use std::fs;
 
 use rustix::process::Signal;
-use serde_json::json;
-use staccato_tests::{deployment::Deployment, process::eventually, service::PATIENCE};
+use serde_json::{Value, json};
+use staccato_tests::{
+    binary::command,
+    deployment::Deployment,
+    process::eventually,
+    service::{PATIENCE, free_port},
+};
 
 #[test]
 fn an_invitation_is_good_once_and_for_its_host_only() {
@@ -123,4 +128,52 @@ fn certificates_are_renewed_while_everything_goes_on() {
     }
     service.complete(&slow);
     assert!(!h2.log().contains("TLS"), "{}", h2.log());
+}
+
+#[test]
+fn a_host_that_was_forgotten_can_be_invited_again() {
+    let deployment = Deployment::start(&["--heartbeat", "500ms", "--lease", "2s"]);
+    let mut host = deployment.join("h1", &[]);
+    assert!(deployment.admin(&["executors", "forget", "h1"]).status.success());
+    assert_ne!(host.wait_for_exit(), Some(0));
+    let invitation = deployment.invite("h1");
+    host.launch(&deployment, Some(&invitation));
+    deployment.wait_until_up("h1");
+}
+
+#[test]
+fn users_of_another_host_are_served_there_as_on_the_services_own() {
+    let deployment = Deployment::start(&[]);
+    let port = free_port();
+    let api = format!("127.0.0.1:{port}");
+    let (h1, h2) = (deployment.join("h1", &["--api", &api]), deployment.join("h2", &[]));
+    let ask = |arguments: &[&str]| {
+        let output = command().args(arguments).args(["--json", "--server", &format!("http://{api}")]).output().unwrap();
+        let text = String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
+        (output.status.success(), serde_json::from_str::<Value>(&text).unwrap_or_else(|_| panic!("{text}")))
+    };
+    fs::write(h1.path("x"), b"some bytes").unwrap();
+    // A path is one on this host, for the source and the destination.
+    let (path, copy) = (h1.path("x").display().to_string(), h1.path("copy").display().to_string());
+    let (done, document) = ask(&["submit", &path, &copy, "--wait"]);
+    assert!(done, "{document:#}");
+    assert_eq!(fs::read(h1.path("copy")).unwrap(), b"some bytes");
+    let owner = document["owner"].as_str().unwrap();
+    assert!(owner.ends_with("@h1"), "{owner}");
+    // And others have names.
+    let (done, document) = ask(&["submit", &path, &h2.file("far"), "--wait"]);
+    assert!(done, "{document:#}");
+    assert_eq!(fs::read(h2.path("far")).unwrap(), b"some bytes");
+    // They see their own transfers only, and nothing that admins see.
+    deployment.service.complete(&deployment.service.submit("zero:///1", "null:///", json!({})));
+    let (_, listed) = ask(&["list"]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed:#}");
+    let (done, refused) = ask(&["executors"]);
+    assert!(done && refused.as_array().unwrap().iter().all(|one| one["roots"] == json!([])), "{refused:#}");
+    // What would be refused there is refused here.
+    let output = std::process::Command::new("curl")
+        .args(["-s", &format!("http://{api}/v1/transfers"), "-H", "X-Forwarded-For: 10.0.0.1"])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("forbidden_host"));
 }

@@ -5,6 +5,7 @@ mod actions;
 mod attempts;
 mod create;
 mod fixture;
+mod hosts;
 mod invariants;
 mod leases;
 mod list;

@@ -365,7 +365,7 @@ fn an_owner_that_was_restarted_says_that_its_connections_are_gone() {
         let endpoint = bind(&reader, config);
         let address = told.recv().unwrap();
         for life in 0..2 {
-            let mut stream = endpoint.connect(address, "owner").await.unwrap();
+            let mut stream = endpoint.connect(address, "owner", CONNECT_TIMEOUT).await.unwrap();
             stream.write_all(b"!").await.unwrap();
             stream.read_exact(&mut [0; 4]).await.unwrap();
             stream.write_all(b"!").await.unwrap();
