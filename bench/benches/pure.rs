@@ -10,7 +10,7 @@ use staccato_dataplane::engine::{
     Action, Engine, EngineConfig, SYNC_BYTES_MAX, checkpoint::CrcRanges, window::Connections,
 };
 use staccato_protocols::{ByteRange, CRC_BLOCK};
-use staccato_scheduler_plugins::{Link, Plugin as _, Slots, Snapshot, Waiting};
+use staccato_scheduler_plugins::{Executor, Link, Plugin as _, Slots, Snapshot, Waiting};
 
 fn main() {
     divan::main();
@@ -65,6 +65,7 @@ fn engine() -> Engine {
         sync_bytes_max: SYNC_BYTES_MAX,
         checkpoint: Vec::new(),
         sidecar: BTreeMap::new(),
+        present: None,
     })
 }
 
@@ -98,8 +99,10 @@ fn snapshot(waiting: u64) -> Snapshot {
         owner: "owner".to_owned(),
         submitted_ms: index,
         link: Link::default(),
+        at: None,
     };
-    Snapshot { waiting: (0..waiting).map(transfer).collect(), ..Snapshot::default() }
+    let executors = vec![Executor::default()];
+    Snapshot { waiting: (0..waiting).map(transfer).collect(), executors, ..Snapshot::default() }
 }
 
 fn uuid(index: u64) -> uuid::Uuid {

@@ -205,7 +205,7 @@ impl LinkCase {
             ["iperf3", "--client", &host, "--port", &port, "--reverse", "--json", "--bytes", &bytes, "--parallel"];
         let client = [words(&client), vec![self.streams.to_string()]].concat();
         let both = self.both("limit: iperf3", Kind::Limit, &["iperf3"], at, server, client);
-        both.to_nowhere(Tells::Iperf3 { bytes: self.bytes })
+        both.into_nowhere(Tells::Iperf3 { bytes: self.bytes })
     }
 
     /// A sender and a taker of our own that do nothing else.
@@ -217,7 +217,7 @@ impl LinkCase {
         let own = words_of(&self.program.command(work));
         let client = [&own[..], &common, &[format!("--{streams}={}", self.streams)]].concat();
         let both = self.both(name, kind, &[], at, [&own[..], &common].concat(), client);
-        both.to_nowhere(Tells::Fetch)
+        both.into_nowhere(Tells::Fetch)
     }
 
     /// From an nginx: curl with one connection, aria2c and rclone with eight.
@@ -232,7 +232,7 @@ impl LinkCase {
         };
         let to = if self.to == Storage::Memory { "/dev/null" } else { "{to}" };
         let curl = make("curl", &|origin| words(&["curl", "-sSf", "-o", to, &format!("{origin}/{name}")]))?;
-        let curl = if self.to == Storage::Memory { curl.to_nowhere(Tells::Clock) } else { curl };
+        let curl = if self.to == Storage::Memory { curl.into_nowhere(Tells::Clock) } else { curl };
         let aria2 = ["aria2c", "-q", "-x8", "-s8", "-k1M", "--file-allocation=none", "-d", "{folder}", "-o", "{name}"];
         let aria2 = make("aria2c", &|origin| [words(&aria2), vec![format!("{origin}/{name}")]].concat())?;
         let rclone = ["rclone", "copyto", "--multi-thread-streams=8", "--multi-thread-cutoff=1M", "--http-url"];
@@ -296,7 +296,7 @@ impl LinkCase {
 
 impl Both {
     /// It leaves no file.
-    fn to_nowhere(self, tells: Tells) -> Self {
+    fn into_nowhere(self, tells: Tells) -> Self {
         Self { tells, writes_target: false, is_durable: true, ..self }
     }
 }
