@@ -37,7 +37,7 @@ use crate::transport::{
     tls::Identity,
 };
 
-/// How bytes cross. Whoever adds one adds an arm to [`Transport::way`] (the reader's side), one to `Transport::serve` (the
+/// How bytes cross. Whoever adds one adds an arm to `Transport::way` (the reader's side), one to `Transport::serve` (the
 /// owner's), and its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
