@@ -63,7 +63,7 @@ fn an_object_crosses_loopback_from_every_storage_to_every_other() {
         "link --loopback --mib 9 --pairs 3 --minutes 0.1 --streams 2 --contestant staccato --contestant curl";
     let (table, series) = measure(&format!("{arguments} --contestant quinn --contestant limit:"));
     let ours: Vec<_> = series.iter().filter(|series| series.kind == Kind::Ours).collect();
-    assert_eq!(ours.len(), 8, "two transports in each of four cases: {series:?}");
+    assert_eq!(ours.len(), 16, "four transports in each of four cases: {series:?}");
     for series in &series {
         // What is not installed need not take part; ours, curl and the bare ends must.
         let must = series.contestant != "limit: iperf3";
