@@ -1,4 +1,5 @@
-//! Tests that mount file systems of their own, trace processes, act as other users, or make devices: root's rights.
+//! Tests that mount file systems of their own, trace processes, act as other users, or make devices or networks: root's
+//! rights.
 
 mod acknowledged;
 mod broken_disk;
@@ -8,4 +9,5 @@ mod late_rename;
 mod no_direct_io;
 mod repairs;
 mod shared_extents;
+mod two_hosts;
 mod users;

@@ -150,6 +150,13 @@ impl Deployment {
         Ok((killed, self.executors[at].process.0.id()))
     }
 
+    /// Bytes that have come to a host over its network so far; none on loopback, which all share.
+    pub fn received(&self, host: &str) -> Option<u64> {
+        let at = self.executors.iter().position(|executor| executor.name == host)?;
+        let devices = || fs::read_to_string("/proc/thread-self/net/dev");
+        bytes_received(&self.network.as_ref()?.hosts()[at + 1].run(devices).ok()?.ok()?)
+    }
+
     /// The last lines that each process has logged.
     pub fn logs(&self) -> String {
         let names = self.executors.iter().map(|executor| executor.name.as_str());
@@ -222,15 +229,20 @@ impl Deployment {
         let ended = all.filter_map(|process| process.0.try_wait().ok().flatten()).next();
         match ended {
             Some(status) => Err(format!("{what}: a process has ended ({status})\n{}", self.logs())),
-            None if Instant::now() > deadline => {
-                Err(format!("{what} after {} s\n{}", PATIENCE.as_secs(), self.logs()))
-            }
+            None if Instant::now() > deadline => Err(format!("{what} after {} s\n{}", PATIENCE.as_secs(), self.logs())),
             None => Ok(()),
         }
     }
 }
 
-/// This program, on a host: 0 is the service's. The addresses are IPv4 wherever [`Network`] makes them.
+/// What all devices but loopback have received: proc_pid_net(5), `dev`.
+fn bytes_received(devices: &str) -> Option<u64> {
+    let lines = devices.lines().filter_map(|line| line.split_once(':'));
+    let others = lines.filter(|(name, _)| name.trim() != "lo");
+    others.map(|(_, counts)| counts.split_whitespace().next()?.parse::<u64>().ok()).sum()
+}
+
+/// This program, on a host: 0 is the service's.
 fn command(network: Option<&Network>, host: usize) -> Result<Command, String> {
     let program = std::env::current_exe().map_err(text("find the program itself"))?;
     let mut command = match network {
@@ -258,4 +270,18 @@ fn start(mut command: Command, folder: &Path, name: &str) -> Result<Child, Strin
         .process_group(0)
         .spawn()
         .map_err(text("start a process"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_over_loopback_came_from_nobody() {
+        let devices = "Inter-|   Receive                     |  Transmit\n face |bytes    packets errs|bytes packets errs\n    \
+                       lo:    7  1 0  7 1 0\n  eth0: 1234 2 0 99 1 0\n  eth1:6 1 0 0 0 0\n";
+        assert_eq!(bytes_received(devices), Some(1240));
+        assert_eq!(bytes_received("  eth0: many"), None);
+        assert!(bytes_received(&fs::read_to_string("/proc/thread-self/net/dev").unwrap()).is_some());
+    }
 }

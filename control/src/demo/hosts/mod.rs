@@ -49,7 +49,10 @@ pub async fn run(options: HostsOptions) -> Result<(), String> {
     let bytes = options.mib << 20;
     let data_bytes = image::make(&image, bytes).map_err(text("make the image"))?;
     let (mib, data_mib) = (options.mib, data_bytes >> 20);
-    say(&format!("2. Made an image of {mib} MiB on h1, {data_mib} MiB of it data, the rest holes: {}", image.display()));
+    say(&format!(
+        "2. Made an image of {mib} MiB on h1, {data_mib} MiB of it data, the rest holes: {}",
+        image.display()
+    ));
 
     let moves = moves::plan(options.hosts);
     let mut outcomes = Vec::new();
@@ -58,8 +61,14 @@ pub async fn run(options: HostsOptions) -> Result<(), String> {
     }
     say("\nEvery byte of each copy was compared with the image (as cmp does):\n");
     moves::table(&outcomes).iter().for_each(|line| say(&format!("  {line}")));
-    say("\nMB/s are bytes of the image over the time from the request to its end; holes do not travel. Fetched twice is what");
-    say("the executor had told of beyond its last checkpoint. Where one was killed, a limit left time for it.");
+    let twice = match outcomes.iter().all(|outcome| outcome.received.is_some()) {
+        true => "what came to the destination's host beyond what comes when nobody is killed",
+        false => "as far as the ledger knows; what a killed executor had not told of died with it",
+    };
+    say(
+        "\nMB/s: bytes of the image over the time from the request to its end; where somebody was killed, a limit left time",
+    );
+    say(&format!("for it. Holes do not travel. Fetched twice: {twice}."));
     if outcomes.iter().any(|outcome| !outcome.is_equal) {
         return Err("a copy differs from the image".into());
     }
@@ -93,18 +102,22 @@ async fn carry_out(
     }
     say(&format!("{number}. From {from} to {to} over {transport}{told}"));
     let client = deployment.client();
+    let received = deployment.received(to);
     let began = Instant::now();
     let created = client.post("/v1/transfers", &body).await.map_err(|error| error.to_string())?.body;
     let id = created["id"].as_str().ok_or("the service gave the transfer no id")?.to_owned();
     let mut kill = || {
         let host = one.host_of(one.victim.unwrap_or(Victim::Destination));
         let (killed, started) = deployment.kill_and_start(host)?;
-        Ok(format!("   Killed the executor of {host} (pid {killed}) and started it again (pid {started}), as systemd would"))
+        Ok(format!(
+            "   Killed the executor of {host} (pid {killed}) and started it again (pid {started}), as systemd would"
+        ))
     };
     let half_way = one.victim.is_some().then_some(&mut kill as _);
     let followed = follow(&client, &id, bytes, half_way).await;
     let seconds = began.elapsed().as_secs_f64();
     let Followed { document, .. } = followed.map_err(|why| format!("{why}\n{}", deployment.logs()))?;
+    let received = deployment.received(to).zip(received).map(|(after, before)| after - before);
     let image = deployment.path("h1", "image.raw");
     let equal = image::compare(&image, &deployment.path(to, &one.destination));
     if let Err(why) = &equal {
@@ -115,7 +128,8 @@ async fn carry_out(
         bytes,
         seconds,
         attempts: document["attempts"].as_u64().unwrap_or(0),
-        bytes_twice: document["bytes_fetched"].as_u64().unwrap_or(0).saturating_sub(bytes),
+        told_twice: document["bytes_fetched"].as_u64().unwrap_or(0).saturating_sub(bytes),
+        received,
         is_equal: equal.is_ok(),
     })
 }

@@ -30,8 +30,21 @@ pub(super) struct Outcome {
     pub bytes: u64,
     pub seconds: f64,
     pub attempts: u64,
-    pub bytes_twice: u64,
+    /// Bytes that were fetched twice, as far as the ledger knows: what an executor had fetched when it was killed died with it.
+    pub told_twice: u64,
+    /// Bytes that came to the destination's host meanwhile, where somebody counts them.
+    pub received: Option<u64>,
     pub is_equal: bool,
+}
+
+impl Outcome {
+    /// Bytes that were fetched twice: what came to the host beyond what comes with this transport when nobody is killed.
+    fn bytes_twice(&self, all: &[Outcome]) -> u64 {
+        let alike = all.iter().filter(|one| one.what.transport == self.what.transport && one.what.victim.is_none());
+        let undisturbed = alike.filter_map(|one| one.received).min();
+        let counted = self.received.zip(undisturbed).filter(|_| self.what.victim.is_some());
+        counted.map_or(0, |(received, undisturbed)| received.saturating_sub(undisturbed)).max(self.told_twice)
+    }
 }
 
 impl Move {
@@ -72,7 +85,7 @@ pub(super) fn table(outcomes: &[Outcome]) -> Vec<String> {
     let end = |killed: &str, equal: &str| format!("{killed:<16}  {equal}");
     let heads = ["way", "transport", "bytes", "seconds", "MB/s", "attempts", "fetched twice", &end("killed", "equal")];
     let rows = outcomes.iter().map(|outcome| {
-        let Outcome { what, bytes, seconds, attempts, bytes_twice, is_equal } = outcome;
+        let Outcome { what, bytes, seconds, attempts, is_equal, .. } = outcome;
         let killed = what.victim.map_or("-".to_owned(), |victim| match victim {
             Victim::Source => format!("{} (source)", what.from),
             Victim::Destination => format!("{} (destination)", what.to),
@@ -84,7 +97,7 @@ pub(super) fn table(outcomes: &[Outcome]) -> Vec<String> {
             &format!("{seconds:.1}"),
             &format!("{:.0}", *bytes as f64 / 1e6 / seconds.max(1e-3)),
             &attempts.to_string(),
-            &format!("{:.1} MB", *bytes_twice as f64 / 1e6),
+            &format!("{:.1} MB", outcome.bytes_twice(outcomes) as f64 / 1e6),
             &end(&killed, if *is_equal { "yes" } else { "NO" }),
         ])
     });
@@ -120,20 +133,28 @@ mod tests {
     #[test]
     fn a_table_says_who_was_killed_and_what_differs() {
         let moves = plan(3);
-        let outcome = |number: usize, is_equal| Outcome {
+        let outcome = |number: usize, told_twice, received, is_equal| Outcome {
             what: moves[number].clone(),
             bytes: 1 << 29,
             seconds: 2.0,
             attempts: 1,
-            bytes_twice: 4 << 20,
+            told_twice,
+            received,
             is_equal,
         };
-        let lines = table(&[outcome(0, true), outcome(2, false)]);
-        assert_eq!(lines.len(), 3);
+        let lines = table(&[
+            outcome(0, 0, Some(301_000_000), true),
+            outcome(1, 0, None, true),
+            outcome(2, 1_000_000, Some(305_200_000), false),
+            outcome(3, 1_000_000, None, true),
+        ]);
+        assert_eq!(lines.len(), 5);
         for (line, words) in lines.iter().zip([
             "way transport bytes seconds MB/s attempts fetched twice killed equal",
-            "h1 -> h2 quic 536870912 2.0 268 1 4.2 MB - yes",
+            "h1 -> h2 quic 536870912 2.0 268 1 0.0 MB - yes",
+            "h2 -> h3 tcp 536870912 2.0 268 1 0.0 MB - yes",
             "h3 -> h1 quic 536870912 2.0 268 1 4.2 MB h1 (destination) NO",
+            "h1 -> h2 tcp 536870912 2.0 268 1 1.0 MB h1 (source) yes",
         ]) {
             assert_eq!(line.split_whitespace().collect::<Vec<_>>().join(" "), words);
         }
