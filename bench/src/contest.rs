@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
+    rc::Rc,
     slice,
     time::{Duration, Instant},
 };
@@ -66,6 +67,8 @@ pub struct Told {
     pub seconds: Option<f64>,
     /// CPU seconds of the work alone; those of the whole process count without.
     pub cpu_seconds: Option<f64>,
+    /// CPU seconds of each of its processes, where there are several.
+    pub cpu_seconds_by_end: BTreeMap<String, f64>,
     /// Seconds in each stage of its pipeline.
     pub stages: BTreeMap<String, f64>,
 }
@@ -94,6 +97,8 @@ pub struct Case {
     pub memory: MemoryState,
     /// What is recorded meanwhile.
     pub meters: Vec<Meter>,
+    /// CPU seconds so far of what the bench itself does between contestants: not theirs, and nobody else's.
+    pub own_work: Option<Rc<dyn Fn() -> f64>>,
     /// The reference first: ours, or in a case about the machine alone our own probe of it.
     pub contestants: Vec<Box<dyn Contestant>>,
 }
@@ -154,6 +159,7 @@ impl Case {
             warm: Vec::new(),
             memory: MemoryState::AsFound,
             meters: Vec::new(),
+            own_work: None,
             contestants,
         }
     }
@@ -241,6 +247,8 @@ impl Case {
     fn sample(&self, contestant: &dyn Contestant) -> io::Result<Sample> {
         self.prepare()?;
         let first_touch_rate = measure::first_touch_rate();
+        let own_work = || self.own_work.as_ref().map_or(0.0, |own_work| own_work());
+        let own_before = own_work();
         let (load, recorder) = (Load::now(), Recorder::start(self.meters.clone()));
         let began = Instant::now();
         let target = self.target.as_deref().unwrap_or(Path::new(""));
@@ -254,7 +262,8 @@ impl Case {
             Some(own) => own + syncing.elapsed().as_secs_f64(),
             None => began.elapsed().as_secs_f64(),
         };
-        let machine = MachineLoad { own_seconds: ended.cpu_seconds, first_touch_rate, ..load.since() };
+        let own_seconds = ended.cpu_seconds + own_work() - own_before;
+        let machine = MachineLoad { own_seconds, first_touch_rate, ..load.since() };
         let timelines = recorder.stop();
         self.check(contestant)?;
         Ok(Sample {
@@ -262,6 +271,7 @@ impl Case {
             bytes: self.bytes,
             operations: self.operations,
             cpu_seconds: Some(told.cpu_seconds.unwrap_or(ended.cpu_seconds)),
+            cpu_seconds_by_end: told.cpu_seconds_by_end,
             rss_bytes_max: Some(ended.rss_bytes_max),
             stages: told.stages,
             timelines,

@@ -3,7 +3,7 @@
 //! What makes a comparison fair is in [`contest`]: contestants run in interleaved pairs, as processes, each from the
 //! same start, each until its bytes are durable. [`cases`] say what is measured, [`contestants`] who takes part.
 //! [`measure`] looks at a process and at the machine from outside, [`probe`] asks the hardware itself. [`load`] puts
-//! the service under load. [`network`] builds networks on this machine, [`relay`] what delays and loses in them. [`record`] is the format of
+//! the service under load. [`link`] has both ends of what crosses a network, [`network`] builds networks on this machine, [`relay`] what delays and loses in them. [`record`] is the format of
 //! results, [`report`] shows them, [`cli`] has the commands.
 
 #![warn(missing_docs)]
@@ -13,6 +13,7 @@ pub mod cli;
 pub mod contest;
 pub mod contestants;
 pub mod host;
+pub mod link;
 pub mod load;
 pub mod matrix;
 pub mod measure;

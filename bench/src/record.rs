@@ -109,6 +109,9 @@ pub struct Sample {
     pub operations: u64,
     /// User and system CPU seconds of its processes.
     pub cpu_seconds: Option<f64>,
+    /// The same of each end of a link, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cpu_seconds_by_end: BTreeMap<String, f64>,
     /// Most memory it had at a time.
     pub rss_bytes_max: Option<u64>,
     /// System calls, counted in a run of its own.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -12,6 +12,8 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use crate::contestants::path_of;
 
 /// How long a server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -52,6 +54,15 @@ impl Nginx {
     }
 }
 
+/// The command of an nginx that serves `files` plain at an address, with what it needs in `folder`. Whoever runs it ends it
+/// with SIGTERM.
+pub fn command(folder: &Path, files: &Path, listen: SocketAddr) -> io::Result<Vec<String>> {
+    fs::write(folder.join("nginx.conf"), configuration(files, &format!("listen {listen};")))?;
+    let nginx = path_of("nginx").unwrap_or_else(|| "nginx".into());
+    let words = [nginx.to_string_lossy(), "-p".into(), folder.to_string_lossy(), "-c".into(), "nginx.conf".into()];
+    Ok(words.iter().map(|word| word.clone().into_owned()).chain(["-e".into(), "error.log".into()]).collect())
+}
+
 impl Drop for Nginx {
     fn drop(&mut self) {
         // A killed master would leave its workers behind.
@@ -67,7 +78,11 @@ fn launch(folder: &Path, files: &Path) -> io::Result<Option<(u16, u16, Child)>> 
     let ports = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
     let (plain, tls) = (ports.0.local_addr()?.port(), ports.1.local_addr()?.port());
     drop(ports);
-    fs::write(folder.join("nginx.conf"), configuration(files, plain, tls))?;
+    let listens = format!(
+        "listen 127.0.0.1:{plain}; listen 127.0.0.1:{tls} ssl; ssl_certificate certificate.pem; \
+         ssl_certificate_key key.pem;"
+    );
+    fs::write(folder.join("nginx.conf"), configuration(files, &listens))?;
     let mut command = Command::new("nginx");
     command.arg("-p").arg(folder).args(["-c", "nginx.conf", "-e", "error.log"]);
     let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -84,7 +99,7 @@ fn launch(folder: &Path, files: &Path) -> io::Result<Option<(u16, u16, Child)>> 
     Ok(None)
 }
 
-fn configuration(files: &Path, plain: u16, tls: u16) -> String {
+fn configuration(files: &Path, listens: &str) -> String {
     // Workers of a master that root has started would be nobody, who may not look into the folder.
     let user = if geteuid().is_root() { "user root;" } else { "" };
     let temporary: String =
@@ -96,8 +111,7 @@ http {{
     {temporary}
     access_log off; sendfile on; types {{}} default_type application/octet-stream;
     server {{
-        listen 127.0.0.1:{plain}; listen 127.0.0.1:{tls} ssl;
-        ssl_certificate certificate.pem; ssl_certificate_key key.pem;
+        {listens}
         root {};
     }}
 }}

@@ -29,6 +29,7 @@ use staccato_protocols::{
 };
 
 use crate::{
+    link,
     measure::own_cpu_seconds,
     probe,
     service::{self, Service},
@@ -73,6 +74,16 @@ pub enum Work {
     Small(Small),
     /// Copies or checks bytes in memory
     Compute(probe::compute::Compute),
+    /// Both ends of a link
+    Pair(link::pair::Pair),
+    /// Our end of a link that has the objects
+    Own(link::ends::Own),
+    /// Our end of a link that reads
+    Fetch(link::ends::Fetch),
+    /// TLS over TCP with as little as there can be
+    Rustls(probe::rustls::Tls),
+    /// QUIC by quinn on tokio
+    Quinn(probe::quinn::Quic),
 }
 
 impl Work {
@@ -85,6 +96,11 @@ impl Work {
             Self::Disk(disk) => print(&disk.run()?),
             Self::Small(small) => print(&small.run()?),
             Self::Compute(compute) => print(&compute.run()?),
+            Self::Pair(pair) => print(&pair.run()?),
+            Self::Own(own) => own.run(),
+            Self::Fetch(fetch) => print(&fetch.run()?),
+            Self::Rustls(tls) => tls.run().and_then(|told| told.map_or(Ok(()), |told| print(&told))),
+            Self::Quinn(quic) => quic.run().and_then(|told| told.map_or(Ok(()), |told| print(&told))),
         }
     }
 }
@@ -202,6 +218,7 @@ impl Attempt {
             prepared: None,
             owner: None,
             transport: Default::default(),
+            window: None,
         })
     }
 }

@@ -170,6 +170,7 @@ fn spec(request: &CopyRequest, notebook: &Notebook) -> AttemptSpec {
         prepared: notes.prepared,
         owner: None,
         transport: Default::default(),
+        window: None,
     }
 }
 

@@ -24,11 +24,13 @@ use attempt::{
 };
 use lane::{Lanes, message::Input, preflight};
 use staccato_protocols::{CRC_BLOCK, Error, Registry, Runtime};
-use transport::peers::{Addresses, PeersConfig, Served};
+use transport::peers::{Addresses, LinkReport, PeersConfig, Served};
 
 /// At most so much of a lane's memory is registered with its ring: enough to keep a disk busy, and not pinned for
 /// nothing on a lane that idles.
 const REGISTERED_BYTES_MAX: u64 = 64 << 20;
+/// A quarter of a lane's memory is for other executors.
+const SERVING_SHARE: u64 = 4;
 /// So many chunks of a lane an attempt may always have: fewer do not keep a disk busy.
 const SHARE_CHUNKS_MIN: u64 = 4;
 
@@ -63,6 +65,11 @@ impl DataplaneConfig {
         self.memory_bytes / kinds / self.lanes.max(1) as u64
     }
 
+    /// What of a lane's memory is kept for other executors that read.
+    pub(crate) fn serving_bytes(&self) -> u64 {
+        if self.among_others { self.lane_memory_bytes() / SERVING_SHARE } else { 0 }
+    }
+
     /// How much of its memory a lane registers with its ring.
     pub(crate) fn registered_bytes(&self) -> u64 {
         (self.lane_memory_bytes() / 2).min(REGISTERED_BYTES_MAX)
@@ -76,7 +83,7 @@ impl DataplaneConfig {
     /// What one attempt may use of a lane's memory. With many attempts that is more than there is for each: then they
     /// wait for one another, but one that runs alone is not slow.
     pub(crate) fn share_bytes(&self) -> u64 {
-        let lane = self.lane_memory_bytes();
+        let lane = self.lane_memory_bytes() - self.serving_bytes();
         let part = lane / self.attempts_max.max(1) as u64;
         part.max(lane.min(SHARE_CHUNKS_MIN * self.chunk_bytes)).max(CRC_BLOCK)
     }
@@ -134,6 +141,11 @@ impl Dataplane {
     /// Where other executors may connect, when they may.
     pub fn addresses(&self) -> Option<Addresses> {
         self.inner.peers.as_ref()?.addresses().cloned()
+    }
+
+    /// What is known of the links to other hosts.
+    pub fn links(&self) -> Vec<LinkReport> {
+        self.inner.peers.as_ref().map(|served| served.peers().links()).unwrap_or_default()
     }
 
     /// Begins an attempt on a thread of its own. `reporter` is made from the handle, so that it can answer.

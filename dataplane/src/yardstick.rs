@@ -1,6 +1,8 @@
 //! What the I/O of a copy costs by itself, to hold an attempt against: the same modules, lanes, buffers, depth and
 //! chunks, but no engine, no CRC (unless asked for), no sidecar, no checkpoint and no ledger.
 
+pub mod link;
+
 use std::{
     rc::Rc,
     sync::{

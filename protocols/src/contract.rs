@@ -113,7 +113,7 @@ pub struct SourceRequest {
     /// [`CRC_BLOCK`](crate::CRC_BLOCK); where it is not, a file cannot be read with O_DIRECT.
     pub aligned: bool,
     /// Raised when the bytes are not wanted any more. The opening, and whatever is read or revalidated then and later,
-    /// ends soon with [`Code::Canceled`](crate::Code::Canceled) where the module can do that without leaving I/O
+    /// ends soon with [`Code::Canceled`] where the module can do that without leaving I/O
     /// behind: the future of a network's answer may be dropped, that of a ring's operation may not. Modules that answer
     /// within moments anyway need not look at it.
     pub interrupt: Interrupt,

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Output, Stdio},
     thread::sleep,
@@ -22,6 +23,7 @@ pub struct Deployment {
     /// The service; its own executor is on the host `head`.
     pub service: Service,
     pki: tempfile::TempDir,
+    address: Ipv4Addr,
     port: u16,
 }
 
@@ -37,41 +39,30 @@ pub struct Host {
 impl Deployment {
     /// Starts a service that others can join; `arguments` are added to `staccato serve`.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST, arguments)
+    }
+
+    /// The same at another address of this host: that of a network namespace, to be called on a thread in it.
+    pub fn start_at(address: Ipv4Addr, arguments: &[&str]) -> Self {
         let pki = tempfile::tempdir().expect("a folder can be made");
         let path = |name: &str| pki.path().join(name).display().to_string();
         let authority = path("authority");
-        for arguments in
-            [&["init"][..], &["issue", "--host", "localhost", "--cert", &path("cert.pem"), "--key", &path("key.pem")]]
-        {
+        let (cert, key, host) = (path("cert.pem"), path("key.pem"), address.to_string());
+        for arguments in [&["init"][..], &["issue", "--host", &host, "--cert", &cert, "--key", &key]] {
             let made = command().arg("pki").args(arguments).args(["--dir", &authority]).output();
             let made = made.expect("the binary runs");
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         }
         let port = free_port();
-        let listen = format!("https://127.0.0.1:{port}");
-        let (cert, key) = (path("cert.pem"), path("key.pem"));
-        let own = [
-            "--listen",
-            &listen,
-            "--tls-cert",
-            &cert,
-            "--tls-key",
-            &key,
-            "--pki-dir",
-            &authority,
-            "--name",
-            "head",
-            "--peer-listen",
-            "127.0.0.1:0",
-            "--allow-network",
-            "any",
-        ];
-        Self { service: Service::start(&[&own[..], arguments].concat()), pki, port }
+        let (listen, peers) = (format!("https://{address}:{port}"), format!("{address}:0"));
+        let tls = ["--listen", &listen, "--tls-cert", &cert, "--tls-key", &key, "--pki-dir", &authority];
+        let own = ["--name", "head", "--peer-listen", &peers, "--allow-network", "any"];
+        Self { service: Service::start(&[&tls[..], &own, arguments].concat()), pki, address, port }
     }
 
     /// Where executors join it.
     pub fn url(&self) -> String {
-        format!("https://localhost:{}", self.port)
+        format!("https://{}:{}", self.address, self.port)
     }
 
     /// The certificate of its authority.
@@ -117,6 +108,12 @@ impl Deployment {
     pub fn executor(&self, name: &str) -> Option<Value> {
         let all = self.service.get("/v1/executors").body;
         all.as_array()?.iter().find(|one| one["name"] == name).cloned()
+    }
+
+    /// What it knows of the link over which `reader` reads from `owner`.
+    pub fn link(&self, reader: &str, owner: &str) -> Option<Value> {
+        let executor = self.executor(reader)?;
+        executor["links"].as_array()?.iter().find(|link| link["host"] == owner).cloned()
     }
 
     /// Waits until an executor counts as up.

@@ -57,9 +57,26 @@ fn the_rest_interface_is_measured_under_load() {
     assert!(table.contains("memory for each stored transfer, restarted"), "{table}");
 }
 
+#[test]
+fn an_object_crosses_loopback_from_every_storage_to_every_other() {
+    let arguments =
+        "link --loopback --mib 9 --pairs 3 --minutes 0.1 --streams 2 --contestant staccato --contestant curl";
+    let (table, series) = measure(&format!("{arguments} --contestant quinn --contestant limit:"));
+    let ours: Vec<_> = series.iter().filter(|series| series.kind == Kind::Ours).collect();
+    assert_eq!(ours.len(), 8, "two transports in each of four cases: {series:?}");
+    for series in &series {
+        // What is not installed need not take part; ours, curl and the bare ends must.
+        let must = series.contestant != "limit: iperf3";
+        assert!(series.absent.is_none() || !must, "{}: {:?}", series.contestant, series.absent);
+        let by_end = series.samples.iter().all(|sample| sample.cpu_seconds_by_end.len() == 2);
+        assert!(by_end && series.settings["path"] == "loopback", "{series:?}");
+        assert!(table.contains(&series.contestant) && table.contains(&series.case), "{table}");
+    }
+}
+
 /// What a bench that measures prints, and the series that it writes down. It works in the folder where it is, as by
 /// default, and leaves nothing else there.
-fn measure(arguments: &str) -> (String, Vec<Series>) {
+pub fn measure(arguments: &str) -> (String, Vec<Series>) {
     let folder = tempfile::tempdir_in(scratch()).unwrap();
     let mut bench = command();
     bench.arg("bench").args(arguments.split(' ')).args(["--output", "results"]);

@@ -3,6 +3,7 @@
 pub mod file;
 pub mod footprint;
 pub mod http;
+pub mod link;
 pub mod machine;
 pub mod overhead;
 pub mod small;

@@ -4,7 +4,11 @@ use std::{io, path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{install, output::Output, report::write_page};
+use super::{
+    install,
+    output::{Output, tell_where},
+    report::write_page,
+};
 use crate::{
     cases::{self, Workplace},
     contest::{Case, Effort, PAIRS_DEFAULT, PAIRS_MIN, Progress, run_all},
@@ -97,24 +101,8 @@ impl Local {
         if let Some(page) = &self.html {
             write_page(page, output.records)?;
         }
-        self.tell_where();
+        tell_where(self.output.as_deref(), self.html.as_deref());
         Ok(())
-    }
-
-    /// Where results are, or how they can be had the next time.
-    fn tell_where(&self) {
-        match (&self.output, &self.html) {
-            (None, None) => {
-                eprintln!("nothing was kept: --output FILE keeps results, --html FILE makes a page of them")
-            }
-            (output, page) => {
-                for (path, what) in [(output, "results, for report and compare"), (page, "page, for a browser")] {
-                    if let Some(path) = path {
-                        eprintln!("{}: {what}", path.display());
-                    }
-                }
-            }
-        }
     }
 
     /// The cases that are wanted, in their order.
@@ -185,7 +173,7 @@ fn one(make: impl Fn(&Program, &Workplace) -> io::Result<Case> + 'static) -> Mak
 }
 
 /// Tells each sample on a line of standard error.
-struct Lines;
+pub(super) struct Lines;
 
 impl Progress for Lines {
     fn taken(&mut self, contestant: &str, sample: &Sample) {

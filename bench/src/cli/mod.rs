@@ -2,6 +2,7 @@
 
 mod compare;
 mod install;
+mod link;
 mod local;
 mod matrix;
 mod output;
@@ -27,6 +28,8 @@ pub struct Cli {
 pub enum Command {
     /// How fast this machine is, how fast Staccato is on it, and what limits it
     Local(local::Local),
+    /// How fast Staccato carries an object from one host to another, and who is faster
+    Link(link::Link),
     /// How fast the service answers: submissions, reads and lists under load, and its return after a kill
     Rest(rest::Rest),
     /// Every combination of lists of settings, as a file names them
@@ -53,6 +56,7 @@ impl Command {
         let program = Program::of_this_process(prefix)?;
         match self {
             Self::Local(command) => command.run(&program),
+            Self::Link(command) => command.run(&program),
             Self::Rest(command) => command.run(),
             Self::Matrix(command) => command.run(&program),
             Self::Report(command) => command.run(),

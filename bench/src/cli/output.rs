@@ -35,3 +35,15 @@ impl Output {
         Ok(())
     }
 }
+
+/// Where results are, or how they can be had the next time.
+pub fn tell_where(output: Option<&Path>, page: Option<&Path>) {
+    if output.is_none() && page.is_none() {
+        eprintln!("nothing was kept: --output FILE keeps results, --html FILE makes a page of them");
+    }
+    for (path, what) in [(output, "results, for report and compare"), (page, "page, for a browser")] {
+        if let Some(path) = path {
+            eprintln!("{}: {what}", path.display());
+        }
+    }
+}

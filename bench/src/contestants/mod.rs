@@ -2,12 +2,14 @@
 
 mod fetch;
 mod limits;
+mod link;
 mod ours;
 mod rivals;
 mod tools;
 
 pub use fetch::{Fetch, fetch_rivals};
 pub use limits::{Fio, Processor, RawDisk};
+pub use link::{Both, LinkCase, Storage, link_contestants};
 pub use ours::{Attempt, Bare, Transfer};
 pub use rivals::{Rival, file_rivals, sparse_rivals};
-pub use tools::{TOOLS, Tool, installed, packages_of_absent};
+pub use tools::{TOOLS, Tool, installed, packages_of_absent, path_of};

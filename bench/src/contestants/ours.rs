@@ -84,7 +84,8 @@ impl Contestant for Attempt {
         let mut stages: BTreeMap<String, f64> =
             seconds.map(|(stage, micros)| (stage.to_owned(), micros as f64 / 1e6)).collect();
         if self.work_alone {
-            return Ok(Told { seconds: Some(told.seconds), cpu_seconds: Some(told.cpu_seconds), stages });
+            let (seconds, cpu_seconds) = (Some(told.seconds), Some(told.cpu_seconds));
+            return Ok(Told { seconds, cpu_seconds, stages, ..Told::default() });
         }
         stages.insert("start".to_owned(), told.start_seconds);
         Ok(Told { stages, ..Told::default() })

@@ -1,6 +1,6 @@
 //! Other people's programs that take part: how they tell their version, and which package of Debian has them.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 /// A program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ const fn tool(program: &'static str, version: &'static str, package: &'static st
 }
 
 /// All of them: rivals, limits, the server that is fetched from, and what counts system calls.
-pub const TOOLS: [Tool; 9] = [
+pub const TOOLS: [Tool; 12] = [
     tool("cp", "--version", "coreutils"),
     tool("dd", "--version", "coreutils"),
     tool("rsync", "--version", "rsync"),
@@ -27,13 +27,22 @@ pub const TOOLS: [Tool; 9] = [
     tool("curl", "--version", "curl"),
     tool("aria2c", "--version", "aria2"),
     tool("nginx", "-v", "nginx-light"),
+    tool("iperf3", "--version", "iperf3"),
+    tool("scp", "-V", "openssh-client"),
+    tool("sshd", "-V", "openssh-server"),
     tool("strace", "--version", "strace"),
 ];
 
 /// Whether a program is there.
 pub fn installed(program: &str) -> bool {
+    path_of(program).is_some()
+}
+
+/// Where a program is: on PATH, or where root's are.
+pub fn path_of(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| fs::metadata(folder.join(program)).is_ok())
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders.map(|folder| folder.join(program)).find(|path| fs::metadata(path).is_ok())
 }
 
 /// The packages with what is absent, each once.

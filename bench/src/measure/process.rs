@@ -52,6 +52,15 @@ pub fn own_cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// User and system CPU seconds of all children of this process, and theirs, that were waited for.
+pub fn children_cpu_seconds() -> f64 {
+    // SAFETY: all zero is a valid value of a structure of numbers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live variable of the right type. It cannot fail then.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    (duration(usage.ru_utime) + duration(usage.ru_stime)).as_secs_f64()
+}
+
 /// User and system CPU seconds of another process, with threads that have ended: from its own clock, because ticks are
 /// coarse.
 pub fn cpu_seconds(pid: u32) -> io::Result<f64> {

@@ -2,3 +2,5 @@
 
 pub mod compute;
 pub mod disk;
+pub mod quinn;
+pub mod rustls;

@@ -18,7 +18,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Conditions, Counts, OneWay};
+use super::{Conditions, Counts, OneWay, weather::Weather};
 
 /// Read from a device before what is due is written: so late a busy direction makes the other.
 const BATCH: usize = 64;
@@ -79,6 +79,7 @@ pub struct Relay {
 struct Shared {
     counts: Mutex<[Counts; 2]>,
     cpu_nanos: AtomicU64,
+    weather: Weather,
 }
 
 impl Relay {
@@ -101,6 +102,11 @@ impl Relay {
     /// What became of packets from the first end and from the second, as of some milliseconds ago.
     pub fn counts(&self) -> [Counts; 2] {
         *self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it lets through, for who wants to change that.
+    pub fn weather(&self) -> &Weather {
+        &self.shared.weather
     }
 
     /// CPU seconds that it has taken, as of some milliseconds ago.
@@ -169,6 +175,10 @@ impl Work {
             let mut buffer = self.spare.pop().unwrap_or_else(|| vec![0; self.mtu].into());
             match rustix::io::read(&self.ends[end].file, &mut buffer[..]) {
                 Ok(len) if len > 0 => {
+                    if !self.shared.weather.passes(&buffer[..len]) {
+                        self.keep(buffer);
+                        continue;
+                    }
                     let packet = Packet { buffer, len };
                     if let Some(refused) = self.ways[end].handle_packet(now, len as u64, packet) {
                         self.keep(refused.buffer);

@@ -1,6 +1,6 @@
 //! Results in a terminal.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{
     figures::{
@@ -76,6 +76,68 @@ pub fn of_sweep(case: &CaseResults) -> String {
         }));
     }
     of_group(&Group { settings, cores: first.cores, series })
+}
+
+/// All cases of a run in one table: a line for each case and contestant, a column for each combination of the settings in
+/// which they differ. Median MB/s.
+pub fn across(all: &[Series]) -> String {
+    let of_link = |name: &str| !["memory", "size", "streams", "transport"].contains(&name);
+    let link = |one: &Series| {
+        one.settings
+            .iter()
+            .filter(|(name, _)| of_link(name))
+            .map(|(a, b)| (a.clone(), b.clone()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let mut links: Vec<BTreeMap<String, String>> = Vec::new();
+    let mut lines: Vec<(String, String, String)> = Vec::new();
+    for one in all {
+        let streams = one.settings.get("streams").cloned().unwrap_or_default();
+        let line = (one.case.clone(), one.contestant.clone(), streams);
+        if !links.contains(&link(one)) {
+            links.push(link(one));
+        }
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    // What is the same everywhere is said once.
+    let same: BTreeMap<String, String> = links
+        .first()
+        .cloned()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(name, value)| links.iter().all(|link| link.get(name) == Some(value)))
+        .collect();
+    let mut text = String::new();
+    writeln!(text, "median MB/s{}", in_brackets(&describe(&same))).expect(WRITES);
+    for (index, link) in links.iter().enumerate() {
+        let differs = describe(link.iter().filter(|(name, _)| !same.contains_key(*name)));
+        writeln!(text, "  [{}] {}", index + 1, if differs.is_empty() { "all" } else { &differs }).expect(WRITES);
+    }
+    let header: String = (1..=links.len()).map(|index| format!(" {:>8}", format!("[{index}]"))).collect();
+    writeln!(text, "  {:<18} {:<20} {:>7}{header}", "case", "contestant", "streams").expect(WRITES);
+    for (case, contestant, streams) in &lines {
+        let cells: String = links
+            .iter()
+            .map(|of| {
+                let found = all.iter().find(|one| {
+                    one.case == *case
+                        && one.contestant == *contestant
+                        && one.settings.get("streams") == Some(streams)
+                        && link(one) == *of
+                });
+                let cell = match found {
+                    Some(one) if one.samples.is_empty() => "absent".to_owned(),
+                    Some(one) => optional(rate(one).map(|rate| rate.median / 1e6), 1),
+                    None => String::new(),
+                };
+                format!(" {cell:>8}")
+            })
+            .collect();
+        writeln!(text, "  {case:<18} {:<20} {streams:>7}{cells}", shortened(contestant, 20)).expect(WRITES);
+    }
+    text
 }
 
 const WRITES: &str = "writing to a string";

@@ -195,8 +195,17 @@ async fn run(
         plain: config.peer_plain,
         key: membership.as_ref().and_then(Membership::key),
     };
-    let options =
-        ExecutorOptions { service: service.clone(), instance, attempts_max: config.slots, registry, announced, clock };
+    let linked = dataplane.clone();
+    let links = Box::new(move || linked.links());
+    let options = ExecutorOptions {
+        service: service.clone(),
+        instance,
+        attempts_max: config.slots,
+        registry,
+        announced,
+        clock,
+        links,
+    };
     let attempt = move |spec: AttemptSpec, reporter: Box<dyn Reporter>| dataplane.attempt(spec, |_| reporter);
     let renewing = async {
         match membership {

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     ledger::Invitation,
-    model::{HostName, host::ExecutorDocument},
+    model::{
+        HostName,
+        host::{ExecutorDocument, LinkDocument},
+    },
 };
 
 /// Arguments of `executors`: without a command, lists them.
@@ -80,6 +83,9 @@ async fn list(common: &Common) -> Result<(), Failure> {
         let address = one.address.as_deref().unwrap_or("-");
         let roots = if one.roots.is_empty() { "-".to_owned() } else { one.roots.join(" ") };
         output::line(row(&one.name, &one.health, &running, &one.lanes.to_string(), &one.version, address, &roots));
+        for LinkDocument { host, transport, reason, .. } in &one.links {
+            output::line(format!("  reads from {host} over {transport}: {reason}"));
+        }
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub struct Submit {
 #[derive(Clone, Debug, Default, Args)]
 pub struct TransferOptions {
     /// Any field of the request by its name: overwrite, checksum, priority, retries, rate_limit, chunk_size,
-    /// connections, transport, start_offset, end_offset; or source_options.NAME, destination_options.NAME
+    /// connections, transport, window, start_offset, end_offset; or source_options.NAME, destination_options.NAME
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub options: Vec<(String, String)>,
     /// An option of the source's protocol
@@ -75,6 +75,9 @@ pub struct TransferOptions {
     /// How bytes cross the network between two hosts; by what was measured when absent
     #[arg(long, value_name = "HOW", value_parser = ["auto", "quic", "tcp"])]
     pub transport: Option<String>,
+    /// Most bytes under way at a time, for instance 64M; as many as memory allows when absent
+    #[arg(long, value_name = "SIZE")]
+    pub window: Option<String>,
     /// First byte of the source that is wanted
     #[arg(long, value_name = "OFFSET")]
     pub start: Option<String>,
@@ -84,7 +87,7 @@ pub struct TransferOptions {
 }
 
 /// The fields that `--option` can set, and what their values are.
-const FIELDS: [(&str, Kind); 10] = [
+const FIELDS: [(&str, Kind); 11] = [
     ("overwrite", Kind::Text),
     ("checksum", Kind::Checksum),
     ("priority", Kind::Number),
@@ -93,6 +96,7 @@ const FIELDS: [(&str, Kind); 10] = [
     ("chunk_size", Kind::Size),
     ("connections", Kind::Number),
     ("transport", Kind::Text),
+    ("window", Kind::Size),
     ("start_offset", Kind::Size),
     ("end_offset", Kind::End),
 ];
@@ -154,6 +158,7 @@ impl TransferOptions {
             ("chunk_size", self.chunk_size.as_ref()),
             ("connections", self.connections.as_ref()),
             ("transport", self.transport.as_ref()),
+            ("window", self.window.as_ref()),
             ("start_offset", self.start.as_ref()),
             ("end_offset", self.end.as_ref()),
         ]

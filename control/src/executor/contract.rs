@@ -21,7 +21,10 @@
 //! before it asked; so the executor's end never lies behind the ledger's.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use staccato_dataplane::attempt::{AttemptSpec, CheckpointReport, Completion, Outcome};
+use staccato_dataplane::{
+    attempt::{AttemptSpec, CheckpointReport, Completion, Outcome},
+    transport::peers::LinkReport,
+};
 
 use crate::{
     ledger::{CLAIMED_BYTES_MAX, Directive, Held, Prepared, Sweep},
@@ -132,6 +135,9 @@ pub struct Heartbeat {
     pub held: Vec<Held>,
     /// How long to wait for directives, in milliseconds; the ledger may answer earlier.
     pub wait_ms: u64,
+    /// What it knows of its links to other hosts.
+    #[serde(default)]
+    pub links: Vec<LinkReport>,
 }
 
 /// What to do about the attempts that run.

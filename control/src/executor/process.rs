@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use staccato_dataplane::attempt::{AttemptHandle, AttemptSpec, Reporter, StopReason};
+use staccato_dataplane::{
+    attempt::{AttemptHandle, AttemptSpec, Reporter, StopReason},
+    transport::peers::LinkReport,
+};
 use staccato_protocols::Registry;
 use tokio::{sync::watch, time::Instant};
 
@@ -41,6 +44,8 @@ pub struct ExecutorOptions {
     pub announced: Announcement,
     /// The service's clock, to be set whenever it tells its time.
     pub clock: ControlClock,
+    /// Tells what is known of the links to other hosts.
+    pub links: Box<dyn Fn() -> Vec<LinkReport> + Send + Sync>,
 }
 
 /// What the service said when this executor joined.
@@ -297,7 +302,8 @@ impl Executor {
                 .collect()
         };
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let message = Heartbeat { executor: self.options.instance.clone(), held, wait_ms };
+        let links = (self.options.links)();
+        let message = Heartbeat { executor: self.options.instance.clone(), held, wait_ms, links };
         let answer = self.client.call(&message, wait).await?;
         self.options.clock.set(answer.control_time_ms);
         let mut running = self.running.lock().expect(POISON);

@@ -156,6 +156,7 @@ impl Ledger {
             validator: record.validator.clone(),
             checkpoint,
             transport: record.transport,
+            window: record.window,
             prepared: record.prepared.map(|prepared| prepared.completion),
         })
     }

@@ -286,6 +286,7 @@ impl Ledger {
             chunk_size: request.chunk_size,
             connections: request.connections,
             transport: request.transport,
+            window: request.window,
             destination_digest: destination_name(&request.destination_url, request.destination_place.host())
                 .map(|name| self.inner.seal.digest("destination", &name)),
             idempotency_digest,

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use staccato_dataplane::transport::peers::LinkReport;
 use staccato_protocols::{
     Registry,
     file::{FileProtocol, Roots},
@@ -60,6 +61,8 @@ pub struct Live {
     pub announced: Announcement,
     /// When it was last heard.
     pub heard: Duration,
+    /// What it said of its links to other hosts.
+    pub links: Vec<LinkReport>,
 }
 
 impl Files {
@@ -92,7 +95,7 @@ impl Fleet {
 
     /// An executor of `host` (the service's own has no name) joins; the instance whose place it takes.
     pub fn joined(&mut self, host: &str, instance: &str, announced: Announcement, now: Duration) -> Option<String> {
-        let live = Live { instance: instance.to_owned(), announced, heard: now };
+        let live = Live { instance: instance.to_owned(), announced, heard: now, links: Vec::new() };
         let before = match self.hosts.iter_mut().find(|(name, _)| name.as_str() == host) {
             Some((_, known)) => known.live.replace(live),
             None if host.is_empty() => self.own.replace(live),
@@ -118,15 +121,22 @@ impl Fleet {
 
     /// An executor has said something; `false` when it has not joined.
     pub fn heard(&mut self, instance: &str, now: Duration) -> bool {
-        let Some(host) = self.instances.get(instance) else { return false };
-        let live = match self.hosts.iter_mut().find(|(name, _)| name.as_str() == host) {
+        self.live_mut(instance).map(|live| live.heard = now).is_some()
+    }
+
+    /// An executor has said what it knows of its links to other hosts.
+    pub fn note_links(&mut self, instance: &str, links: Vec<LinkReport>) {
+        if let Some(live) = self.live_mut(instance) {
+            live.links = links;
+        }
+    }
+
+    fn live_mut(&mut self, instance: &str) -> Option<&mut Live> {
+        let host = self.instances.get(instance)?;
+        match self.hosts.iter_mut().find(|(name, _)| name.as_str() == host) {
             Some((_, known)) => known.live.as_mut(),
             None => self.own.as_mut(),
-        };
-        if let Some(live) = live {
-            live.heard = now;
         }
-        true
     }
 
     /// The host of an instance: one that has not joined is the service's own.

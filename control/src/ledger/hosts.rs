@@ -8,13 +8,13 @@ use std::{net::SocketAddr, time::Duration};
 
 use ring::signature::KeyPair as _;
 use serde::{Deserialize, Serialize};
-use staccato_dataplane::transport::ticket::KeyDigest;
+use staccato_dataplane::transport::{peers::LinkReport, ticket::KeyDigest};
 use utoipa::ToSchema;
 
 use crate::{
     model::{
         Problem, ProblemCode, Timestamp,
-        host::{Announcement, ExecutorDocument, HostName, HostRecord, ROOTS_BYTES_MAX, ROOTS_MAX},
+        host::{Announcement, ExecutorDocument, HostName, HostRecord, LinkDocument, ROOTS_BYTES_MAX, ROOTS_MAX},
         token::{TOKEN_BYTES, invitation_text},
     },
     store::{Commit, CommitError, Write},
@@ -24,6 +24,8 @@ use super::{Files, Ledger, LedgerError, change::POISON, keys};
 
 /// Most lanes of an executor, each with a port of its own.
 const LANES_MAX: usize = 64;
+/// Most links of an executor that are remembered.
+const LINKS_MAX: usize = 1_000;
 /// Most hosts.
 const HOSTS_MAX: usize = 10_000;
 /// Most invitations that are not used yet.
@@ -195,6 +197,12 @@ impl Ledger {
         self.inner.fleet.lock().expect(POISON).heard(instance, now)
     }
 
+    /// What an executor knows of its links to other hosts.
+    pub fn note_links(&self, instance: &str, mut links: Vec<LinkReport>) {
+        links.truncate(LINKS_MAX);
+        self.inner.fleet.lock().expect(POISON).note_links(instance, links);
+    }
+
     /// Whether this process is the executor of this host.
     pub fn speaks_for(&self, host: &HostName, instance: &str) -> bool {
         self.inner.fleet.lock().expect(POISON).speaks_for(host, instance)
@@ -254,6 +262,7 @@ impl Ledger {
                 lanes: announced.lanes,
                 roots: if with_roots { announced.roots } else { Vec::new() },
                 address: announced.address.map(|address| address.to_string()),
+                links: live.map_or_else(Vec::new, |live| live.links.iter().map(LinkDocument::of).collect()),
                 heard_seconds: live.map(|live| now.saturating_sub(live.heard).as_secs()),
             }
         };

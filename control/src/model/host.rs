@@ -3,6 +3,7 @@
 use std::{fmt, net::SocketAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use staccato_dataplane::transport::peers::LinkReport;
 use staccato_protocols::ObjectUrl;
 use utoipa::ToSchema;
 
@@ -174,8 +175,41 @@ pub struct ExecutorDocument {
     pub roots: Vec<String>,
     /// Where other executors connect to it.
     pub address: Option<String>,
+    /// Links to other hosts from which it has read.
+    #[serde(default)]
+    pub links: Vec<LinkDocument>,
     /// Seconds since it was last heard.
     pub heard_seconds: Option<u64>,
+}
+
+/// A link, as clients see it: how bytes come from `host` to the executor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ExecutorLink)]
+pub struct LinkDocument {
+    /// The other host.
+    pub host: String,
+    /// The transport that suits the link best, as far as that is known: `tcp` or `quic`.
+    pub transport: String,
+    /// Why.
+    pub reason: String,
+    /// Bytes per second over TCP, when that was last measured.
+    pub tcp_goodput: Option<u64>,
+    /// Bytes per second over QUIC, when that was last measured.
+    pub quic_goodput: Option<u64>,
+}
+
+impl LinkDocument {
+    /// What an executor has reported, within bounds.
+    pub fn of(report: &LinkReport) -> Self {
+        let bounded = |text: &str| text.chars().filter(|char| !char.is_control()).take(200).collect::<String>();
+        Self {
+            host: bounded(&report.host),
+            transport: bounded(&report.transport),
+            reason: bounded(&report.reason),
+            tcp_goodput: report.tcp_goodput,
+            quic_goodput: report.quic_goodput,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -83,6 +83,8 @@ pub struct CreateRequest {
     pub connections: Option<u32>,
     /// How bytes cross the network between two executors.
     pub transport: TransportChoice,
+    /// Most bytes under way at a time, at least one CRC block.
+    pub window: Option<u64>,
 }
 
 /// A place in the queue: 9 goes first, 0 last.
@@ -185,10 +187,14 @@ pub struct TransferBody {
     /// between the two hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transport: Option<String>,
+    /// Most bytes under way at a time, at least 1 MiB. Without, as many as memory allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1048576)]
+    pub window: Option<u64>,
 }
 
 /// The fields of a body, in the order of [`TransferBody`].
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 15] = [
     "source_url",
     "destination_url",
     "start_offset",
@@ -203,6 +209,7 @@ const FIELDS: [&str; 14] = [
     "chunk_size",
     "connections",
     "transport",
+    "window",
 ];
 
 impl CreateRequest {
@@ -253,6 +260,7 @@ impl CreateRequest {
             chunk_size: fields.chunk_size()?,
             connections: fields.number("connections", 1, u64::from(CONNECTIONS_MAX))?.map(|value| value as u32),
             transport: fields.transport()?,
+            window: fields.number("window", CRC_BLOCK, u64::MAX)?,
             source_url,
             destination_url,
             source_options,

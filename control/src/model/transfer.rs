@@ -120,6 +120,9 @@ pub struct TransferRecord {
     /// How bytes cross the network between two executors.
     #[serde(default, skip_serializing_if = "is_default")]
     pub transport: TransportChoice,
+    /// Most bytes under way at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u64>,
     /// The source's version, pinned at first open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validator: Option<Validator>,
@@ -341,6 +344,7 @@ impl TransferRecord {
             chunk_size: self.chunk_size,
             connections: self.connections,
             transport: self.transport.to_string(),
+            window: self.window,
             validator: self
                 .validator
                 .as_ref()
@@ -455,6 +459,9 @@ pub struct TransferDocument {
     /// How bytes cross the network between two executors: `auto`, `quic` or `tcp`.
     #[serde(default)]
     pub transport: String,
+    /// Most bytes under way at a time; as many as memory allows without.
+    #[serde(default)]
+    pub window: Option<u64>,
     /// The source's version, pinned at first open.
     #[schema(value_type = Option<Object>)]
     pub validator: Option<serde_json::Value>,

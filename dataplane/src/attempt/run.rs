@@ -102,7 +102,7 @@ impl<'a> Attempt<'a> {
         let source = match &spec.owner {
             Some(owner) => {
                 let alone = || Error::fatal(Code::UnsupportedScheme, "this executor does not know others");
-                Arc::new(bench.peers.ok_or_else(alone)?.objects_of(owner, spec.transport))
+                Arc::new(bench.peers.ok_or_else(alone)?.objects_of(owner, spec, bench.config.lanes))
             }
             None => bench.registry.source(&spec.source_url, &spec.source_options)?.clone(),
         };
@@ -311,13 +311,16 @@ impl<'a> Attempt<'a> {
     fn window_chunks(&self, lanes: usize) -> usize {
         let wanted = if self.source_is_local() { WINDOW_CHUNKS_PER_LANE } else { WINDOW_CONNECTIONS_PER_LANE_MAX };
         let fitting = (self.bench.config.share_bytes() / self.chunk_bytes).max(1) as usize;
-        lanes * wanted.min(fitting)
+        let most = self.spec.window.map_or(usize::MAX, |window| (window / self.chunk_bytes).max(1) as usize);
+        (lanes * wanted.min(fitting)).min(most)
     }
 
     /// Each read of a source that is asked over a network is a connection.
     fn connections(&self, lanes: usize) -> Connections {
         match self.spec.connections {
             _ if self.source_is_local() => Connections::Unlimited,
+            // Whoever reads from another executor has connections of its own count, and asks ahead on each.
+            _ if self.spec.owner.is_some() => Connections::Adaptive { max: self.window_chunks(lanes) },
             Some(connections) => {
                 let window_chunks = self.window_chunks(lanes);
                 if connections as usize > window_chunks {

@@ -51,6 +51,9 @@ pub struct AttemptSpec {
     /// How the bytes of another executor's object cross the network.
     #[serde(default)]
     pub transport: TransportChoice,
+    /// Most bytes under way at a time; as many as memory allows when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u64>,
 }
 
 /// Which transport is used between two executors.

@@ -6,39 +6,45 @@
 //!    whole stays where it is: no bytes move, none are written, and no room for a second object is needed. Only done where
 //!    the lengths are equal and nothing of the object is there yet.
 //! 2. *Reusing*, from the first difference on: blocks that are right are written from what is there, and the others
-//!    fetched. Of a clone (`in_place`) they need not even be written; else what was only compared before is gone through
-//!    again. So a difference costs a second reading of what lies before it; the right object, which is what a repair
-//!    finds most often, costs a single one.
+//!    fetched. Of a clone (`in_place`) they need not even be written; else what was only compared before is read here
+//!    once more and written. The source is not asked for it again. So the right object, which is what a repair finds most
+//!    often, costs one reading at both ends.
 //!
 //! What is at the destination may change at any time: it is believed only after the block that is written, or that the
 //! clone holds, was compared.
+
+use std::collections::BTreeMap;
 
 use staccato_protocols::{ByteRange, CRC_BLOCK, contract::Present};
 
 use super::checkpoint::{CrcRanges, combine_blocks};
 
-/// The repair of one attempt.
+/// The repair of one attempt. Its memory is that of the sidecar: some bytes for each block that was only compared.
 #[derive(Clone, Debug)]
 pub struct Repair {
     present: Option<Present>,
     /// What was compared and is right; none once something is not.
     same: Option<CrcRanges>,
+    /// The source's CRCs of blocks that were only compared, by the block's index: it need not be asked again.
+    wanted: BTreeMap<u64, u32>,
 }
 
 /// How a chunk may use what is at the destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reuse {
     /// Blocks that lie before this offset may be there.
     pub end: u64,
     /// Whether blocks that are right are written already.
     pub in_place: bool,
+    /// The source's CRC-32 of each block before `end`, where they are known.
+    pub wanted: Option<Vec<u32>>,
 }
 
 impl Repair {
     /// Repairs `present`, where there is one, to an object of `length` bytes. `anew`: nothing of it is there yet.
     pub fn new(present: Option<Present>, length: Option<u64>, anew: bool) -> Self {
         let compares = anew && present.is_some_and(|present| Some(present.length) == length);
-        Self { present, same: compares.then(CrcRanges::default) }
+        Self { present, same: compares.then(CrcRanges::default), wanted: BTreeMap::new() }
     }
 
     /// Whether everything that was looked at is right, so that nothing must be written.
@@ -57,14 +63,20 @@ impl Repair {
         // Of its last block, the part that the source has too cannot be told from the CRC of more.
         let blocks_end = present.length / CRC_BLOCK * CRC_BLOCK;
         let end = if present.length >= range.end() { range.end() } else { blocks_end.min(range.end()) };
-        (range.start() < end).then_some(Reuse { end, in_place: present.in_place })
+        let known = ByteRange::new(range.start(), end).filter(|known| !known.is_empty())?;
+        let wanted = known.pieces(CRC_BLOCK).map(|block| self.wanted.get(&(block.start() / CRC_BLOCK)).copied());
+        Some(Reuse { end, in_place: present.in_place, wanted: wanted.collect() })
     }
 
     /// A range is right; its blocks have these CRCs.
     pub fn note_same(&mut self, range: ByteRange, crcs: &[u32]) {
-        let Some(same) = &mut self.same else { return };
-        let blocks = range.pieces(CRC_BLOCK);
-        same.insert(range, combine_blocks(blocks.map(ByteRange::len).zip(crcs.iter().copied())));
+        let blocks = || range.pieces(CRC_BLOCK).zip(crcs.iter().copied());
+        if !self.is_in_place() {
+            self.wanted.extend(blocks().map(|(block, crc)| (block.start() / CRC_BLOCK, crc)));
+        }
+        if let Some(same) = &mut self.same {
+            same.insert(range, combine_blocks(blocks().map(|(block, crc)| (block.len(), crc))));
+        }
     }
 
     /// Something is not right, or may not be: comparing is over. Returns what was right, and has to be written now unless
@@ -129,6 +141,9 @@ mod tests {
             let expected = [range(0, BLOCK), range(2 * BLOCK, length)];
             assert_eq!(given_back, if in_place { &[][..] } else { &expected });
             assert!(!repair.is_comparing() && repair.differs().is_empty());
+            let wanted = |start, end| repair.reuse(range(start, end)).expect("it is there").wanted;
+            assert_eq!(wanted(2 * BLOCK, length), (!in_place).then(|| vec![3, 4]), "the source is not asked again");
+            assert_eq!(wanted(0, 2 * BLOCK), None, "it is, where not all is known");
         }
     }
 }

@@ -397,7 +397,14 @@ fn same(engine: &mut Engine, index: u64) {
 
 /// Fetches a block that may be there, and has never been written.
 fn reuse(index: u64, present: Present) -> Action {
-    let reuse = Some(Reuse { end: block(index).end(), in_place: present.in_place });
+    let reuse = Some(Reuse { end: block(index).end(), in_place: present.in_place, wanted: None });
+    Action::Fetch { range: block(index), untouched: !present.in_place, reuse }
+}
+
+/// The same of one that was only compared.
+fn reuse_known(index: u64, present: Present) -> Action {
+    let wanted = Some(vec![index as u32 + 1]);
+    let reuse = Some(Reuse { end: block(index).end(), in_place: present.in_place, wanted });
     Action::Fetch { range: block(index), untouched: !present.in_place, reuse }
 }
 
@@ -426,12 +433,12 @@ fn from_the_first_difference_on_it_is_written() {
     same(&mut engine, 0);
     assert_eq!(all(&mut engine, T0), [compare(2)]);
     engine.handle_compared(block(1), None, T0);
-    assert_eq!(all(&mut engine, T0), [reuse(0, present)], "what was right is not written yet");
+    assert_eq!(all(&mut engine, T0), [reuse_known(0, present)], "what was right is not written yet");
     same(&mut engine, 2);
     assert_eq!(all(&mut engine, T0), [reuse(1, present)]);
     engine.handle_chunk(block(0), BLOCK, 0, &[1], T0);
     engine.handle_chunk(block(1), BLOCK, BLOCK, &[2], T0);
-    assert_eq!(all(&mut engine, T0), [reuse(2, present), reuse(3, present)]);
+    assert_eq!(all(&mut engine, T0), [reuse_known(2, present), reuse(3, present)]);
     engine.handle_chunk(block(2), BLOCK, 0, &[3], T0);
     engine.handle_chunk(block(3), BLOCK, 0, &[4], T0);
     assert_eq!(all(&mut engine, T0), [Action::SetLength(4 * BLOCK)]);
@@ -467,7 +474,7 @@ fn what_changed_while_it_was_compared_is_completed_and_replaced() {
         assert_eq!(all(&mut engine, T0), [Action::KeepPresent]);
         engine.handle_present(false);
         if !in_place {
-            assert_eq!(all(&mut engine, T0), [reuse(0, present)]);
+            assert_eq!(all(&mut engine, T0), [reuse_known(0, present)]);
             engine.handle_chunk(block(0), BLOCK, BLOCK, &[1], T0);
         }
         assert_eq!(all(&mut engine, T0), [Action::SetLength(BLOCK)]);
@@ -483,7 +490,7 @@ fn another_length_or_a_checkpoint_is_not_compared_first() {
     let known = VerifiedRange { range: block(0), crc32: 1 };
     let present = Some(Present { length: 2 * BLOCK, in_place: false });
     let mut engine = Engine::new(EngineConfig { fresh: false, checkpoint: vec![known], present, ..config(2) });
-    let reuse = Some(Reuse { end: 2 * BLOCK, in_place: false });
+    let reuse = Some(Reuse { end: 2 * BLOCK, in_place: false, wanted: None });
     let fetch = Action::Fetch { range: block(1), untouched: false, reuse };
     assert_eq!(all(&mut engine, T0), [Action::ReadBack(block(0)), fetch]);
 }

@@ -35,9 +35,13 @@ pub(super) fn start(
         .spawn(move || async move {
             let queue = executor().create_task_queue(Shares::Static(1000), Latency::Matters(TURN_MAX), "lane");
             let pulse = TimerActionRepeat::repeat(async || Some(PULSE));
-            let (pool, _) = BufferPool::new(Runtime::Glommio, config.memory_bytes, 0, 0);
-            let lane = Lane { index: config.index, runtime: Runtime::Glommio, pool };
-            match ::glommio::spawn_local_into(service::serve(lane, inbox), queue) {
+            let lane = |bytes: usize| {
+                let (pool, _) = BufferPool::new(Runtime::Glommio, bytes, 0, 0);
+                Lane { index: config.index, runtime: Runtime::Glommio, pool }
+            };
+            // Apart: two hosts that read from one another must not each wait for memory that holds what it waits for.
+            let (own, others) = (lane(config.memory_bytes - config.serving_bytes), lane(config.serving_bytes));
+            match ::glommio::spawn_local_into(service::serve(own, others, inbox), queue) {
                 Ok(task) => {
                     let _ = ready.send(Ok(()));
                     task.await;
@@ -81,8 +85,14 @@ mod tests {
         let (commands, inbox) = flume::unbounded();
         let (ready, is_ready) = flume::bounded(1);
         let memory_bytes = 1 << 20;
-        let config =
-            LaneConfig { index: 0, core: Some(core), memory_bytes, registered_bytes: 0, chunk_bytes: memory_bytes };
+        let config = LaneConfig {
+            index: 0,
+            core: Some(core),
+            memory_bytes,
+            serving_bytes: 0,
+            registered_bytes: 0,
+            chunk_bytes: memory_bytes,
+        };
         let lane = start(config, ready, inbox).unwrap();
         is_ready.recv().unwrap().unwrap();
 

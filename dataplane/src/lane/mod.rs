@@ -46,6 +46,8 @@ pub(crate) struct LaneConfig {
     pub index: usize,
     pub core: Option<usize>,
     pub memory_bytes: usize,
+    /// Of the memory, what is kept for other executors that read.
+    pub serving_bytes: usize,
     pub registered_bytes: usize,
     pub chunk_bytes: usize,
 }
@@ -106,6 +108,7 @@ impl Lanes {
             index,
             core: (lanes <= cores.len()).then(|| cores[index]),
             memory_bytes: memory as usize,
+            serving_bytes: self.config.serving_bytes() as usize,
             registered_bytes: self.config.registered_bytes() as usize,
             chunk_bytes,
         })

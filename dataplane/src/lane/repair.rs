@@ -18,7 +18,7 @@ use crate::{attempt::stages::ChunkTimes, engine::repair::Reuse};
 
 /// Compares a range of the source with what is at the destination.
 pub(super) async fn compare(ends: &Ends, range: ByteRange) -> Result<Compared, Error> {
-    let looked = look(ends, range).await?;
+    let looked = look(ends, range, None).await?;
     let same = looked.found.as_ref() == Some(&looked.wanted);
     Ok(Compared { crcs: same.then_some(looked.wanted), times: looked.times })
 }
@@ -28,7 +28,7 @@ pub(super) async fn compare(ends: &Ends, range: ByteRange) -> Result<Compared, E
 pub(super) async fn fetch(ends: &Ends, range: ByteRange, untouched: bool, reuse: Reuse) -> Result<Fetched, Error> {
     let cut = |start, end| ByteRange::new(start, end).expect("what is reused lies within the chunk");
     let (known, behind) = (cut(range.start(), reuse.end), cut(reuse.end, range.end()));
-    let looked = look(ends, known).await?;
+    let looked = look(ends, known, reuse.wanted).await?;
     let mut whole = Fetched { times: looked.times, ..Fetched::default() };
     let at = |block: ByteRange| ((block.start() - known.start()) / CRC_BLOCK) as usize;
     let is_right =
@@ -81,12 +81,16 @@ struct Looked {
     times: ChunkTimes,
 }
 
-async fn look(ends: &Ends, range: ByteRange) -> Result<Looked, Error> {
+/// Looks at both sides; the source is not asked for CRCs that are `known`.
+async fn look(ends: &Ends, range: ByteRange, known: Option<Vec<u32>>) -> Result<Looked, Error> {
     let sums = ends.source.sums().ok_or_else(|| Error::fatal(Code::Internal, "the source tells no CRCs"))?;
     let mut times = ChunkTimes::default();
     let mut clock = Instant::now();
     let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
-    let wanted = sums.crcs(ends.in_source(range)?, &ends.pool).await?;
+    let wanted = match known {
+        Some(known) => known,
+        None => sums.crcs(ends.in_source(range)?, &ends.pool).await?,
+    };
     times.read = lap();
     if wanted.len() != range.pieces(CRC_BLOCK).count() {
         return Err(Error::retry(

@@ -18,9 +18,10 @@ use crate::{
     zeros::zero_runs,
 };
 
-/// Takes commands until every sender is gone, and what they began is over: a runtime must not end with I/O in flight.
-pub(super) async fn serve(lane: Lane, inbox: flume::Receiver<Command>) {
-    let service = Rc::new(Service { lane, jobs: RefCell::default() });
+/// Takes commands until every sender is gone, and what they began is over: a runtime must not end with I/O in flight. For
+/// other executors that read, `others` is the lane: the same with memory of its own.
+pub(super) async fn serve(lane: Lane, others: Lane, inbox: flume::Receiver<Command>) {
+    let service = Rc::new(Service { lane, others, jobs: RefCell::default() });
     let (under_way, over) = flume::bounded::<Infallible>(0);
     while let Ok(command) = inbox.recv_async().await {
         let (service, under_way) = (service.clone(), under_way.clone());
@@ -46,6 +47,7 @@ fn spawn(runtime: Runtime, task: impl Future<Output = ()> + 'static) {
 
 struct Service {
     lane: Lane,
+    others: Lane,
     jobs: RefCell<HashMap<AttemptKey, Job>>,
 }
 
@@ -59,8 +61,8 @@ struct Job {
 impl Service {
     async fn handle(&self, command: Command) {
         match command {
-            Command::Serve(visit) => visit.serve(&self.lane).await,
-            Command::OpenPort(port) => port.serve(&self.lane).await,
+            Command::Serve(visit) => visit.serve(&self.others).await,
+            Command::OpenPort(port) => port.serve(&self.others).await,
             Command::OpenSource { job, module, request } => {
                 let opened = module.open_source(&request, &self.lane).await;
                 job.reply(LaneEvent::SourceOpened(opened.map(|source| {

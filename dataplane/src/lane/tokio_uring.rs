@@ -30,7 +30,8 @@ pub(super) fn start(
                 );
             }
             let _ = ready.send(Ok(()));
-            service::serve(Lane { index: config.index, runtime: TokioUring, pool }, inbox).await;
+            let lane = || Lane { index: config.index, runtime: TokioUring, pool: pool.clone() };
+            service::serve(lane(), lane(), inbox).await;
         });
     });
     started.map_err(|error| failed_to_start(&error))

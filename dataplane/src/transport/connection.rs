@@ -1,8 +1,11 @@
 //! One end of a connection: frames, and the bytes that follow them, over any stream.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, rc::Rc};
 
-use futures_util::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use futures_util::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
+    io::{ReadHalf, WriteHalf},
+};
 use staccato_protocols::{CRC_BLOCK, Code, Error, chunk::BlockCrcs};
 
 use super::frame::{Frame, VERSIONS, common_version};
@@ -17,39 +20,86 @@ const READ_BYTES: usize = 4 << 10;
 
 /// See the module.
 pub struct Connection {
-    stream: Box<dyn Stream>,
-    /// What the other end is called in errors.
-    peer: String,
+    mouth: Mouth,
+    ears: Ears,
+}
+
+/// The half of a connection that says things.
+pub struct Mouth {
+    stream: WriteHalf<Box<dyn Stream>>,
+    peer: Peer,
+    outbox: Vec<u8>,
+}
+
+/// The half of a connection that hears things.
+pub struct Ears {
+    stream: ReadHalf<Box<dyn Stream>>,
+    peer: Peer,
     /// Read and not taken yet, from `taken` on.
     inbox: Vec<u8>,
     taken: usize,
-    outbox: Vec<u8>,
 }
+
+/// What the other end is called in errors.
+#[derive(Clone)]
+struct Peer(Rc<str>);
 
 impl Connection {
     /// Greets the other end, and hears whether the two can work together.
     pub async fn begin(stream: Box<dyn Stream>, peer: String) -> Result<Self, Error> {
-        let mut connection = Self { stream, peer, inbox: Vec::new(), taken: 0, outbox: Vec::new() };
+        let (peer, (reads, writes)) = (Peer(peer.into()), stream.split());
+        let mouth = Mouth { stream: writes, peer: peer.clone(), outbox: Vec::new() };
+        let mut connection = Self { mouth, ears: Ears { stream: reads, peer, inbox: Vec::new(), taken: 0 } };
         let own = Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 };
         connection.send(&own, &[]).await?;
+        let peer = connection.ears.peer.clone();
         match connection.receive().await? {
             Some(Frame::Hello { versions, crc_block }) if u64::from(crc_block) == CRC_BLOCK => {
                 match common_version(VERSIONS, versions) {
                     Some(_) => Ok(connection),
-                    None => Err(connection.stranger(&format!(
+                    None => Err(peer.stranger(&format!(
                         "speaks versions {} to {} of the protocol, this executor {} to {}; update the older one",
                         versions.0, versions.1, VERSIONS.0, VERSIONS.1
                     ))),
                 }
             }
             Some(Frame::Hello { crc_block, .. }) => {
-                Err(connection.stranger(&format!("has CRC blocks of {crc_block} bytes instead of {CRC_BLOCK}")))
+                Err(peer.stranger(&format!("has CRC blocks of {crc_block} bytes instead of {CRC_BLOCK}")))
             }
-            Some(_) => Err(connection.violation("does not begin with a greeting")),
-            None => Err(connection.lost("it closed the connection")),
+            Some(_) => Err(peer.violation("does not begin with a greeting")),
+            None => Err(peer.lost("it closed the connection")),
         }
     }
 
+    /// The two halves, for whoever says one thing while it hears another. Pings come through then: whoever hears one
+    /// answers it.
+    pub fn halves(self) -> (Mouth, Ears) {
+        (self.mouth, self.ears)
+    }
+
+    /// Says something, with the bytes that follow it.
+    pub async fn send(&mut self, frame: &Frame, payload: &[u8]) -> Result<(), Error> {
+        self.mouth.send(frame, payload).await
+    }
+
+    /// What the other end says next, but for pings, which are answered here; nothing when it has closed the connection
+    /// behind its last frame. What follows the frame is to be taken before the next one.
+    pub async fn receive(&mut self) -> Result<Option<Frame>, Error> {
+        loop {
+            match self.ears.receive().await? {
+                Some(Frame::Ping { nonce }) => self.send(&Frame::Pong { nonce }, &[]).await?,
+                frame => return Ok(frame),
+            }
+        }
+    }
+
+    /// The other end broke the protocol; says how.
+    pub fn violation(&self, how: &str) -> Error {
+        self.ears.violation(how)
+    }
+}
+
+impl Mouth {
     /// Says something, with the bytes that follow it.
     pub async fn send(&mut self, frame: &Frame, payload: &[u8]) -> Result<(), Error> {
         assert_eq!(frame.payload_bytes(), payload.len() as u64, "what follows a frame is what it announces");
@@ -61,20 +111,18 @@ impl Connection {
             self.stream.flush().await
         };
         let sent = sent.await;
-        sent.map_err(|error| self.failed(&error))
+        sent.map_err(|error| self.peer.failed(&error))
     }
+}
 
-    /// What the other end says next, but for pings, which are answered here; nothing when it has closed the connection
-    /// behind its last frame. What follows the frame is to be taken before the next one.
+impl Ears {
+    /// What the other end says next; nothing when it has closed the connection behind its last frame. What follows the frame
+    /// is to be taken before the next one.
     pub async fn receive(&mut self) -> Result<Option<Frame>, Error> {
         loop {
             let decoded = Frame::decode(&self.inbox[self.taken..]);
             if let Some((frame, len)) = decoded.map_err(|error| self.violation(&format!("sent {error}")))? {
                 self.taken += len;
-                if let Frame::Ping { nonce } = frame {
-                    self.send(&Frame::Pong { nonce }, &[]).await?;
-                    continue;
-                }
                 return Ok(Some(frame));
             }
             self.inbox.drain(..self.taken);
@@ -89,7 +137,7 @@ impl Connection {
                 Err(error) if had == 0 && error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
                 Ok(0) => return Err(self.lost("it closed the connection in the middle of a frame")),
                 Ok(_) => (),
-                Err(error) => return Err(self.failed(&error)),
+                Err(error) => return Err(self.peer.failed(&error)),
             }
         }
     }
@@ -102,7 +150,7 @@ impl Connection {
         self.taken += had;
         crcs.update(first);
         while !rest.is_empty() {
-            let read = self.stream.read(rest).await.map_err(|error| self.failed(&error))?;
+            let read = self.stream.read(rest).await.map_err(|error| self.peer.failed(&error))?;
             if read == 0 {
                 return Err(self.lost("it closed the connection in the middle of a chunk"));
             }
@@ -113,24 +161,34 @@ impl Connection {
         Ok(())
     }
 
-    /// Only an update makes the two work together; says why.
-    fn stranger(&self, why: &str) -> Error {
-        Error::fatal(Code::ProtocolViolation, format!("{} {why}", self.peer))
-    }
-
     /// The other end broke the protocol; says how.
     pub fn violation(&self, how: &str) -> Error {
-        Error::retry(Code::ProtocolViolation, format!("{} {how}", self.peer))
+        self.peer.violation(how)
     }
 
     /// The connection cannot be used any more; says why.
     pub fn lost(&self, why: &str) -> Error {
-        Error::retry(Code::ConnectionLost, format!("the connection to {} is lost: {why}", self.peer))
+        self.peer.lost(why)
+    }
+}
+
+impl Peer {
+    /// Only an update makes the two work together; says why.
+    fn stranger(&self, why: &str) -> Error {
+        Error::fatal(Code::ProtocolViolation, format!("{} {why}", self.0))
+    }
+
+    fn violation(&self, how: &str) -> Error {
+        Error::retry(Code::ProtocolViolation, format!("{} {how}", self.0))
+    }
+
+    fn lost(&self, why: &str) -> Error {
+        Error::retry(Code::ConnectionLost, format!("the connection to {} is lost: {why}", self.0))
     }
 
     fn failed(&self, error: &std::io::Error) -> Error {
         if error.kind() == ErrorKind::TimedOut {
-            return Error::retry(Code::Stalled, format!("nothing moves on the connection to {}", self.peer));
+            return Error::retry(Code::Stalled, format!("nothing moves on the connection to {}", self.0));
         }
         self.lost(&error.to_string())
     }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::remote::Asker;
+use super::remote::Wire;
 
 /// Most that wait on a lane; of more, the oldest are closed.
 const IDLE_MAX: usize = 128;
@@ -18,7 +18,7 @@ const IDLE_AGE_MAX: Duration = Duration::from_secs(30);
 struct Waiting {
     peer: String,
     since: Instant,
-    asker: Asker,
+    wire: Wire,
 }
 
 thread_local! {
@@ -26,21 +26,21 @@ thread_local! {
 }
 
 /// One to this peer, that waited the shortest time.
-pub fn take(peer: &str) -> Option<Asker> {
+pub fn take(peer: &str) -> Option<Wire> {
     IDLE.with_borrow_mut(|idle| {
         idle.retain(|waiting| waiting.since.elapsed() < IDLE_AGE_MAX);
         let at = idle.iter().rposition(|waiting| waiting.peer == peer)?;
-        Some(idle.remove(at).asker)
+        Some(idle.remove(at).wire)
     })
 }
 
 /// Keeps one.
-pub fn keep(peer: String, asker: Asker) {
+pub fn keep(peer: String, wire: Wire) {
     IDLE.with_borrow_mut(|idle| {
         if idle.len() == IDLE_MAX {
             idle.remove(0);
         }
-        idle.push(Waiting { peer, since: Instant::now(), asker });
+        idle.push(Waiting { peer, since: Instant::now(), wire });
     });
 }
 

@@ -3,9 +3,10 @@
 //! The reader asks, the owner of the object answers, over whichever transport their link has. `frame` is what they say
 //! to one another, `ticket` what allows the reader to ask: both pure. `connection` is one end of a stream of frames,
 //! `serve` the owner's side, `remote` the reader's: a source like any other. `tcp` and `quic` make connections, `tls` says
-//! who is at their ends, `idle` keeps those that wait for the next question, and `seats` counts those of readers. `peers`
+//! who is at their ends, `choose` finds out which suits a link, on the `way`. `idle` keeps those that wait for the next question, and `seats` counts those of readers. `peers`
 //! puts all together. `wire` has the numbers and texts of frames and tickets.
 
+pub mod choose;
 pub mod connection;
 pub mod frame;
 pub(crate) mod idle;
@@ -17,6 +18,7 @@ pub mod serve;
 pub mod tcp;
 pub mod ticket;
 pub mod tls;
+pub mod way;
 mod wire;
 
 #[cfg(test)]

@@ -7,13 +7,14 @@
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     future::poll_fn,
     io,
     net::{SocketAddr, TcpListener, TcpStream},
     ops::RangeInclusive,
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::Poll,
@@ -23,6 +24,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
 use staccato_protocols::{Code, Error, Interrupt, Lane, Registry};
 
 use super::{
@@ -32,9 +34,10 @@ use super::{
     serve::{ControlTime, Owner},
     tcp::{self, Tcp},
     tls::Identity,
+    way::{Link, Way},
 };
 use crate::{
-    attempt::{SourceOwner, TransportChoice},
+    attempt::{AttemptSpec, SourceOwner, TransportChoice},
     lane::{LaneHandle, message::Command},
 };
 
@@ -42,6 +45,10 @@ use crate::{
 pub const VISITS_MAX: usize = 4096;
 /// Connections at a time from one address (IPv6: one network of 64 bits); further ones are closed.
 pub const VISITS_EACH_MAX: usize = 1024;
+/// Links that are remembered; of more, all are forgotten.
+const LINKS_MAX: usize = 10_000;
+/// How long QUIC may take to connect where TCP is there as well: a path that is blocked shall not cost much.
+const TRIAL_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the door looks whether it shall close.
 const LOOK: Duration = Duration::from_millis(100);
 /// The pause after the operating system refused a connection, mostly for want of descriptors.
@@ -72,27 +79,76 @@ pub struct Addresses {
     pub quic: Vec<SocketAddr>,
 }
 
+/// What an executor knows of its link to another host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkReport {
+    /// The other host, from which it reads.
+    pub host: String,
+    /// The transport that suits the link: `tcp` or `quic`.
+    pub transport: String,
+    /// Why it does.
+    pub reason: String,
+    /// Bytes per second over TCP, when that was last measured.
+    pub tcp_goodput: Option<u64>,
+    /// Bytes per second over QUIC, when that was last measured.
+    pub quic_goodput: Option<u64>,
+}
+
 /// See the module.
 pub(crate) struct Peers {
     identity: Identity,
     plain: bool,
     owner: Owner,
+    links: Mutex<BTreeMap<String, Link>>,
     /// Raised when readers shall be left.
     closing: Interrupt,
 }
 
 impl Peers {
-    /// The objects of another executor that its ticket allows to read.
-    pub fn objects_of(&self, owner: &SourceOwner, choice: TransportChoice) -> RemoteProtocol {
-        let quic = |address: &SocketAddr| {
-            let quic = Quic::new(*address, owner.host.clone(), self.identity.clone(), EndpointConfig::default());
-            Arc::new(quic) as Arc<dyn Transport>
+    /// The objects of another executor that its ticket allows to read, for one attempt on so many lanes.
+    pub fn objects_of(&self, owner: &SourceOwner, spec: &AttemptSpec, lanes: usize) -> RemoteProtocol {
+        let tcp: Arc<dyn Transport> = Arc::new(self.tcp(owner));
+        let quic = |address: &SocketAddr, patience: Duration| -> Arc<dyn Transport> {
+            let (host, identity) = (owner.host.clone(), self.identity.clone());
+            Arc::new(Quic::new(*address, host, identity, EndpointConfig::default()).patience(patience))
         };
-        let ways: Vec<Arc<dyn Transport>> = match choice {
-            TransportChoice::Quic if !owner.quic.is_empty() => owner.quic.iter().map(quic).collect(),
-            _ => vec![Arc::new(self.tcp(owner))],
+        let ways = match spec.transport {
+            TransportChoice::Quic if !owner.quic.is_empty() => {
+                owner.quic.iter().map(|address| Way::over(quic(address, tcp::CONNECT_TIMEOUT))).collect()
+            }
+            TransportChoice::Auto if !owner.quic.is_empty() => {
+                let link = self.link_to(&owner.host);
+                let either = |address| Way::either(tcp.clone(), quic(address, TRIAL_PATIENCE), link.clone());
+                owner.quic.iter().map(either).collect()
+            }
+            _ => vec![Way::over(tcp)],
         };
-        RemoteProtocol::over(ways, owner.ticket.0.clone())
+        let objects = RemoteProtocol::over(ways, owner.ticket.0.clone());
+        match spec.connections {
+            Some(connections) => objects.with_connections((connections as usize).div_ceil(lanes)),
+            None => objects,
+        }
+    }
+
+    /// What is known of the link to a host.
+    fn link_to(&self, host: &str) -> Link {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if links.len() >= LINKS_MAX && !links.contains_key(host) {
+            links.clear();
+        }
+        links.entry(host.to_owned()).or_default().clone()
+    }
+
+    /// What is known of the links to other hosts that were used.
+    pub fn links(&self) -> Vec<LinkReport> {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let report = |(host, link): (&String, &Link)| {
+            let (transport, reason, [tcp, quic]) = link.shown()?;
+            let whole = |goodput: Option<f64>| goodput.map(|goodput| goodput as u64);
+            let (host, transport) = (host.clone(), transport.to_string());
+            Some(LinkReport { host, transport, reason, tcp_goodput: whole(tcp), quic_goodput: whole(quic) })
+        };
+        links.iter().filter_map(report).collect()
     }
 
     fn tcp(&self, owner: &SourceOwner) -> Tcp {
@@ -121,7 +177,8 @@ impl Served {
     pub fn start(config: PeersConfig, registry: Registry, lanes: &[LaneHandle]) -> Result<Self, Error> {
         let PeersConfig { identity, listen, quic_ports, plain, ticket_key, control_time } = config;
         let owner = Owner::new(registry, ticket_key, control_time);
-        let peers = Arc::new(Peers { identity, plain, owner, closing: Interrupt::default() });
+        let peers = Peers { identity, plain, owner, links: Mutex::default(), closing: Interrupt::default() };
+        let peers = Arc::new(peers);
         let door = listen.map(|address| Door::open(address, quic_ports, &peers, lanes)).transpose()?;
         Ok(Self { peers, door })
     }

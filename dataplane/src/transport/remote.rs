@@ -1,6 +1,14 @@
 //! Objects of another executor, for this one: a source like any other.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use staccato_protocols::{
@@ -10,11 +18,14 @@ use staccato_protocols::{
     contract::{DestinationRequest, SourceRequest, Sums},
     sums::pieces,
 };
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
-    connection::{Connection, Stream},
+    choose::Kind,
+    connection::{Connection, Ears, Mouth, Stream},
     frame::{Content, Frame},
     idle,
+    way::Way,
 };
 
 /// A way to the owner of an object.
@@ -26,24 +37,35 @@ pub trait Transport: Send + Sync + 'static {
     fn connect(&self) -> LocalBoxFuture<'_, Result<Box<dyn Stream>, Error>>;
 }
 
+/// Connections of a source at a time, unless told.
+pub const CONNECTIONS_MAX: usize = 4;
+
 /// The objects of one other executor that a ticket allows to read.
 pub struct RemoteProtocol {
     /// Each lane takes one of them.
-    ways: Vec<Arc<dyn Transport>>,
+    ways: Vec<Way>,
     ticket: Vec<u8>,
+    connections_max: usize,
 }
 
 impl RemoteProtocol {
     /// What `ticket` allows, over `transport`.
     pub fn new(transport: Arc<dyn Transport>, ticket: Vec<u8>) -> Self {
-        Self::over(vec![transport], ticket)
+        Self::over(vec![Way::over(transport)], ticket)
     }
 
     /// The same, over several ways to one owner, of which there is at least one: each lane has its own as far as they
     /// suffice, so that those of both ends work in pairs.
-    pub fn over(ways: Vec<Arc<dyn Transport>>, ticket: Vec<u8>) -> Self {
+    pub fn over(ways: Vec<Way>, ticket: Vec<u8>) -> Self {
         assert!(!ways.is_empty(), "there is a way");
-        Self { ways, ticket }
+        Self { ways, ticket, connections_max: CONNECTIONS_MAX }
+    }
+
+    /// With at most so many connections for each source that is opened. Who reads more ranges at a time than that asks for
+    /// the next one while an earlier one is on its way: then a connection has no pause between them, however long the
+    /// round trip is, as long as what is asked for covers it.
+    pub fn with_connections(self, connections_max: usize) -> Self {
+        Self { connections_max: connections_max.max(1), ..self }
     }
 }
 
@@ -73,14 +95,15 @@ impl Protocol for RemoteProtocol {
     ) -> LocalBoxFuture<'a, Result<Rc<dyn Source>, Error>> {
         async move {
             let link = Link {
-                transport: self.ways[lane.index % self.ways.len()].clone(),
+                way: self.ways[lane.index % self.ways.len()].clone(),
                 ticket: self.ticket.clone(),
                 url: request.url.as_str().to_owned(),
                 aligned: request.aligned,
             };
-            let (ready, object) = request.interrupt.cut(link.open(request.pinned.clone())).await?;
-            let ready = RefCell::new(vec![ready]);
-            Ok(Rc::new(RemoteSource { link, object, interrupt: request.interrupt.clone(), ready }) as Rc<dyn Source>)
+            let (line, object) = request.interrupt.cut(link.open(request.pinned.clone())).await?;
+            let lines =
+                Lines { open: RefCell::new(vec![Rc::new(line)]), opening: Cell::new(0), max: self.connections_max };
+            Ok(Rc::new(RemoteSource { link, object, interrupt: request.interrupt.clone(), lines }) as Rc<dyn Source>)
         }
         .boxed_local()
     }
@@ -100,37 +123,47 @@ fn no_destination() -> Error {
 
 /// How to get at an object.
 struct Link {
-    transport: Arc<dyn Transport>,
+    way: Way,
     ticket: Vec<u8>,
     url: String,
     aligned: bool,
 }
 
 impl Link {
-    /// Opens the object on a connection that waits, or on a new one.
-    async fn open(&self, pinned: Option<Validator>) -> Result<(Ready, Object), Error> {
-        let peer = self.transport.peer();
-        if let Some(asker) = idle::take(&peer) {
-            match self.open_on(asker, pinned.clone()).await {
+    /// Opens the object on a connection that waits, or on a new one; where that fails, in the other way, if there is one.
+    async fn open(&self, pinned: Option<Validator>) -> Result<(Line, Object), Error> {
+        let kind = self.way.choose();
+        match self.open_over(kind, pinned.clone()).await {
+            Err(error) if is_unreachable(&error) && self.way.failed(kind) => {
+                tracing::info!(peer = self.way.peer(kind), %error, "not reached so; trying the other transport");
+                self.open_over(self.way.choose(), pinned).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_over(&self, kind: Kind, pinned: Option<Validator>) -> Result<(Line, Object), Error> {
+        let peer = self.way.peer(kind);
+        if let Some(wire) = idle::take(&peer) {
+            match self.open_on(kind, wire, pinned.clone()).await {
                 Err(error) if is_lost(&error) => idle::forget(&peer),
                 opened => return opened,
             }
         }
-        let stream = self.transport.connect().await?;
-        let connection = Connection::begin(stream, peer).await?;
-        self.open_on(Asker { connection, last_request: 0, last_object: 0 }, pinned).await
+        self.open_on(kind, Wire::new(self.way.connect(kind).await?), pinned).await
     }
 
-    async fn open_on(&self, mut asker: Asker, pinned: Option<Validator>) -> Result<(Ready, Object), Error> {
-        let (request, object) = (asker.next_request(), asker.next_object());
-        let (ticket, url) = (self.ticket.clone(), self.url.clone());
-        let open = Frame::Open { request, object, ticket, url, pinned, aligned: self.aligned };
-        asker.connection.send(&open, &[]).await?;
-        match asker.answer(request).await? {
+    async fn open_on(&self, kind: Kind, wire: Wire, pinned: Option<Validator>) -> Result<(Line, Object), Error> {
+        let line = Line::new(kind, wire);
+        let (ticket, url, object) = (self.ticket.clone(), self.url.clone(), line.object);
+        let open = |request| Frame::Open { request, object, ticket, url, pinned, aligned: self.aligned };
+        let mut turn = line.ask(open).await?;
+        match turn.answer().await? {
             Frame::Opened { size, validator, access, .. } => {
-                Ok((Ready { asker, object }, Object { size, validator, access }))
+                turn.over();
+                Ok((line, Object { size, validator, access }))
             }
-            _ => Err(asker.unexpected()),
+            _ => Err(turn.unexpected()),
         }
     }
 }
@@ -140,47 +173,178 @@ fn is_lost(error: &Error) -> bool {
     matches!(error.code, Code::ConnectionLost | Code::Stalled)
 }
 
+/// Whether the other end was not reached, or not any more.
+fn is_unreachable(error: &Error) -> bool {
+    is_lost(error) || matches!(error.code, Code::ConnectFailed | Code::TlsFailed)
+}
+
+/// CRCs of so many bytes are asked for at a time: the owner may have to read them first, and says nothing meanwhile.
+const SUMMED_BYTES: u64 = 64 << 20;
 /// Longest wait that another executor may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// CRCs are asked for of so many bytes at a time: their owner reads them all before it answers, and must not seem stalled.
-const SUMMED_BYTES: u64 = 64 << 20;
+/// A connection on which the object is open. Questions are sent one behind the other, without waiting for answers, and are
+/// answered in that order. A question that is given up before its answer was heard to its end breaks the line: what
+/// would come next is nobody's.
+struct Line {
+    mouth: Mutex<Mouth>,
+    ears: Mutex<Ears>,
+    last_request: Cell<u32>,
+    /// The number of the object.
+    object: u32,
+    /// What it goes over.
+    kind: Kind,
+    /// Questions that are not answered to their ends.
+    asked: Cell<usize>,
+    broken: Cell<bool>,
+}
 
-/// A connection on which nothing is under way.
-pub(crate) struct Asker {
-    connection: Connection,
+/// A connection on which nothing is under way, and nothing open.
+pub(crate) struct Wire {
+    mouth: Mouth,
+    ears: Ears,
     last_request: u32,
     last_object: u32,
 }
 
-/// A connection on which the object is open, under this number.
-struct Ready {
-    asker: Asker,
-    object: u32,
+/// The turn of a question whose answer comes next.
+struct Turn<'a> {
+    line: &'a Line,
+    request: u32,
+    ears: MutexGuard<'a, Ears>,
+    asked: Asked<'a>,
 }
 
-impl Asker {
-    fn next_object(&mut self) -> u32 {
-        self.last_object = self.last_object.wrapping_add(1);
-        self.last_object
+/// A question that was asked; dropped before [`Asked::over`], it breaks its line.
+struct Asked<'a> {
+    line: &'a Line,
+    over: bool,
+}
+
+impl Wire {
+    fn new(connection: Connection) -> Self {
+        let (mouth, ears) = connection.halves();
+        Self { mouth, ears, last_request: 0, last_object: 0 }
+    }
+}
+
+impl Line {
+    /// For the next object on a connection.
+    fn new(kind: Kind, Wire { mouth, ears, last_request, last_object }: Wire) -> Self {
+        Self {
+            mouth: Mutex::new(mouth),
+            ears: Mutex::new(ears),
+            last_request: Cell::new(last_request),
+            object: last_object.wrapping_add(1),
+            kind,
+            asked: Cell::new(0),
+            broken: Cell::new(false),
+        }
     }
 
-    fn next_request(&mut self) -> u32 {
-        self.last_request = self.last_request.wrapping_add(1);
-        self.last_request
+    /// Closes the object; what is left is for the next one. Nothing where the line is broken.
+    async fn close(self) -> Option<Wire> {
+        if self.broken.get() || self.asked.get() > 0 {
+            return None;
+        }
+        let Self { mouth, ears, last_request, object, .. } = self;
+        let mut mouth = mouth.into_inner();
+        mouth.send(&Frame::Close { object }, &[]).await.ok()?;
+        Some(Wire { mouth, ears: ears.into_inner(), last_request: last_request.get(), last_object: object })
     }
 
-    /// What is answered to a question; a refusal is an error.
-    async fn answer(&mut self, request: u32) -> Result<Frame, Error> {
-        let frame = self.connection.receive().await?;
-        match frame.ok_or_else(|| self.connection.lost("it was closed instead of an answer"))? {
-            Frame::Refused { request: of, error } if of == request => Err(self.believed(error)),
-            Frame::Opened { request: of, .. }
-            | Frame::Chunk { request: of, .. }
-            | Frame::Summed { request: of, .. }
-            | Frame::Valid { request: of }
-            | Frame::Refused { request: of, .. }
-                if of != request =>
+    /// Asks, and waits until it is this question's turn to be answered.
+    async fn ask(&self, question: impl FnOnce(u32) -> Frame) -> Result<Turn<'_>, Error> {
+        let asked = Asked::new(self);
+        let mut mouth = self.mouth.lock().await;
+        let request = self.last_request.get().wrapping_add(1);
+        self.last_request.set(request);
+        mouth.send(&question(request), &[]).await?;
+        // Whoever asks next is behind this one also where answers are awaited.
+        let mut turn = pin!(self.ears.lock());
+        let ears = match poll_fn(|context| Poll::Ready(turn.as_mut().poll(context))).await {
+            Poll::Ready(ears) => ears,
+            Poll::Pending => {
+                drop(mouth);
+                turn.await
+            }
+        };
+        if self.broken.get() {
+            return Err(ears.lost("it failed while something else was asked"));
+        }
+        Ok(Turn { line: self, request, ears, asked })
+    }
+
+    async fn revalidate(&self) -> Result<(), Error> {
+        let mut turn = self.ask(|request| Frame::Revalidate { request, object: self.object }).await?;
+        let Frame::Valid { .. } = turn.answer().await? else { return Err(turn.unexpected()) };
+        turn.over();
+        Ok(())
+    }
+
+    async fn sums(&self, wanted: ByteRange) -> Result<Vec<u32>, Error> {
+        let mut turn = self.ask(|request| Frame::Sums { request, object: self.object, range: wanted }).await?;
+        match turn.answer().await? {
+            Frame::Summed { range, crcs, .. } if range == wanted => {
+                turn.over();
+                Ok(crcs)
+            }
+            _ => Err(turn.unexpected()),
+        }
+    }
+
+    async fn fetch(&self, wanted: ByteRange, buffer: &mut [u8]) -> Result<BlockCrcs, Error> {
+        let mut turn = self.ask(|request| Frame::Fetch { request, object: self.object, range: wanted }).await?;
+        let (mut crcs, mut at) = (BlockCrcs::default(), wanted.start());
+        while at < wanted.end() {
+            let Frame::Chunk { range, content, .. } = turn.answer().await? else { return Err(turn.unexpected()) };
+            let from = at - wanted.start();
+            if range.start() != at || range.end() > wanted.end() || !from.is_multiple_of(CRC_BLOCK) {
+                return Err(turn.ears.violation(&format!("sent {range} where {at} should go on")));
+            }
+            let part = &mut buffer[from as usize..][..range.len() as usize];
+            match content {
+                Content::Zero => {
+                    part.fill(0);
+                    crcs.update(part);
+                }
+                Content::Data(announced) => {
+                    turn.ears.take_payload(part, &mut crcs).await?;
+                    if crcs.blocks()[(from / CRC_BLOCK) as usize..] != announced {
+                        return Err(turn.ears.violation(&format!("sent bytes at {range} with another CRC")));
+                    }
+                }
+            }
+            at = range.end();
+        }
+        turn.over();
+        Ok(crcs)
+    }
+}
+
+impl Turn<'_> {
+    /// What is answered; a refusal is an error, and the end of the answer.
+    async fn answer(&mut self) -> Result<Frame, Error> {
+        let frame = loop {
+            match self.ears.receive().await? {
+                Some(Frame::Ping { nonce }) => {
+                    self.line.mouth.lock().await.send(&Frame::Pong { nonce }, &[]).await?;
+                }
+                Some(frame) => break frame,
+                None => return Err(self.ears.lost("it was closed instead of an answer")),
+            }
+        };
+        match frame {
+            Frame::Refused { request, error } if request == self.request => {
+                self.asked.over = true;
+                Err(self.believed(error))
+            }
+            Frame::Opened { request, .. }
+            | Frame::Chunk { request, .. }
+            | Frame::Summed { request, .. }
+            | Frame::Valid { request }
+            | Frame::Refused { request, .. }
+                if request != self.request =>
             {
                 Err(self.unexpected())
             }
@@ -191,60 +355,55 @@ impl Asker {
     /// A refusal, as far as it is the other end's to say what this one does.
     fn believed(&self, error: Error) -> Error {
         match error.disposition {
-            Disposition::Canceled => self.connection.lost(&error.message),
+            Disposition::Canceled => self.ears.lost(&error.message),
             Disposition::Retry { after: Some(wait) } => error.after(wait.min(RETRY_AFTER_MAX)),
             _ => error,
         }
     }
 
     fn unexpected(&self) -> Error {
-        self.connection.violation("answers what it was not asked")
+        self.ears.violation("answers what it was not asked")
     }
 
-    async fn revalidate(&mut self, object: u32) -> Result<(), Error> {
-        let request = self.next_request();
-        self.connection.send(&Frame::Revalidate { request, object }, &[]).await?;
-        let Frame::Valid { .. } = self.answer(request).await? else { return Err(self.unexpected()) };
-        Ok(())
+    /// The answer was heard to its end.
+    fn over(mut self) {
+        self.asked.over = true;
     }
+}
 
-    async fn sums(&mut self, object: u32, wanted: ByteRange) -> Result<Vec<u32>, Error> {
-        let request = self.next_request();
-        self.connection.send(&Frame::Sums { request, object, range: wanted }, &[]).await?;
-        match self.answer(request).await? {
-            Frame::Summed { range, crcs, .. } if range == wanted => Ok(crcs),
-            _ => Err(self.unexpected()),
+impl<'a> Asked<'a> {
+    fn new(line: &'a Line) -> Self {
+        line.asked.set(line.asked.get() + 1);
+        Self { line, over: false }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.line.asked.set(self.line.asked.get() - 1);
+        if !self.over {
+            self.line.broken.set(true);
         }
     }
+}
 
-    async fn fetch(&mut self, object: u32, wanted: ByteRange, buffer: &mut [u8]) -> Result<BlockCrcs, Error> {
-        let request = self.next_request();
-        self.connection.send(&Frame::Fetch { request, object, range: wanted }, &[]).await?;
-        let (mut crcs, mut at) = (BlockCrcs::default(), wanted.start());
-        while at < wanted.end() {
-            let Frame::Chunk { range, content, .. } = self.answer(request).await? else {
-                return Err(self.unexpected());
-            };
-            let from = at - wanted.start();
-            if range.start() != at || range.end() > wanted.end() || !from.is_multiple_of(CRC_BLOCK) {
-                return Err(self.connection.violation(&format!("sent {range} where {at} should go on")));
-            }
-            let part = &mut buffer[from as usize..][..range.len() as usize];
-            match content {
-                Content::Zero => {
-                    part.fill(0);
-                    crcs.update(part);
-                }
-                Content::Data(announced) => {
-                    self.connection.take_payload(part, &mut crcs).await?;
-                    if crcs.blocks()[(from / CRC_BLOCK) as usize..] != announced {
-                        return Err(self.connection.violation(&format!("sent bytes at {range} with another CRC")));
-                    }
-                }
-            }
-            at = range.end();
-        }
-        Ok(crcs)
+/// The connections of a source.
+struct Lines {
+    open: RefCell<Vec<Rc<Line>>>,
+    /// Connections that are being made.
+    opening: Cell<usize>,
+    max: usize,
+}
+
+impl Lines {
+    /// Of those over this transport, the line with the fewest questions; none where one more line is better.
+    fn best(&self, kind: Kind) -> Option<Rc<Line>> {
+        let mut open = self.open.borrow_mut();
+        open.retain(|line| !line.broken.get());
+        let best = open.iter().filter(|line| line.kind == kind).min_by_key(|line| line.asked.get())?;
+        let so_many = open.iter().filter(|line| line.kind == kind).count();
+        let may_open = so_many + self.opening.get() < self.max;
+        (best.asked.get() == 0 || !may_open).then(|| best.clone())
     }
 }
 
@@ -252,46 +411,57 @@ struct RemoteSource {
     link: Link,
     object: Object,
     interrupt: Interrupt,
-    /// Connections on which it is open. What fails on one is not asked for on that one again.
-    ready: RefCell<Vec<Ready>>,
+    lines: Lines,
 }
 
 impl RemoteSource {
-    /// Asks over a connection on which the object is open, and where its other end turns out to be gone, over a new one.
-    async fn ask<T>(&self, mut question: impl AsyncFnMut(&mut Asker, u32) -> Result<T, Error>) -> Result<T, Error> {
-        let waiting = self.ready.borrow_mut().pop();
-        if let Some(mut ready) = waiting {
-            match question(&mut ready.asker, ready.object).await {
+    /// Asks over a line that is there, and where its other end turns out to be gone, over a new one.
+    async fn ask<T>(&self, mut question: impl AsyncFnMut(&Line) -> Result<T, Error>) -> Result<T, Error> {
+        if let Some(line) = self.lines.best(self.link.way.choose()) {
+            match question(&line).await {
                 Err(error) if is_lost(&error) => {
-                    // What happened to one most likely happened to all.
-                    self.ready.borrow_mut().clear();
+                    self.link.way.failed(line.kind);
+                    // What happened to one most likely happened to all: those that wait to be asked are not believed.
+                    self.lines.open.borrow_mut().retain(|line| line.asked.get() > 0);
                 }
-                asked => return self.done(ready, asked),
+                asked => return asked,
             }
         }
-        let (mut ready, object) = self.link.open(self.object.validator.clone()).await?;
+        let line = self.one_more_line().await?;
+        question(&line).await
+    }
+
+    async fn one_more_line(&self) -> Result<Rc<Line>, Error> {
+        let _opening = Counted::new(&self.lines.opening);
+        let (line, object) = self.link.open(self.object.validator.clone()).await?;
         if object != self.object {
             return Err(Error::source_changed("the source changed while it was being read"));
         }
-        let asked = question(&mut ready.asker, ready.object).await;
-        self.done(ready, asked)
+        let line = Rc::new(line);
+        self.lines.open.borrow_mut().push(line.clone());
+        Ok(line)
     }
+}
 
-    fn done<T>(&self, ready: Ready, asked: Result<T, Error>) -> Result<T, Error> {
-        if asked.is_ok() {
-            self.ready.borrow_mut().push(ready);
-        }
-        asked
+/// One more, while it lives.
+struct Counted<'a>(&'a Cell<usize>);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
 impl Source for RemoteSource {
     fn object(&self) -> &Object {
         &self.object
-    }
-
-    fn sums(&self) -> Option<&dyn Sums> {
-        Some(self)
     }
 
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
@@ -302,7 +472,12 @@ impl Source for RemoteSource {
             let mut chunk = pool.take(range.len() as usize).await;
             let buffer = chunk.buffer_mut().expect("chunks from a pool have a buffer");
             let buffer = &mut buffer[..range.len() as usize];
-            let crcs = self.ask(async |asker, object| asker.fetch(object, range, buffer).await).await?;
+            let fetch = async |line: &Line| {
+                let crcs = line.fetch(range, buffer).await?;
+                self.link.way.moved(line.kind, range.len());
+                Ok(crcs)
+            };
+            let crcs = self.ask(fetch).await?;
             chunk.set_crcs(crcs);
             Ok(chunk)
         };
@@ -310,18 +485,24 @@ impl Source for RemoteSource {
     }
 
     fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>> {
-        self.interrupt.cut(self.ask(async |asker, object| asker.revalidate(object).await)).boxed_local()
+        self.interrupt.cut(self.ask(async |line| line.revalidate().await)).boxed_local()
+    }
+
+    fn sums(&self) -> Option<&dyn Sums> {
+        Some(self)
     }
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
         async move {
-            let ready = std::mem::take(&mut *self.ready.borrow_mut());
-            for Ready { mut asker, object } in ready {
-                // One that cannot say that much is of no use to others either.
-                if asker.connection.send(&Frame::Close { object }, &[]).await.is_ok() {
-                    idle::keep(self.link.transport.peer(), asker);
+            let lines = std::mem::take(&mut *self.lines.open.borrow_mut());
+            // What somebody still asks on closes with them.
+            for line in lines.into_iter().filter_map(Rc::into_inner) {
+                let kind = line.kind;
+                if let Some(wire) = line.close().await {
+                    idle::keep(self.link.way.peer(kind), wire);
                 }
             }
+            self.link.way.rests();
         }
         .boxed_local()
     }
@@ -332,7 +513,7 @@ impl Sums for RemoteSource {
         let tell = async move {
             let mut crcs = Vec::new();
             for piece in pieces(range, SUMMED_BYTES) {
-                crcs.extend(self.ask(async |asker, object| asker.sums(object, piece).await).await?);
+                crcs.extend(self.ask(async |line| line.sums(piece).await).await?);
             }
             Ok(crcs)
         };

@@ -8,6 +8,7 @@ use std::{
     task::Poll,
 };
 
+use futures_util::future::join;
 use staccato_protocols::{
     ByteRange, CRC_BLOCK, Chunk, Code, Error, Interrupt, Lane, Object, ObjectUrl, Options, Registry, Source, Validator,
     contract::SourceRequest, sums::pieces,
@@ -22,8 +23,9 @@ use crate::zeros::zero_runs;
 
 /// Most objects that one connection has open at a time.
 pub const OBJECTS_MAX: usize = 1024;
-/// Read at once, however much is asked for: so much of the lane's memory a reader can hold.
-const READ_BYTES: u64 = 4 * CRC_BLOCK;
+/// Read at once, however much is asked for. While it is sent, as much again is read: so much of the lane's memory a reader
+/// can hold.
+const READ_BYTES: u64 = 2 * CRC_BLOCK;
 
 /// Tells the time on the control plane's clock: milliseconds since 1970.
 pub type ControlTime = Box<dyn Fn() -> u64 + Send + Sync>;
@@ -63,9 +65,10 @@ impl Owner {
         peer: String,
     ) -> Result<(), Error> {
         let connection = Connection::begin(stream, peer.clone()).await?;
-        let mut served = Served { owner: self, lane, reader, peer, connection, objects: HashMap::new() };
+        let shelf = Shelf { owner: self, lane, reader, peer, objects: HashMap::new() };
+        let mut served = Served { connection, shelf };
         let ended = served.answer_all().await;
-        for shown in served.objects.into_values().flatten() {
+        for shown in served.shelf.objects.into_values().flatten() {
             shown.source.close().await;
         }
         ended
@@ -80,11 +83,16 @@ impl Owner {
 }
 
 struct Served<'a> {
+    connection: Connection,
+    shelf: Shelf<'a>,
+}
+
+/// What a reader can have.
+struct Shelf<'a> {
     owner: &'a Owner,
     lane: &'a Lane,
     reader: Option<&'a KeyDigest>,
     peer: String,
-    connection: Connection,
     /// Those that are open, and why others are not: whoever asked for their bytes at once hears it again.
     objects: HashMap<u32, Result<Shown, Error>>,
 }
@@ -113,10 +121,10 @@ impl Served<'_> {
         while let Some(frame) = self.connection.receive().await? {
             match frame {
                 Frame::Open { request, object, ticket, url, pinned, aligned } => {
-                    if self.objects.len() >= OBJECTS_MAX || self.objects.contains_key(&object) {
+                    if self.shelf.objects.len() >= OBJECTS_MAX || self.shelf.objects.contains_key(&object) {
                         return Err(self.connection.violation("opens too many objects, or one number twice"));
                     }
-                    let opened = self.open(&ticket, &url, pinned, aligned).await;
+                    let opened = self.shelf.open(&ticket, &url, pinned, aligned).await;
                     let answer = match &opened {
                         Ok(shown) => {
                             let Object { size, validator, access } = shown.source.object().clone();
@@ -124,13 +132,13 @@ impl Served<'_> {
                         }
                         Err(error) => Frame::Refused { request, error: error.clone() },
                     };
-                    self.objects.insert(object, opened);
+                    self.shelf.objects.insert(object, opened);
                     self.connection.send(&answer, &[]).await?;
                 }
                 Frame::Fetch { request, object, range } => self.fetch(request, object, range).await?,
                 Frame::Sums { request, object, range } => self.sums(request, object, range).await?,
                 Frame::Revalidate { request, object } => {
-                    let valid = match self.shown(object) {
+                    let valid = match self.shelf.shown(object) {
                         Ok(shown) => shown.source.clone().revalidate().await,
                         Err(error) => Err(error),
                     };
@@ -139,7 +147,7 @@ impl Served<'_> {
                     self.connection.send(&answer, &[]).await?;
                 }
                 Frame::Close { object } => {
-                    if let Some(Ok(shown)) = self.objects.remove(&object) {
+                    if let Some(Ok(shown)) = self.shelf.objects.remove(&object) {
                         shown.source.close().await;
                     }
                 }
@@ -156,6 +164,48 @@ impl Served<'_> {
         Ok(())
     }
 
+    async fn sums(&mut self, request: u32, object: u32, range: ByteRange) -> Result<(), Error> {
+        let mut crcs = Vec::new();
+        for piece in pieces(range, READ_BYTES) {
+            match self.shelf.read(object, piece).await {
+                Ok(chunk) => crcs.extend(chunk.block_crcs()),
+                Err(error) => return self.refuse(request, error).await,
+            }
+            // What is made or known to be zero is there at once; others on this lane have their turn, too.
+            yield_now().await;
+        }
+        self.connection.send(&Frame::Summed { request, range, crcs }, &[]).await
+    }
+
+    /// The bytes of a range, piece by piece: while one leaves, the next one is read.
+    async fn fetch(&mut self, request: u32, object: u32, range: ByteRange) -> Result<(), Error> {
+        let mut pieces = pieces(range, READ_BYTES);
+        let Some(mut piece) = pieces.next() else { return Ok(()) };
+        let mut read = self.shelf.read(object, piece).await;
+        loop {
+            let chunk = match read {
+                Ok(chunk) => chunk,
+                Err(error) => return self.refuse(request, error).await,
+            };
+            let Some(next) = pieces.next() else {
+                return send_chunk(&mut self.connection, request, piece, &chunk).await;
+            };
+            // To their ends, both of them: what is being read must not be dropped.
+            // What has left gives its memory back at once: who waits for the next piece's may wait for that.
+            let connection = &mut self.connection;
+            let sending = async move { send_chunk(connection, request, piece, &chunk).await };
+            let (sent, next_read) = join(sending, self.shelf.read(object, next)).await;
+            sent?;
+            (piece, read) = (next, next_read);
+        }
+    }
+
+    async fn refuse(&mut self, request: u32, error: Error) -> Result<(), Error> {
+        self.connection.send(&Frame::Refused { request, error }, &[]).await
+    }
+}
+
+impl Shelf<'_> {
     async fn open(&self, ticket: &[u8], url: &str, pinned: Option<Validator>, aligned: bool) -> Result<Shown, Error> {
         let owner = self.owner;
         let url = ObjectUrl::parse(url)?;
@@ -172,17 +222,6 @@ impl Served<'_> {
             return Err(Error::fatal(Code::UnsupportedScheme, format!("{} is not shown: {why}", url.redacted())));
         }
         Ok(Shown { source, ticket, url })
-    }
-
-    /// The bytes of a range, piece by piece: the next one is read when the one before has left.
-    async fn fetch(&mut self, request: u32, object: u32, range: ByteRange) -> Result<(), Error> {
-        for piece in pieces(range, READ_BYTES) {
-            match self.read(object, piece).await {
-                Ok(chunk) => self.send_chunk(request, piece, &chunk).await?,
-                Err(error) => return self.refuse(request, error).await,
-            }
-        }
-        Ok(())
     }
 
     async fn read(&self, object: u32, range: ByteRange) -> Result<Chunk, Error> {
@@ -203,61 +242,47 @@ impl Served<'_> {
 
     /// An object that is open, while its ticket is valid.
     fn shown(&self, object: u32) -> Result<&Shown, Error> {
-        let missing = || self.connection.violation(&format!("asks for the object {object}, which it did not open"));
+        let missing = || {
+            let why = format!("{} asks for the object {object}, which it did not open", self.peer);
+            Error::retry(Code::ProtocolViolation, why)
+        };
         let shown = self.objects.get(&object).ok_or_else(missing)?.as_ref().map_err(Clone::clone)?;
         let valid = shown.ticket.is_valid((self.owner.control_time)());
         valid.map_err(|why| self.owner.not_allowed(&self.peer, &shown.url, why))?;
         Ok(shown)
     }
+}
 
-    /// Zero blocks do not travel.
-    async fn send_chunk(&mut self, request: u32, range: ByteRange, chunk: &Chunk) -> Result<(), Error> {
-        let crcs = chunk.block_crcs();
-        let mut at = 0;
-        for zeros in zero_runs(chunk, &crcs) {
-            self.send_part(request, range, chunk, &crcs, at..zeros.start, false).await?;
-            at = zeros.end;
-            self.send_part(request, range, chunk, &crcs, zeros, true).await?;
-        }
-        self.send_part(request, range, chunk, &crcs, at..chunk.len(), false).await
+/// Zero blocks do not travel.
+async fn send_chunk(to: &mut Connection, request: u32, range: ByteRange, chunk: &Chunk) -> Result<(), Error> {
+    let crcs = chunk.block_crcs();
+    let mut at = 0;
+    for zeros in zero_runs(chunk, &crcs) {
+        send_part(to, request, range, chunk, &crcs, at..zeros.start, false).await?;
+        at = zeros.end;
+        send_part(to, request, range, chunk, &crcs, zeros, true).await?;
     }
+    send_part(to, request, range, chunk, &crcs, at..chunk.len(), false).await
+}
 
-    async fn send_part(
-        &mut self,
-        request: u32,
-        whole: ByteRange,
-        chunk: &Chunk,
-        crcs: &[u32],
-        part: std::ops::Range<usize>,
-        zero: bool,
-    ) -> Result<(), Error> {
-        if part.is_empty() {
-            return Ok(());
-        }
-        let range = ByteRange::at(whole.start() + part.start as u64, part.len() as u64).expect("it lies within");
-        if zero {
-            return self.connection.send(&Frame::Chunk { request, range, content: Content::Zero }, &[]).await;
-        }
-        let block = CRC_BLOCK as usize;
-        let content = Content::Data(crcs[part.start / block..part.end.div_ceil(block)].to_vec());
-        let bytes = &chunk.bytes().expect("what is not zero is stored")[part];
-        self.connection.send(&Frame::Chunk { request, range, content }, bytes).await
+async fn send_part(
+    to: &mut Connection,
+    request: u32,
+    whole: ByteRange,
+    chunk: &Chunk,
+    crcs: &[u32],
+    part: std::ops::Range<usize>,
+    zero: bool,
+) -> Result<(), Error> {
+    if part.is_empty() {
+        return Ok(());
     }
-
-    async fn sums(&mut self, request: u32, object: u32, range: ByteRange) -> Result<(), Error> {
-        let mut crcs = Vec::new();
-        for piece in pieces(range, READ_BYTES) {
-            match self.read(object, piece).await {
-                Ok(chunk) => crcs.extend(chunk.block_crcs()),
-                Err(error) => return self.refuse(request, error).await,
-            }
-            // What is made or known to be zero is there at once; others on this lane have their turn, too.
-            yield_now().await;
-        }
-        self.connection.send(&Frame::Summed { request, range, crcs }, &[]).await
+    let range = ByteRange::at(whole.start() + part.start as u64, part.len() as u64).expect("it lies within");
+    if zero {
+        return to.send(&Frame::Chunk { request, range, content: Content::Zero }, &[]).await;
     }
-
-    async fn refuse(&mut self, request: u32, error: Error) -> Result<(), Error> {
-        self.connection.send(&Frame::Refused { request, error }, &[]).await
-    }
+    let block = CRC_BLOCK as usize;
+    let content = Content::Data(crcs[part.start / block..part.end.div_ceil(block)].to_vec());
+    let bytes = &chunk.bytes().expect("what is not zero is stored")[part];
+    to.send(&Frame::Chunk { request, range, content }, bytes).await
 }

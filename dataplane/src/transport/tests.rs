@@ -11,11 +11,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     thread,
     time::Duration,
 };
 
-use futures_util::future::{LocalBoxFuture, select};
+use futures_util::future::{LocalBoxFuture, join_all, select};
 use glommio::{LocalExecutorBuilder, net::TcpListener};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use staccato_protocols::{
@@ -60,6 +61,8 @@ struct Host {
     way: Way,
     address: SocketAddr,
     owner: Arc<Owner>,
+    /// Connections so far.
+    accepted: Arc<AtomicU64>,
     stop: Option<flume::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -100,8 +103,9 @@ impl Way {
 }
 
 /// Serves all who come over TCP.
-async fn serve_tcp(listener: TcpListener, way: Way, owner: Arc<Owner>, lane: Rc<Lane>) {
+async fn serve_tcp(listener: TcpListener, way: Way, owner: Arc<Owner>, lane: Rc<Lane>, count: &AtomicU64) {
     while let Ok((stream, from)) = accept(&listener).await {
+        count.fetch_add(1, Ordering::Relaxed);
         let (owner, lane, way) = (owner.clone(), lane.clone(), way.clone());
         let serve = async move {
             let (stream, key) = match way {
@@ -146,6 +150,8 @@ impl Host {
         let (stop, stopped) = flume::bounded::<()>(0);
         let (tell, told) = flume::bounded(1);
         let (serving, reached) = (owner.clone(), way.clone());
+        let accepted = Arc::new(AtomicU64::new(0));
+        let count = accepted.clone();
         let run = move || {
             let executor = LocalExecutorBuilder::default().name("owner").make().unwrap();
             executor.run(async move {
@@ -160,13 +166,13 @@ impl Host {
                 } else {
                     let listener = TcpListener::bind(address).unwrap();
                     tell.send(listener.local_addr().unwrap()).unwrap();
-                    select(Box::pin(serve_tcp(listener, reached, serving, lane)), stopped).await;
+                    select(Box::pin(serve_tcp(listener, reached, serving, lane, &count)), stopped).await;
                 }
             });
         };
         let thread = thread::spawn(run);
         let address = told.recv().unwrap();
-        Rc::new(Self { folder, now_ms, way, address, owner, stop: Some(stop), thread: Some(thread) })
+        Rc::new(Self { folder, now_ms, way, address, owner, accepted, stop: Some(stop), thread: Some(thread) })
     }
 
     fn ticketed(&self) -> Ticketed {
@@ -432,6 +438,41 @@ fn a_connection_that_was_lost_while_it_idled_is_made_again() {
         source.revalidate().await.unwrap();
         source.close().await;
     });
+}
+
+#[test]
+fn questions_that_are_asked_at_once_share_connections_and_each_hears_its_own_answer() {
+    for way in [Way::Plain, Way::tls()] {
+        let host = Host::start_on(way);
+        let made = host.make("a", (9 << 20) + 17);
+        on_lane(Runtime::Glommio, async move |lane| {
+            let ticket = Ticket { reader: host.way.reader(), ..ticket(&made.url) }.sign(&control_key());
+            for max in [1, 3] {
+                let before = host.accepted.load(Ordering::Relaxed);
+                let module =
+                    RemoteProtocol::new(host.way.transport(host.address), ticket.clone()).with_connections(max);
+                let source = module.open_source(&request(&made.url), &lane).await.unwrap();
+                let read = async |index: u64| {
+                    let range = ByteRange::new(index * 700_000, (index * 700_000 + 1_500_000).min(9 << 20)).unwrap();
+                    let chunk = source.read(range, &lane.pool).await.unwrap();
+                    let wanted = &made.bytes[range.start() as usize..range.end() as usize];
+                    assert!(chunk.bytes() == Some(wanted) || wanted.iter().all(|byte| *byte == 0), "{range}");
+                    source.revalidate().await.unwrap();
+                };
+                join_all((0..12).map(read)).await;
+                // Those that waited from the time before count, too.
+                assert!(host.accepted.load(Ordering::Relaxed) - before <= max as u64);
+                // One that is not waited for takes its connection with it, and nobody hears its answer instead.
+                let range = ByteRange::new(0, 1 << 20).unwrap();
+                let mut given_up = Box::pin(source.read(range, &lane.pool));
+                let polled = std::future::poll_fn(|context| Poll::Ready(given_up.as_mut().poll(context))).await;
+                assert!(polled.is_pending());
+                drop(given_up);
+                join_all((0..12).map(read)).await;
+                source.close().await;
+            }
+        });
+    }
 }
 
 /// An owner that greets so, and then answers each frame with these bytes, whatever it was.

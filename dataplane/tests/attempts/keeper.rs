@@ -110,6 +110,7 @@ impl World {
             prepared: None,
             owner: None,
             transport: Default::default(),
+            window: None,
         }
     }
 

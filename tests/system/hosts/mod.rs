@@ -3,3 +3,4 @@
 mod joining;
 mod kills;
 mod moving;
+mod outages;

@@ -2,10 +2,12 @@
 //! rights.
 
 mod acknowledged;
+mod bad_days;
 mod broken_disk;
 mod devices;
 mod full_disk;
 mod late_rename;
+mod link;
 mod no_direct_io;
 mod repairs;
 mod shared_extents;

@@ -209,7 +209,7 @@ impl<'a> Attempt<'a> {
         for event in self.events.values() {
             if let Event::Fetched { range, untouched, reuse, .. } = event {
                 let Around { disk, present, rng, .. } = &mut self.around;
-                tear(disk, present.as_ref(), &self.opened, (*range, *untouched, *reuse), rng);
+                tear(disk, present.as_ref(), &self.opened, (*range, *untouched, reuse.as_ref()), rng);
             }
         }
     }
@@ -379,7 +379,7 @@ impl<'a> Attempt<'a> {
             Fate::Fails(error) => error,
             Fate::Tears => {
                 let Around { disk, present, rng, .. } = &mut self.around;
-                tear(disk, present.as_ref(), &self.opened, (range, untouched, reuse), rng);
+                tear(disk, present.as_ref(), &self.opened, (range, untouched, reuse.as_ref()), rng);
                 Error::retry(Code::NoSpace, "ENOSPC")
             }
             Fate::Arrives => match reuse {
@@ -443,7 +443,7 @@ fn tear(
     disk: &mut Disk,
     present: Option<&PresentObject>,
     source: &Source,
-    (range, untouched, reuse): (ByteRange, bool, Option<Reuse>),
+    (range, untouched, reuse): (ByteRange, bool, Option<&Reuse>),
     rng: &mut Rng,
 ) {
     if let (Some(present), Some(reuse)) = (present, reuse.filter(|reuse| !reuse.in_place)) {

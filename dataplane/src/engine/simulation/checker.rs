@@ -137,7 +137,7 @@ impl Checker {
             ensure!(self.stops.is_empty() && !self.doomed, "it goes on although it has to end");
         }
         match action {
-            Action::Fetch { range, untouched, reuse } => self.fetch(*range, *untouched, *reuse, engine, truth),
+            Action::Fetch { range, untouched, reuse } => self.fetch(*range, *untouched, reuse.as_ref(), engine, truth),
             Action::Compare(range) => self.compare(*range, truth),
             Action::KeepPresent => self.keep_present(),
             Action::ReadBack(range) => self.read_back(*range),
@@ -206,7 +206,7 @@ impl Checker {
         &mut self,
         range: ByteRange,
         untouched: bool,
-        reuse: Option<Reuse>,
+        reuse: Option<&Reuse>,
         engine: &Engine,
         truth: Truth<'_>,
     ) -> Verdict {
@@ -214,6 +214,10 @@ impl Checker {
         let reusable = |block: ByteRange| self.config.present.is_some_and(|present| block.end() <= present.length);
         let reused = |block: ByteRange| reuse.is_some_and(|reuse| block.end() <= reuse.end);
         ensure!(blocks(range).all(|block| reused(block) == reusable(block)), "{reuse:?} of {range}");
+        if let Some(Reuse { end, wanted: Some(wanted), .. }) = reuse {
+            let known = ByteRange::new(range.start(), *end).expect("what is reused lies within");
+            ensure!(*wanted == truth.source.crcs(known), "the source has other CRCs at {known}");
+        }
         ensure!(reuse.is_none_or(|reuse| reuse.in_place == self.is_in_place()), "{reuse:?} is not where it is");
         ensure!(!range.is_empty() && range.len() <= self.config.chunk_bytes, "{range} is no chunk");
         ensure!(range.start().is_multiple_of(CRC_BLOCK), "{range} does not begin with a block");

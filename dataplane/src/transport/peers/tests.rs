@@ -119,6 +119,7 @@ impl Host {
             checkpoint: Vec::new(),
             prepared: None,
             transport,
+            window: None,
             owner: Some(SourceOwner {
                 host: owner.name.into(),
                 tcp,

@@ -2,7 +2,13 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use quinn_proto::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt, congestion};
+use quinn_proto::{
+    AckFrequencyConfig, HashedConnectionIdGenerator, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
+    congestion,
+};
+use ring::hmac;
+
+use crate::transport::tls::Identity;
 
 /// Most connections of an endpoint at a time, handshakes included.
 pub const CONNECTIONS_MAX: usize = 1024;
@@ -86,8 +92,16 @@ impl EndpointConfig {
     }
 
     /// What quinn calls the endpoint's configuration.
-    pub(super) fn endpoint(&self) -> io::Result<quinn_proto::EndpointConfig> {
-        let mut config = quinn_proto::EndpointConfig::default();
+    ///
+    /// Both keys are the same after the executor was restarted, so that it recognises what was meant for its former self,
+    /// and can tell the other ends that those connections are gone (stateless reset, RFC 9000, 10.3). Other ports have
+    /// other ones: or one port could be made to reset the connections of another.
+    pub(super) fn endpoint(&self, identity: &Identity, port: u16) -> io::Result<quinn_proto::EndpointConfig> {
+        let derive = |purpose: &[u8]| identity.derive(&[purpose, &port.to_le_bytes()].concat());
+        let reset = hmac::Key::new(hmac::HMAC_SHA256, &derive(b"staccato quic reset"));
+        let names = u64::from_le_bytes(derive(b"staccato quic names")[..8].try_into().expect("8 bytes"));
+        let mut config = quinn_proto::EndpointConfig::new(Arc::new(reset));
+        config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(names)));
         config.max_udp_payload_size(self.mtu_max.max(MTU_MIN)).map_err(io::Error::other)?;
         Ok(config)
     }

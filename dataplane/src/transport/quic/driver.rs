@@ -93,6 +93,12 @@ impl Shared {
         self.wake();
     }
 
+    /// Ends without a word, as a process that is killed.
+    #[cfg(test)]
+    pub fn vanish(&self) {
+        self.stage.set(Stage::Ended);
+    }
+
     /// Whether the end has begun.
     pub fn is_ending(&self) -> bool {
         self.stage.get() != Stage::Working

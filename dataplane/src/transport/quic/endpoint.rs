@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     rc::{Rc, Weak},
     task::Poll,
+    time::Duration,
 };
 
 use glommio::GlommioError;
@@ -14,7 +15,7 @@ use glommio::GlommioError;
 use super::{
     super::{
         connection::Stream,
-        tcp::{CONNECT_TIMEOUT, IDLE_TIMEOUT, STALL_TIMEOUT},
+        tcp::{IDLE_TIMEOUT, STALL_TIMEOUT},
         ticket::KeyDigest,
         tls::Identity,
     },
@@ -83,9 +84,15 @@ impl Endpoint {
         self.shared.port.borrow().links().count()
     }
 
-    /// Opens a stream to the executor `host` at `address`, on the connection that is there, or on a new one. That TLS
+    /// Opens a stream to the executor `host` at `address`, on the connection that is there, or on a new one, for which it
+    /// waits as long as its patience lasts. That TLS
     /// failed is an error of the kind `InvalidData`.
-    pub async fn connect(self: &Rc<Self>, address: SocketAddr, host: &str) -> io::Result<Box<dyn Stream>> {
+    pub async fn connect(
+        self: &Rc<Self>,
+        address: SocketAddr,
+        host: &str,
+        patience: Duration,
+    ) -> io::Result<Box<dyn Stream>> {
         if self.shared.is_ending() {
             return Err(closed());
         }
@@ -96,7 +103,7 @@ impl Endpoint {
             let opened = poll_fn(|context| link.borrow_mut().poll_open(context.waker())).await;
             Ok::<_, GlommioError<()>>(opened)
         };
-        let opened = glommio::timer::timeout(CONNECT_TIMEOUT, opening).await;
+        let opened = glommio::timer::timeout(patience, opening).await;
         let id = opened.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "nobody answers"))??;
         let stream = QuicStream::new(self.clone(), link, id, STALL_TIMEOUT, STALL_TIMEOUT);
         Ok(Box::new(stream))
@@ -127,6 +134,12 @@ impl Endpoint {
     pub async fn close(&self) {
         self.shared.begin_end(false);
         self.shared.ended().await;
+    }
+
+    /// Sends nothing more, as a process that is killed.
+    #[cfg(test)]
+    pub(super) fn vanish(&self) {
+        self.shared.vanish();
     }
 
     /// How long the datagrams of each connection may be.

@@ -45,6 +45,9 @@ pub struct Link {
     sent_before: u64,
     /// Since when it has no stream.
     pub unused_since: Instant,
+    /// Datagrams that had come when it was last looked, and when there was one more than before.
+    heard: u64,
+    pub heard_at: Instant,
     /// Who waits for the handshake, or for leave to open a stream.
     openers: Vec<Waker>,
     /// Whether the driver knows that there is something to do.
@@ -121,6 +124,8 @@ impl Link {
             unsent: 0,
             sent_before: 0,
             unused_since: now,
+            heard: 0,
+            heard_at: now,
             openers: Vec::new(),
             ready: false,
             timeout: None,
@@ -374,6 +379,14 @@ impl Link {
             }
         }
         self.note_unused(now);
+    }
+
+    /// Looks whether something was heard of the other end.
+    pub fn listen(&mut self, now: Instant) {
+        let heard = self.connection.stats().udp_rx.datagrams;
+        if std::mem::replace(&mut self.heard, heard) != heard {
+            self.heard_at = now;
+        }
     }
 
     /// Wakes whoever has waited too long.

@@ -23,6 +23,7 @@ use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     rc::Rc,
+    time::Duration,
 };
 
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
@@ -32,7 +33,7 @@ pub use self::{
     config::{CONNECTIONS_MAX, Congestion, EndpointConfig, HANDSHAKES_MAX, HANDSHAKES_TRUSTED, STREAMS_MAX},
     endpoint::{Accepted, Endpoint},
 };
-use super::{connection::Stream, remote::Transport, tls::Identity};
+use super::{connection::Stream, remote::Transport, tcp::CONNECT_TIMEOUT, tls::Identity};
 
 /// QUIC to one executor. It may be used on any lane: each has an endpoint of its own.
 pub struct Quic {
@@ -40,17 +41,23 @@ pub struct Quic {
     host: String,
     identity: Identity,
     config: EndpointConfig,
+    patience: Duration,
 }
 
 impl Quic {
     /// To the executor `host`, which listens there. On lanes that have an endpoint of this identity, connections are made
     /// from it; on others, from one that is bound to any port, with this configuration, and lasts as long as they do.
     pub fn new(address: SocketAddr, host: impl Into<String>, identity: Identity, config: EndpointConfig) -> Self {
-        Self { address, host: host.into(), identity, config }
+        Self { address, host: host.into(), identity, config, patience: CONNECT_TIMEOUT }
+    }
+
+    /// The same, giving up sooner or later where nobody answers.
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     async fn connect(&self) -> Result<Box<dyn Stream>, Error> {
-        let connected = async { self.endpoint()?.connect(self.address, &self.host).await }.await;
+        let connected = async { self.endpoint()?.connect(self.address, &self.host, self.patience).await }.await;
         connected.map_err(|error| match error.kind() {
             // A certificate may be renewed, a clock set.
             io::ErrorKind::InvalidData => {

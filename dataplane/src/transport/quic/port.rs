@@ -11,9 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quinn_proto::{
-    ConnectionHandle, DatagramEvent, Incoming, ServerConfig, StreamId, Transmit, crypto::rustls::QuicClientConfig,
-};
+use quinn_proto::{DatagramEvent, Incoming, ServerConfig, StreamId, Transmit, crypto::rustls::QuicClientConfig};
 
 use super::{
     config::{CONNECTIONS_MAX, EndpointConfig, HANDSHAKES_MAX, HANDSHAKES_TRUSTED},
@@ -31,6 +29,9 @@ const UNUSED_OUT: Duration = Duration::from_secs(10);
 const UNUSED_IN: Duration = Duration::from_secs(60);
 /// A connection that is older takes no new streams: it is looked again who is at the other end, and shown who is here.
 const SHARED_FOR: Duration = Duration::from_secs(3600);
+/// A connection whose other end has been silent for so much longer than it takes to keep it alive has no new streams: it
+/// may be gone, and somebody else be there.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// How often a turn goes around, at most, before others on the lane have theirs.
 const ROUNDS_MAX: usize = 2;
 /// Most calls in a round that receive, and that send for one connection.
@@ -91,8 +92,12 @@ impl Port {
         let mut server = ServerConfig::with_crypto(identity.quic_server());
         server.transport_config(config.transport(None)?).migration(false).max_incoming(HANDSHAKES_MAX);
         let whole = socket.keeps_datagrams_whole();
-        let endpoint =
-            quinn_proto::Endpoint::new(Arc::new(config.endpoint()?), Some(Arc::new(server.clone())), whole, None);
+        let endpoint = quinn_proto::Endpoint::new(
+            Arc::new(config.endpoint(identity, socket.local_addr()?.port())?),
+            Some(Arc::new(server.clone())),
+            whole,
+            None,
+        );
         Ok(Self {
             socket,
             endpoint,
@@ -121,8 +126,10 @@ impl Port {
     pub fn link_to(&mut self, route: &Route) -> io::Result<SharedLink> {
         let now = Instant::now();
         if let Some(link) = self.routes.get(route) {
-            let held = link.borrow();
-            if !matches!(held.state, State::Lost(_)) && now - held.since < SHARED_FOR {
+            let mut held = link.borrow_mut();
+            held.listen(now);
+            let alive = now - held.heard_at < self.config.keep_alive + SILENCE_MAX;
+            if !matches!(held.state, State::Lost(_)) && alive && now - held.since < SHARED_FOR {
                 return Ok(link.clone());
             }
         }
@@ -294,6 +301,7 @@ impl Port {
         for shared in links {
             let mut link = shared.borrow_mut();
             link.wake_impatient(now);
+            link.listen(now);
             let unused = if link.connection.side().is_client() { UNUSED_OUT } else { UNUSED_IN };
             match link.state {
                 State::Shaking if now - link.since >= CONNECT_TIMEOUT => link.close(now, "the handshake took too long"),
@@ -316,6 +324,9 @@ impl Port {
         let (mut sends, mut full) = (0, false);
         for shared in ready {
             shared.borrow_mut().ready = false;
+            if !self.knows(&shared) {
+                continue;
+            }
             if full || sends >= SENDS_ALL_MAX {
                 self.make_ready(&shared);
                 continue;
@@ -398,15 +409,17 @@ impl Port {
             let reason = "the connection is over".to_owned();
             link.lose(now, Lost { kind: io::ErrorKind::ConnectionAborted, reason });
             link.timeout = None;
-            self.forget(link.handle);
+            self.links[link.handle.0] = None;
             drop(link);
             self.routes.retain(|_, routed| !Rc::ptr_eq(routed, shared));
             self.share_memory();
         }
     }
 
-    fn forget(&mut self, ConnectionHandle(at): ConnectionHandle) {
-        self.links[at] = None;
+    /// Whether the connection is not over. Somebody may hold a stream of one that is; its number may be another one's.
+    fn knows(&self, shared: &SharedLink) -> bool {
+        let at = shared.borrow().handle.0;
+        self.links.get(at).is_some_and(|link| link.as_ref().is_some_and(|link| Rc::ptr_eq(link, shared)))
     }
 
     /// Says goodbye to everybody.

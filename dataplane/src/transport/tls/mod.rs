@@ -16,7 +16,10 @@ use std::{
 };
 
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use ring::digest::{SHA256, digest};
+use ring::{
+    digest::{SHA256, digest},
+    hmac,
+};
 use rustls::{
     CipherSuite, ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
     client::{ResolvesClientCert, Resumption},
@@ -42,6 +45,8 @@ pub struct Identity {
     server: Arc<ServerConfig>,
     quic_client: Arc<QuicClientConfig>,
     quic_server: Arc<QuicServerConfig>,
+    /// Nobody else knows it, and the executor knows it again after it was restarted.
+    secret: Arc<hmac::Key>,
 }
 
 /// What it shows; it may be renewed while connections are there, which keep what they began with.
@@ -62,6 +67,7 @@ impl Identity {
             roots.add(certificate.clone()).map_err(|error| unusable("the CA's certificate", &error))?;
         }
         let roots = Arc::new(roots);
+        let secret = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key.secret_der()));
         let own = Arc::new(Own(RwLock::new(certified(chain, key, &provider)?)));
         let mut client = ClientConfig::builder_with_details(provider.clone(), time.clone())
             .with_protocol_versions(&[&TLS13])
@@ -85,7 +91,7 @@ impl Identity {
         let suites = "ring has the suite of QUIC's first packets (RFC 9001, 5.2)";
         let quic_client = Arc::new(QuicClientConfig::try_from(client.clone()).expect(suites));
         let quic_server = Arc::new(QuicServerConfig::try_from(server.clone()).expect(suites));
-        Ok(Self { own, client, server, quic_client, quic_server })
+        Ok(Self { own, client, server, quic_client, quic_server, secret })
     }
 
     /// Shows another certificate from now on.
@@ -109,6 +115,11 @@ impl Identity {
     /// The same inside QUIC, for connections to others.
     pub(super) fn quic_client(&self) -> Arc<QuicClientConfig> {
         self.quic_client.clone()
+    }
+
+    /// What only this executor can derive from `purpose`, again and again while it has the key that it began with.
+    pub(super) fn derive(&self, purpose: &[u8]) -> [u8; 32] {
+        hmac::sign(&self.secret, purpose).as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
     /// The same inside QUIC, for connections of readers.

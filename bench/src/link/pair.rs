@@ -1,0 +1,218 @@
+//! Both ends of a contestant, measured each by itself: a server that listens, and a client that does the work. A process of
+//! its own, so that the CPU seconds of everybody who worked for it add up where the bench looks.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use crate::measure;
+
+/// How long a server may take to listen.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a server may take to end.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A server and its client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ends {
+    /// The server's command; it becomes that process.
+    pub server: Vec<String>,
+    /// Ports on which it listens, TCP or UDP, before the client is started.
+    pub listens: Vec<u16>,
+    /// The client's command.
+    pub client: Vec<String>,
+    /// How long the client may take, in seconds.
+    pub seconds_max: f64,
+}
+
+/// Runs both ends of a link.
+#[derive(Clone, Debug, Args)]
+pub struct Pair {
+    /// The ends, as JSON
+    ends: String,
+}
+
+/// What became of both.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PairTold {
+    /// From before the client was started to its end.
+    pub seconds: f64,
+    /// CPU seconds of the server from then to its own end.
+    pub server_cpu_seconds: f64,
+    /// CPU seconds of the client.
+    pub client_cpu_seconds: f64,
+    /// What the client wrote to standard output.
+    pub client_said: String,
+}
+
+impl Pair {
+    /// The command line that makes a worker run these.
+    pub fn argument(ends: &Ends) -> String {
+        serde_json::to_string(ends).expect("ends are words and numbers")
+    }
+
+    /// Runs them.
+    pub fn run(&self) -> io::Result<PairTold> {
+        let ends: Ends = serde_json::from_str(&self.ends).map_err(io::Error::other)?;
+        ends.run()
+    }
+}
+
+impl Ends {
+    fn run(&self) -> io::Result<PairTold> {
+        let mut server = Server::start(self)?;
+        let before = server.cpu_seconds();
+        let patience = format!("{}", self.seconds_max);
+        // A client that hangs ends with its time; timeout(1) tells it so.
+        let mut client = Command::new("timeout");
+        client.args(["--kill-after=2", &patience]).args(&self.client);
+        let ended = measure::run(&mut client);
+        let (server_cpu_seconds, server_said) = server.end();
+        let ended = ended.map_err(|error| {
+            let said = String::from_utf8_lossy(&server_said);
+            io::Error::other(format!("{error}; its server said: {}", said.trim()))
+        })?;
+        Ok(PairTold {
+            seconds: ended.seconds,
+            server_cpu_seconds: (server_cpu_seconds - before).max(0.0),
+            client_cpu_seconds: ended.cpu_seconds,
+            client_said: String::from_utf8_lossy(&ended.output).into_owned(),
+        })
+    }
+}
+
+/// A server until it is ended.
+struct Server {
+    process: Option<Child>,
+    said: Option<thread::JoinHandle<Vec<u8>>>,
+}
+
+impl Server {
+    fn start(ends: &Ends) -> io::Result<Self> {
+        let [program, arguments @ ..] = &ends.server[..] else { return Err(io::Error::other("no server")) };
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process =
+            command.spawn().map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))?;
+        let mut errors = process.stderr.take().expect("it was asked for");
+        let said = thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = errors.read_to_end(&mut text);
+            text
+        });
+        let mut server = Self { process: Some(process), said: Some(said) };
+        match server.wait_until_it_listens(&ends.listens) {
+            Ok(()) => Ok(server),
+            Err(error) => {
+                let (_, said) = server.end();
+                let said = String::from_utf8_lossy(&said);
+                Err(io::Error::other(format!("{:?} {error}: {}", ends.server, said.trim())))
+            }
+        }
+    }
+
+    fn wait_until_it_listens(&mut self, ports: &[u16]) -> io::Result<()> {
+        let process = self.process.as_mut().expect("it was started");
+        let began = Instant::now();
+        loop {
+            if let Some(status) = process.try_wait()? {
+                return Err(io::Error::other(format!("ended at once ({status})")));
+            }
+            let open = listening(process.id());
+            if ports.iter().all(|port| open.contains(port)) {
+                return Ok(());
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(io::Error::other("does not listen"));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What its start has cost.
+    fn cpu_seconds(&self) -> f64 {
+        self.process.as_ref().and_then(|process| measure::cpu_seconds(process.id()).ok()).unwrap_or(0.0)
+    }
+
+    /// Its CPU seconds, and what it said.
+    fn end(&mut self) -> (f64, Vec<u8>) {
+        // It is counted when it is waited for.
+        let before = measure::children_cpu_seconds();
+        if let Some(mut process) = self.process.take() {
+            let began = Instant::now();
+            let _ = kill_process(Pid::from_child(&process), Signal::TERM);
+            while matches!(process.try_wait(), Ok(None)) {
+                if began.elapsed() > END_PATIENCE {
+                    let _ = process.kill();
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        let said = self.said.take().and_then(|said| said.join().ok()).unwrap_or_default();
+        (measure::children_cpu_seconds() - before, said)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}
+
+/// Ports on which somebody listens where this process is: proc_pid_net(5), which shows the network of the process.
+fn listening(pid: u32) -> Vec<u16> {
+    let table = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
+    let tcp = ["tcp", "tcp6"].map(|name| ports(&table(name), Some("0A")));
+    let udp = ["udp", "udp6"].map(|name| ports(&table(name), None));
+    tcp.into_iter().chain(udp).flatten().collect()
+}
+
+/// The local ports in a table of the kernel's, of sockets in this state.
+fn ports(table: &str, state: Option<&str>) -> Vec<u16> {
+    let lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let wanted = lines.filter(|fields| fields.len() > 3 && state.is_none_or(|state| fields[3] == state));
+    wanted.filter_map(|fields| u16::from_str_radix(fields[1].rsplit_once(':')?.1, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(server: &[&str], listens: Vec<u16>, client: &[&str]) -> Ends {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        Ends { server: words(server), listens, client: words(client), seconds_max: 5.0 }
+    }
+
+    #[test]
+    fn both_ends_are_measured_each_by_itself() {
+        let busy = "sleep 0.2; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; exec sleep 1000";
+        let told = ends(&["sh", "-c", busy], vec![], &["sh", "-c", "sleep 1; echo done"]).run().unwrap();
+        assert_eq!(told.client_said, "done\n");
+        assert!(told.seconds >= 1.0 && told.server_cpu_seconds > 0.02 && told.client_cpu_seconds < 0.5, "{told:?}");
+    }
+
+    #[test]
+    fn who_fails_says_why() {
+        let error = ends(&["sh", "-c", "echo no room >&2; exit 3"], vec![1], &["true"]).run().unwrap_err().to_string();
+        assert!(error.contains("ended at once") && error.contains("no room"), "{error}");
+        let error = ends(&["sleep", "100"], vec![], &["sh", "-c", "echo lost >&2; exit 1"]).run().unwrap_err();
+        assert!(error.to_string().contains("lost"), "{error}");
+    }
+
+    #[test]
+    fn tables_of_sockets_are_read() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue\n   0: 0100007F:1F90 00000000:0000 0A 00000000:0\n   \
+                     1: 0100007F:1F91 00000000:0000 01 00000000:0\n";
+        assert_eq!((ports(table, Some("0A")), ports(table, None)), (vec![8080], vec![8080, 8081]));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(listening(std::process::id()).contains(&listener.local_addr().unwrap().port()));
+    }
+}

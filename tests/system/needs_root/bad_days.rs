@@ -1,0 +1,137 @@
+//! Two hosts with a path between them that delays and loses, goes away, carries no UDP, or swallows long packets.
+
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use staccato_bench::{
+    network::{Network, Wiring},
+    relay::{Conditions, weather::Weather},
+};
+use staccato_tests::{
+    bytes::{MIB, random},
+    deployment::{Deployment, Host, on},
+};
+
+/// A path between two data centres.
+const PATH: Conditions = Conditions {
+    delay: Duration::from_millis(10),
+    jitter: Duration::ZERO,
+    loss: 0.0,
+    reordering: 0.0,
+    duplication: 0.0,
+    rate: Some(400_000_000),
+    queue_bytes_max: None,
+};
+
+/// The service's host `head`, and `far` at the other end of the path.
+struct Two {
+    deployment: Deployment,
+    far: Host,
+}
+
+impl Two {
+    /// Does something with them, on a thread of the service's host.
+    fn with(conditions: Conditions, test: impl FnOnce(&Two, &Weather) + Send) {
+        let network = Network::build(&Wiring { relay: Some(conditions), ..Wiring::default() }).unwrap();
+        let [here, there] = network.hosts() else { panic!("two hosts") };
+        let weather = network.relay().expect("there is a relay").weather();
+        let done = here.run(|| {
+            let deployment = Deployment::start_at(here.address(), &["--heartbeat", "500ms", "--lease", "3s"]);
+            let invitation = deployment.invite("far");
+            let listen = format!("{}:0", there.address());
+            let mut far = deployment.host("far", &["--listen", &listen]);
+            there.run(|| far.launch(&deployment, Some(&invitation))).unwrap();
+            deployment.wait_until_up("far");
+            test(&Two { deployment, far }, weather);
+        });
+        done.unwrap();
+    }
+
+    /// Puts an object on the service's host, and lets the other one fetch it.
+    fn submit(&self, name: &str, bytes: &[u8], more: Value) -> String {
+        let service = &self.deployment.service;
+        service.write(name, bytes);
+        service.submit(&on("head", &service.path(name)), &self.far.file(name), more)
+    }
+
+    fn complete(&self, id: &str, name: &str, bytes: &[u8]) -> Value {
+        let document = self.deployment.service.complete(id);
+        assert!(fs::read(self.far.path(name)).unwrap() == bytes, "{name}: {document:#}\n{}", self.far.log());
+        document
+    }
+}
+
+#[test]
+fn losses_of_up_to_five_percent_and_packets_out_of_order_cost_time_only() {
+    for (loss, len) in [(0.001, 24 * MIB), (0.05, 4 * MIB)] {
+        let path = Conditions { loss, reordering: 0.01, duplication: 0.01, jitter: Duration::from_millis(2), ..PATH };
+        Two::with(path, |two, _| {
+            let bytes = random(11, len + 17);
+            for transport in ["quic", "tcp", "auto"] {
+                let id = two.submit(transport, &bytes, json!({"transport": transport}));
+                let document = two.complete(&id, transport, &bytes);
+                assert_eq!(document["attempts"], 1, "{transport} {loss}: {document:#}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_network_that_goes_away_for_ten_seconds_costs_ten_seconds() {
+    Two::with(PATH, |two, weather| {
+        for transport in ["quic", "tcp"] {
+            let bytes = random(12, 48 * MIB + 3);
+            let id = two.submit(transport, &bytes, json!({"transport": transport, "rate_limit": 8 << 20}));
+            two.deployment.service.wait_for_progress(&id, 8 * MIB as u64);
+            weather.cut(true);
+            sleep(Duration::from_secs(10));
+            weather.cut(false);
+            let back = Instant::now();
+            let document = two.complete(&id, transport, &bytes);
+            // 40 MiB at 8 MiB/s were left at most, and what was fetched is not fetched again.
+            assert!(back.elapsed() < Duration::from_secs(40), "{transport}: {:?} {document:#}", back.elapsed());
+            let again = document["bytes_fetched"].as_u64().unwrap() - bytes.len() as u64;
+            assert!(again < 40 * MIB as u64, "{transport}: {again} bytes twice: {document:#}");
+        }
+    });
+}
+
+#[test]
+fn where_udp_does_not_pass_tcp_is_taken_and_it_is_said_why() {
+    Two::with(PATH, |two, weather| {
+        weather.block_udp(true);
+        // Long enough for both to have their trial.
+        let bytes = random(13, 96 * MIB);
+        let id = two.submit("auto", &bytes, json!({}));
+        let document = two.complete(&id, "auto", &bytes);
+        assert_eq!(document["attempts"], 1, "{document:#}");
+        let link = two.deployment.link("far", "head").expect("the link is known");
+        assert_eq!(link["transport"], "tcp", "{link:#}");
+        assert!(link["reason"].as_str().unwrap().contains("quic has failed"), "{link:#}");
+        let id = two.submit("quic", b"bytes", json!({"transport": "quic", "retries": 0}));
+        assert_eq!(two.deployment.service.failure(&id), "connect_failed");
+    });
+}
+
+#[test]
+fn long_packets_that_vanish_do_not_stop_a_transfer() {
+    Two::with(PATH, |two, weather| {
+        weather.swallow_longer_than(1300);
+        let bytes = random(14, 6 * MIB);
+        for transport in ["quic", "auto"] {
+            let id = two.submit(transport, &bytes, json!({"transport": transport}));
+            two.complete(&id, transport, &bytes);
+        }
+        // Also where they begin to vanish on the way.
+        weather.swallow_longer_than(usize::MAX);
+        let bytes = random(15, 32 * MIB);
+        let id = two.submit("later", &bytes, json!({"transport": "quic", "rate_limit": 8 << 20}));
+        two.deployment.service.wait_for_progress(&id, 8 * MIB as u64);
+        weather.swallow_longer_than(1300);
+        two.complete(&id, "later", &bytes);
+    });
+}
