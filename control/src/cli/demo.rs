@@ -46,9 +46,7 @@ impl Demo {
         let (rate_mib, keep, loopback) = (self.rate.max(1), self.keep, self.loopback);
         let shown = async {
             match self.hosts {
-                Some(hosts) => {
-                    hosts::run(HostsOptions { hosts: hosts.into(), mib, rate_mib, loopback, keep }).await
-                }
+                Some(hosts) => hosts::run(HostsOptions { hosts: hosts.into(), mib, rate_mib, loopback, keep }).await,
                 None => demo::run(DemoOptions { mib, rate_mib, keep }).await,
             }
         };
