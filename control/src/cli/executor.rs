@@ -17,11 +17,11 @@ use crate::{
     executor::{
         client::{CallError, Client},
         clock::ControlClock,
-        door,
+        door::{self, Shown},
         membership::Membership,
         process::{self, ExecutorOptions},
     },
-    model::host::Announcement,
+    model::host::{Announcement, HostName},
     signals::Signals,
 };
 
@@ -103,27 +103,25 @@ async fn joined(service: &Server, flags: Flags, common: &Common) -> Result<(), F
     let deployment = membership.enrolled().map(|enrolled| enrolled.ca.clone());
     let unusable = |why: String| Failure::new(Exit::Usage, why);
     let roots = door::trusted(common.ca.as_deref(), deployment.as_deref()).map_err(unusable)?;
-    let tls = door::client(roots, membership.shown(), clock.clone()).map_err(unusable)?;
-    let client = || Client::remote(host, *port, tls.clone());
-    let known = membership.enrolled().map(|enrolled| enrolled.name.clone());
-    // An invitation for a host that has enrolled under this name was used, and is not looked at again.
-    if known.as_ref() != Some(&config.name) {
-        let Some(invitation) = common.token()? else {
-            let why = format!(
-                "this host has not joined as {} before: show an invitation (--token-file FILE); `staccato executors invite \
-                 {}` on the service's host makes one",
-                config.name, config.name
-            );
-            return Err(Failure::new(Exit::Usage, why));
-        };
-        // One of its own: its connections are made before there is a certificate to show.
-        let stranger = client();
+    let speak = |shown| door::client(roots.clone(), shown, clock.clone()).map_err(unusable);
+    let client = Client::remote(host, *port, speak(membership.shown())?);
+    let known = membership.enrolled().is_some_and(|enrolled| enrolled.name == config.name);
+    // A host that has enrolled needs no invitation, and may keep none.
+    let invitation = if known { common.token().ok().flatten() } else { common.token()? };
+    if let Some(invitation) = invitation {
+        let ways = Ways { own: client.clone(), stranger: Client::remote(host, *port, speak(Shown::default())?) };
         let enrolled = tokio::select! {
-            enrolled = enrol(&mut membership, &stranger, &config, &invitation) => enrolled,
+            enrolled = enrol(&mut membership, &ways, &config.name, known, &invitation) => enrolled,
             _ = signals.next() => return Ok(()),
         };
         enrolled.map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
-        tracing::info!(name = %config.name, "enrolled");
+    } else if !known {
+        let why = format!(
+            "this host has not joined as {} before: show an invitation (--token-file FILE); `staccato executors invite {}` on \
+             the service's host makes one",
+            config.name, config.name
+        );
+        return Err(Failure::new(Exit::Usage, why));
     }
     let listen = if config.is_default("peer_listen") {
         Some(PEER_LISTEN_DEFAULT.parse().expect("an address"))
@@ -134,24 +132,68 @@ async fn joined(service: &Server, flags: Flags, common: &Common) -> Result<(), F
         let name = signals.next().await;
         tracing::info!(signal = name, "stopping");
     };
-    run(&config, client(), Uuid::now_v7().to_string(), Some(membership), clock, listen, end).await
+    run(&config, client, Uuid::now_v7().to_string(), Some(membership), clock, listen, end).await
 }
 
-/// Enrols, however long the service is not reached.
+/// How to speak with the service.
+struct Ways {
+    /// With the certificate, if there is one.
+    own: Client,
+    /// Without.
+    stranger: Client,
+}
+
+/// Has the service vouch, however long it is not reached: for a host that has enrolled by its certificate, and where that
+/// counts no more (it was forgotten, or away for too long), or never did, by the invitation.
 async fn enrol(
     membership: &mut Membership,
-    client: &Client,
-    config: &Config,
+    ways: &Ways,
+    name: &HostName,
+    mut known: bool,
     invitation: &str,
 ) -> Result<(), CallError> {
+    let mut told = None;
     loop {
-        match membership.enrol(client, Some(config.name.clone()), Some(invitation)).await {
+        let answer = match known {
+            true => membership.enrol(&ways.own, None, None).await,
+            false => membership.enrol(&ways.stranger, Some(name.clone()), Some(invitation)).await,
+        };
+        match answer {
+            Err(CallError::Unwanted(_) | CallError::Expired) if known => {
+                tracing::info!("the certificate of this host counts no more; trying the invitation");
+                known = false;
+            }
             Err(error @ CallError::Unreachable(_)) => {
-                tracing::warn!(%error, "cannot enrol; trying until it succeeds");
+                // Once for each reason: it may take long.
+                let why = error.to_string();
+                if told.as_ref() != Some(&why) {
+                    tracing::warn!(%error, "cannot enrol; trying until it succeeds{}", advice(&why));
+                    told = Some(why);
+                }
                 tokio::time::sleep(process::UNREACHABLE_WAIT * 5).await;
             }
-            ended => return ended,
+            Ok(()) => {
+                tracing::info!(%name, "enrolled");
+                return Ok(());
+            }
+            refused => return refused,
         }
+    }
+}
+
+/// What to do about a service with which no connection can be made.
+fn advice(why: &str) -> &'static str {
+    match why {
+        _ if why.contains("not valid for name") => {
+            ". Write the service's name in --join as it stands in its certificate (`staccato pki issue --host`)"
+        }
+        _ if why.contains("invalid peer certificate") => {
+            ". Name the authority that vouches for the service: --ca FILE, a copy of its pki/ca.pem"
+        }
+        _ if why.contains("InvalidContentType") => {
+            ". No TLS is spoken there: is it the port of an https:// address in the service's --listen?"
+        }
+        _ => "",
     }
 }
 
