@@ -1,7 +1,7 @@
 //! What the README's first command runs, with a small image, and the same between hosts. In network namespaces:
 //! `needs_root/two_hosts.rs`.
 
-use std::process::{Command, Stdio};
+use std::{fs, path::Path, process::Stdio};
 
 use rustix::process::Signal;
 use staccato_tests::{
@@ -24,7 +24,7 @@ fn the_demo_kills_its_executor_and_completes() {
 fn between_hosts_executors_are_killed_and_copies_are_whole_and_nothing_is_left() {
     let folder = tempfile::tempdir_in(scratch()).unwrap();
     let mut command = command();
-    command.args(["demo", "--hosts", "3", "--loopback", "--size", "64", "--rate", "32"]);
+    command.args(["demo", "--hosts", "3", "--loopback", "--size", "128", "--rate", "32"]);
     let output = command.env("TMPDIR", folder.path()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -57,8 +57,13 @@ fn a_demo_that_is_told_to_stop_leaves_nothing() {
 }
 
 /// Files in a folder, and processes that were told of it.
-fn left_behind(folder: &std::path::Path) -> Vec<String> {
-    let processes = Command::new("pgrep").arg("-f").arg("--").arg(folder).output().expect("pgrep is there");
-    let processes = String::from_utf8_lossy(&processes.stdout).lines().map(|pid| format!("process {pid}")).collect();
-    [names(folder), processes].concat()
+fn left_behind(folder: &Path) -> Vec<String> {
+    let folder_bytes = folder.as_os_str().as_encoded_bytes();
+    let told = |process: &Path| {
+        let line = fs::read(process.join("cmdline")).unwrap_or_default();
+        line.windows(folder_bytes.len()).any(|part| part == folder_bytes)
+    };
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
+    let processes = processes.filter(|process| told(process)).map(|process| process.display().to_string());
+    names(folder).into_iter().chain(processes).collect()
 }

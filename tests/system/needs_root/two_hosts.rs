@@ -61,7 +61,7 @@ fn the_readme_leads_two_hosts_to_a_copy_word_for_word() {
 fn the_demo_of_several_hosts_names_the_lines_that_do_the_same() {
     let folder = tempfile::tempdir_in(scratch()).unwrap();
     let output = command()
-        .args(["demo", "--hosts", "2", "--size", "64", "--rate", "32"])
+        .args(["demo", "--hosts", "2", "--size", "128", "--rate", "32"])
         .env("TMPDIR", folder.path())
         .output()
         .unwrap();
