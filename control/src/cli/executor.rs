@@ -18,11 +18,12 @@ use crate::{
     executor::{
         client::{CallError, Client},
         clock::ControlClock,
-        door, local_api,
+        door::{self, Shown},
+        local_api,
         membership::Membership,
         process::{self, ExecutorOptions},
     },
-    model::host::Announcement,
+    model::host::{Announcement, HostName},
     signals::Signals,
 };
 
@@ -114,32 +115,25 @@ async fn joined(service: &Server, api: Option<SocketAddr>, flags: Flags, common:
     let deployment = membership.enrolled().map(|enrolled| enrolled.ca.clone());
     let unusable = |why: String| Failure::new(Exit::Usage, why);
     let roots = door::trusted(common.ca.as_deref(), deployment.as_deref()).map_err(unusable)?;
-    let tls = door::client(roots, membership.shown(), clock.clone()).map_err(unusable)?;
-    let client = || Client::remote(host, *port, tls.clone());
-    let known = membership.enrolled().map(|enrolled| enrolled.name.clone());
-    let invitation = common.token()?;
-    let mut enrols = known.as_ref() != Some(&config.name);
-    if !enrols && invitation.is_some() {
-        // Most likely it was used when this host enrolled, and is shown out of habit; but the host may have been forgotten.
-        enrols = matches!(membership.enrol(&client(), None, None).await, Err(CallError::Unwanted(_)));
-    }
-    if enrols {
-        let Some(invitation) = invitation else {
-            let why = format!(
-                "this host has not joined as {} before: show an invitation (--token-file FILE); `staccato executors invite \
-                 {}` on the service's host makes one",
-                config.name, config.name
-            );
-            return Err(Failure::new(Exit::Usage, why));
-        };
-        // One of its own: its connections are made before there is a certificate to show.
-        let stranger = client();
+    let speak = |shown| door::client(roots.clone(), shown, clock.clone()).map_err(unusable);
+    let client = Client::remote(host, *port, speak(membership.shown())?);
+    let known = membership.enrolled().is_some_and(|enrolled| enrolled.name == config.name);
+    // A host that has enrolled needs no invitation, and may keep none.
+    let invitation = if known { common.token().ok().flatten() } else { common.token()? };
+    if let Some(invitation) = invitation {
+        let ways = Ways { own: client.clone(), stranger: Client::remote(host, *port, speak(Shown::default())?) };
         let enrolled = tokio::select! {
-            enrolled = enrol(&mut membership, &stranger, &config, &invitation) => enrolled,
+            enrolled = enrol(&mut membership, &ways, &config.name, known, &invitation) => enrolled,
             _ = signals.next() => return Ok(()),
         };
         enrolled.map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
-        tracing::info!(name = %config.name, "enrolled");
+    } else if !known {
+        let why = format!(
+            "this host has not joined as {} before: show an invitation (--token-file FILE); `staccato executors invite {}` on \
+             the service's host makes one",
+            config.name, config.name
+        );
+        return Err(Failure::new(Exit::Usage, why));
     }
     let listen = if config.is_default("peer_listen") {
         Some(PEER_LISTEN_DEFAULT.parse().expect("an address"))
@@ -149,14 +143,14 @@ async fn joined(service: &Server, api: Option<SocketAddr>, flags: Flags, common:
     let doors = local_api::listen(api, config.socket.as_deref()).await;
     let doors = doors.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     let (stop, stopping) = watch::channel(false);
-    let answering = tokio::spawn(local_api::serve(doors, client(), stopping));
+    let answering = tokio::spawn(local_api::serve(doors, client.clone(), stopping));
     let end = async move {
         let name = signals.next().await;
         tracing::info!(signal = name, "stopping");
         let _ = stop.send(true);
         let _ = answering.await;
     };
-    run(&config, client(), Uuid::now_v7().to_string(), Some(membership), clock, listen, end).await
+    run(&config, client, Uuid::now_v7().to_string(), Some(membership), clock, listen, end).await
 }
 
 /// An address of loopback.
@@ -168,21 +162,65 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// Enrols, however long the service is not reached.
+/// How to speak with the service.
+struct Ways {
+    /// With the certificate, if there is one.
+    own: Client,
+    /// Without.
+    stranger: Client,
+}
+
+/// Has the service vouch, however long it is not reached: for a host that has enrolled by its certificate, and where that
+/// counts no more (it was forgotten, or away for too long), or never did, by the invitation.
 async fn enrol(
     membership: &mut Membership,
-    client: &Client,
-    config: &Config,
+    ways: &Ways,
+    name: &HostName,
+    mut known: bool,
     invitation: &str,
 ) -> Result<(), CallError> {
+    let mut told = None;
     loop {
-        match membership.enrol(client, Some(config.name.clone()), Some(invitation)).await {
+        let answer = match known {
+            true => membership.enrol(&ways.own, None, None).await,
+            false => membership.enrol(&ways.stranger, Some(name.clone()), Some(invitation)).await,
+        };
+        match answer {
+            Err(CallError::Unwanted(_) | CallError::Expired) if known => {
+                tracing::info!("the certificate of this host counts no more; trying the invitation");
+                known = false;
+            }
             Err(error @ CallError::Unreachable(_)) => {
-                tracing::warn!(%error, "cannot enrol; trying until it succeeds");
+                // Once for each reason: it may take long.
+                let why = error.to_string();
+                if told.as_ref() != Some(&why) {
+                    tracing::warn!(%error, "cannot enrol; trying until it succeeds{}", advice(&why));
+                    told = Some(why);
+                }
                 tokio::time::sleep(process::UNREACHABLE_WAIT * 5).await;
             }
-            ended => return ended,
+            Ok(()) => {
+                tracing::info!(%name, "enrolled");
+                return Ok(());
+            }
+            refused => return refused,
         }
+    }
+}
+
+/// What to do about a service with which no connection can be made.
+fn advice(why: &str) -> &'static str {
+    match why {
+        _ if why.contains("not valid for name") => {
+            ". Write the service's name in --join as it stands in its certificate (`staccato pki issue --host`)"
+        }
+        _ if why.contains("invalid peer certificate") => {
+            ". Name the authority that vouches for the service: --ca FILE, a copy of its pki/ca.pem"
+        }
+        _ if why.contains("InvalidContentType") => {
+            ". No TLS is spoken there: is it the port of an https:// address in the service's --listen?"
+        }
+        _ => "",
     }
 }
 

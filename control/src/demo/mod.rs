@@ -3,13 +3,14 @@
 //! Everything is real: a service in a temporary folder, an image with holes behind an HTTP server, a submission over
 //! REST, a SIGKILL for the executor half-way, and the comparison of what arrived with what was sent.
 
+pub mod hosts;
 mod image;
+mod progress;
 mod server;
 
 use std::{
     fmt::Display,
     fs,
-    io::IsTerminal,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,11 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::client::{Client, Server};
+use progress::{Followed, follow};
 
 /// How the demonstration is run.
 #[derive(Clone, Debug)]
@@ -70,11 +71,16 @@ pub async fn run(options: DemoOptions) -> Result<(), String> {
     ));
 
     let began = Instant::now();
-    let killed = follow(&client, &id, bytes, &service).await?;
+    let mut kill = || {
+        let executor = service.executor().ok_or("the executor is not there")?;
+        kill_process(executor, Signal::KILL).map_err(|error| format!("cannot kill the executor: {error}"))?;
+        let pid = executor.as_raw_nonzero();
+        Ok(format!("5. Killed the executor (pid {pid}); the service starts another one, which resumes"))
+    };
+    let Followed { document, durable_half_way } = follow(&client, &id, bytes, Some(&mut kill)).await?;
     let seconds = began.elapsed().as_secs_f64();
 
     say("6. Complete. Comparing every byte with the source");
-    let document = client.get(&format!("/v1/transfers/{id}")).await.map_err(|error| error.to_string())?.body;
     image::compare(&image, &copy)?;
     let stored = image::stored_bytes(&copy).map_err(text("look at the copy"))?;
     let sent = server.bytes_sent.load(Ordering::Relaxed);
@@ -87,7 +93,7 @@ pub async fn run(options: DemoOptions) -> Result<(), String> {
     ));
     say(&format!(
         "   killed at {:.0} MB durable; {:.1} MB fetched twice",
-        killed as f64 / 1e6,
+        durable_half_way as f64 / 1e6,
         sent.saturating_sub(bytes) as f64 / 1e6
     ));
     say(&format!("   holes kept: the copy takes {} MiB of disk for {} MiB of data", stored >> 20, data_bytes >> 20));
@@ -131,52 +137,6 @@ fn program() -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("staccato"));
     let here = std::env::current_dir().unwrap_or_default();
     program.strip_prefix(here).unwrap_or(&program).display().to_string()
-}
-
-/// Shows progress until the transfer is complete; kills the executor half-way. Returns what was durable then.
-async fn follow(client: &Client, id: &str, bytes: u64, service: &Service) -> Result<u64, String> {
-    let bar = ProgressBar::new(bytes);
-    let style = "   [{bar:40}] {bytes}/{total_bytes} {msg}";
-    bar.set_style(ProgressStyle::with_template(style).map_err(|error| error.to_string())?.progress_chars("=> "));
-    let on_terminal = std::io::stderr().is_terminal();
-    let (mut killed, mut shown) = (None, 0);
-    loop {
-        let document = client.get(&format!("/v1/transfers/{id}")).await.map_err(|error| error.to_string())?.body;
-        let (state, progress) =
-            (document["state"].as_str().unwrap_or_default(), document["progress"].as_u64().unwrap_or(0));
-        bar.set_position(progress);
-        bar.set_message(format!("{state} attempt {}", document["attempts"]));
-        // Without a terminal there is no bar: a line for every tenth.
-        if !on_terminal && progress / (bytes / 10).max(1) > shown {
-            shown = progress / (bytes / 10).max(1);
-            say(&format!(
-                "   {:>3} % durable, {state}, attempt {}",
-                progress * 100 / bytes.max(1),
-                document["attempts"]
-            ));
-        }
-        match state {
-            "STATE_COMPLETE" => {
-                bar.finish();
-                return killed
-                    .ok_or("the transfer was over before its executor could be killed; try a larger image".into());
-            }
-            "STATE_ERROR" | "STATE_CANCELED" => return Err(format!("the transfer failed: {}", document["error"])),
-            _ => (),
-        }
-        if killed.is_none() && progress >= bytes / 2 {
-            let executor = service.executor().ok_or("the executor is not there")?;
-            kill_process(executor, Signal::KILL).map_err(|error| format!("cannot kill the executor: {error}"))?;
-            killed = Some(progress);
-            bar.suspend(|| {
-                say(&format!(
-                    "5. Killed the executor (pid {}); the service starts another one, which resumes",
-                    executor.as_raw_nonzero()
-                ))
-            });
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// The service, ended when the demonstration ends.

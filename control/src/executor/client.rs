@@ -19,7 +19,7 @@ use hyper_util::{
     client::legacy::connect::{Connected, Connection},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{AlertDescription, ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -59,6 +59,12 @@ pub enum CallError {
     /// Not reached, or not answered in time: whether it was recorded is not known. Say it again.
     #[error("the service is not reached: {0}")]
     Unreachable(String),
+    /// The service does not take this executor's certificate any more: it was not renewed in time.
+    #[error(
+        "the certificate of this host has run out while it was away; enrol it anew with an invitation (`staccato executors \
+         invite` on the service's host makes one; show it with --token-file)"
+    )]
+    Expired,
     /// The service has begun anew: join first.
     #[error("the service does not know this executor yet")]
     Unknown,
@@ -204,7 +210,7 @@ impl Client {
     ) -> Result<M::Answer, CallError> {
         let answer = tokio::time::timeout(wait + ANSWER_MAX, self.exchange(message, invitation)).await;
         let answer = answer.unwrap_or_else(|_| Err(CallError::Unreachable("no answer in time".into())));
-        if !matches!(answer, Err(CallError::Unreachable(_))) {
+        if !matches!(answer, Err(CallError::Unreachable(_) | CallError::Expired)) {
             *self.heard.lock().expect(POISON) = Instant::now();
         }
         answer
@@ -222,7 +228,10 @@ impl Client {
             shown.set_sensitive(true);
             request.headers_mut().insert(header::AUTHORIZATION, shown);
         }
-        let answer = self.http.request(request).await.map_err(|error| CallError::Unreachable(describe(&error)))?;
+        let answer = self.http.request(request).await.map_err(|error| match is_expired(&error) {
+            true => CallError::Expired,
+            false => CallError::Unreachable(describe(&error)),
+        })?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await;
         let body = body.map_err(|error| CallError::Unreachable(error.to_string()))?.to_bytes();
@@ -239,6 +248,15 @@ impl Client {
             status => CallError::Defect(format!("{status}: {why}")),
         })
     }
+}
+
+/// Whether the other end said that the certificate shown to it has run out.
+fn is_expired(error: &(dyn std::error::Error + 'static)) -> bool {
+    let alert = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
+    let causes = std::iter::successors(Some(error), |cause| cause.source());
+    // An io::Error is no link of the chain to what it was made of.
+    let made_of = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref());
+    made_of.filter_map(|inner| inner.downcast_ref::<rustls::Error>()).any(|inner| *inner == alert)
 }
 
 #[cfg(test)]

@@ -160,6 +160,7 @@ impl Executor {
                     return Ok(());
                 }
                 Err(CallError::Unwanted(why)) => return Err(Unwanted(why)),
+                Err(error @ CallError::Expired) => return Err(Unwanted(error.to_string())),
                 Err(error) => {
                     // Once: it may take long.
                     if !std::mem::replace(&mut told, true) {

@@ -157,7 +157,9 @@ impl Relay {
             let asked = boottime();
             match self.client.call(&message, Duration::ZERO).await {
                 Ok(answer) => return Ok((answer, asked)),
-                Err(CallError::Unreachable(_) | CallError::Unknown) if first.elapsed() < self.outage_max => {
+                Err(CallError::Unreachable(_) | CallError::Expired | CallError::Unknown)
+                    if first.elapsed() < self.outage_max =>
+                {
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(RETRY_WAIT.1);
                 }

@@ -1,6 +1,6 @@
 //! Who may join, who may not, and what becomes of those who go.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -75,6 +75,58 @@ fn a_host_that_was_forgotten_is_nobody() {
     assert_ne!(host.wait_for_exit(), Some(0));
     assert!(deployment.executor("h1").is_none());
     assert!(!deployment.admin(&["executors", "forget", "h1"]).status.success());
+}
+
+#[test]
+fn a_host_that_was_forgotten_or_away_for_too_long_comes_back_with_a_new_invitation() {
+    let deployment = Deployment::start(&["--heartbeat", "500ms", "--lease", "2s", "--certificate-life", "10s"]);
+    let mut host = deployment.join("h1", &[]);
+    let certificate = host.data().join("executor/cert.pem");
+    host.kill();
+    let last = fs::metadata(&certificate).unwrap().modified().unwrap();
+    let over = || last.elapsed().is_ok_and(|elapsed| elapsed > Duration::from_secs(12)).then_some(());
+    eventually(PATIENCE, "its certificate is over", over);
+    host.launch(&deployment, None);
+    assert_ne!(host.wait_for_exit(), Some(0));
+    assert!(host.log().contains("has run out"), "{}", host.log());
+    host.launch(&deployment, Some(&deployment.invite("h1")));
+    deployment.wait_until_up("h1");
+
+    assert!(deployment.admin(&["executors", "forget", "h1"]).status.success());
+    assert_ne!(host.wait_for_exit(), Some(0));
+    let invitation = deployment.invite("h1");
+    host.launch(&deployment, Some(&invitation));
+    deployment.wait_until_up("h1");
+    // Whoever starts it again in the same way shows a used one, and is welcome.
+    host.kill();
+    host.launch(&deployment, Some(&invitation));
+    deployment.wait_until_up("h1");
+}
+
+#[test]
+fn what_stands_against_joining_is_said_once_with_what_to_do() {
+    let deployment = Deployment::start(&[]);
+    let other = Deployment::start(&[]);
+    let host = deployment.host("h1", &[]);
+    let invitation = deployment.invite("h1");
+    let plain = deployment.service.url().replace("http:", "https:");
+    for (url, ca, advice) in [
+        (deployment.url(), other.ca(), "--ca FILE"),
+        (deployment.url().replace("127.0.0.1", "localhost"), deployment.ca(), "pki issue --host"),
+        (plain, deployment.ca(), "--listen"),
+    ] {
+        let log = host.data().with_extension("log");
+        let mut command = staccato_tests::binary::command();
+        command.args(["executor", "--name", "h1", "--listen", "127.0.0.1:0", "--join", &url]).arg("--ca").arg(ca);
+        command.arg("--data-dir").arg(host.data()).env("STACCATO_TOKEN", &invitation);
+        let executor = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+        let _executor = staccato_tests::process::Killed(executor);
+        let said = || fs::read_to_string(&log).ok().filter(|said| said.contains("cannot enrol"));
+        let said = eventually(PATIENCE, "it says what is wrong", said);
+        assert!(said.contains(advice), "{advice}: {said}");
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(fs::read_to_string(&log).unwrap().matches("cannot enrol").count(), 1);
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Tests that mount file systems of their own, trace processes, act as other users, or make devices: root's rights.
+//! Tests that mount file systems of their own, trace processes, act as other users, or make devices or networks: root's
+//! rights.
 
 mod acknowledged;
 mod bad_days;
@@ -10,4 +11,5 @@ mod link;
 mod no_direct_io;
 mod repairs;
 mod shared_extents;
+mod two_hosts;
 mod users;
