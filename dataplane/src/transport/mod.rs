@@ -9,6 +9,8 @@
 pub mod choose;
 pub mod connection;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub(crate) mod idle;
 pub mod peers;
 pub mod quic;
