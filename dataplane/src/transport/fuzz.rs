@@ -63,7 +63,8 @@ pub fn ears(bytes: &[u8]) {
         while let Ok(Some(frame)) = ears.receive().await {
             let payload = usize::try_from(frame.payload_bytes()).expect("chunks are short");
             heard.push(frame);
-            if payload > scrap.len() || ears.take_payload(&mut scrap[..payload], &mut BlockCrcs::default()).await.is_err()
+            if payload > scrap.len()
+                || ears.take_payload(&mut scrap[..payload], &mut BlockCrcs::default()).await.is_err()
             {
                 break;
             }
