@@ -24,7 +24,7 @@ use attempt::{
 };
 use lane::{Lanes, message::Input, preflight};
 use staccato_protocols::{CRC_BLOCK, Error, Registry, Runtime};
-use transport::peers::{Addresses, LinkReport, PeersConfig, Served};
+use transport::peers::{Addresses, LinkReport, PeersConfig, Refusals, Served};
 
 /// At most so much of a lane's memory is registered with its ring: enough to keep a disk busy, and not pinned for
 /// nothing on a lane that idles.
@@ -146,6 +146,11 @@ impl Dataplane {
     /// What is known of the links to other hosts.
     pub fn links(&self) -> Vec<LinkReport> {
         self.inner.peers.as_ref().map(|served| served.peers().links()).unwrap_or_default()
+    }
+
+    /// Which readers were turned away.
+    pub fn refusals(&self) -> Refusals {
+        self.inner.peers.as_ref().map(|served| served.peers().refusals()).unwrap_or_default()
     }
 
     /// Begins an attempt on a thread of its own. `reporter` is made from the handle, so that it can answer.

@@ -21,6 +21,7 @@ pub mod sums;
 pub mod synthetic;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod tls;
 pub mod url;
 
 pub use chunk::{BufferPool, Chunk};

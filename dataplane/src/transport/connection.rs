@@ -97,6 +97,11 @@ impl Connection {
     pub fn violation(&self, how: &str) -> Error {
         self.ears.violation(how)
     }
+
+    /// The other end took too long.
+    pub fn late(&self) -> Error {
+        self.ears.late()
+    }
 }
 
 impl Mouth {
@@ -166,6 +171,11 @@ impl Ears {
         self.peer.violation(how)
     }
 
+    /// The other end took too long, although something moved.
+    pub fn late(&self) -> Error {
+        self.peer.late()
+    }
+
     /// The connection cannot be used any more; says why.
     pub fn lost(&self, why: &str) -> Error {
         self.peer.lost(why)
@@ -184,6 +194,10 @@ impl Peer {
 
     fn lost(&self, why: &str) -> Error {
         Error::retry(Code::ConnectionLost, format!("the connection to {} is lost: {why}", self.0))
+    }
+
+    fn late(&self) -> Error {
+        Error::retry(Code::Stalled, format!("hardly anything moves on the connection to {}", self.0))
     }
 
     fn failed(&self, error: &std::io::Error) -> Error {

@@ -362,21 +362,7 @@ pub fn common_version(ours: (u16, u16), theirs: (u16, u16)) -> Option<u16> {
     (highest >= ours.0.max(theirs.0)).then_some(highest)
 }
 
-/// What fuzzing and tests hold any bytes against.
-#[cfg(any(test, fuzzing))]
-pub fn fuzz(bytes: &[u8]) {
-    let mut rest = bytes;
-    while let Ok(Some((frame, len))) = Frame::decode(rest) {
-        let mut again = Vec::new();
-        frame.encode(&mut again);
-        let unknown_code = matches!(&frame, Frame::Refused { error, .. } if error.code == Code::Internal);
-        assert!(again == rest[..len] || unknown_code, "{frame:?} has two encodings");
-        assert_eq!(Frame::decode(&again), Ok(Some((frame, again.len()))));
-        rest = &rest[len..];
-    }
-}
-
-fn crc(head: &[u8], body: &[u8]) -> u32 {
+pub(super) fn crc(head: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(head);
     hasher.update(body);

@@ -4,12 +4,16 @@
 //! to one another, `ticket` what allows the reader to ask: both pure. `connection` is one end of a stream of frames,
 //! `serve` the owner's side, `remote` the reader's: a source like any other. `tcp` and `quic` make connections, `tls` says
 //! who is at their ends, `choose` finds out which suits a link, on the `way`. `idle` keeps those that wait for the next question, and `seats` counts those of readers. `peers`
-//! puts all together. `wire` has the numbers and texts of frames and tickets.
+//! puts all together. `patience` says how long others are
+//! waited for, and `wire` has the numbers and texts of frames and tickets.
 
 pub mod choose;
 pub mod connection;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub(crate) mod idle;
+mod patience;
 pub mod peers;
 pub mod quic;
 pub mod remote;

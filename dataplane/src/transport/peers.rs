@@ -15,7 +15,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
     thread::{self, JoinHandle},
@@ -94,11 +94,22 @@ pub struct LinkReport {
     pub quic_goodput: Option<u64>,
 }
 
+/// Who was turned away since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusals {
+    /// Connections and questions that no certificate, or no ticket, allowed.
+    pub not_allowed: u64,
+    /// Connections beyond [`VISITS_MAX`] or [`VISITS_EACH_MAX`].
+    pub too_many: u64,
+}
+
 /// See the module.
 pub(crate) struct Peers {
     identity: Identity,
     plain: bool,
     owner: Owner,
+    /// Connections that were closed because there were too many.
+    too_many: AtomicU64,
     links: Mutex<BTreeMap<String, Link>>,
     /// Raised when readers shall be left.
     closing: Interrupt,
@@ -151,6 +162,11 @@ impl Peers {
         links.iter().filter_map(report).collect()
     }
 
+    /// Who was turned away.
+    pub fn refusals(&self) -> Refusals {
+        Refusals { not_allowed: self.owner.refused(), too_many: self.too_many.load(Ordering::Relaxed) }
+    }
+
     fn tcp(&self, owner: &SourceOwner) -> Tcp {
         if self.plain && owner.plain {
             Tcp::plain(owner.tcp)
@@ -177,8 +193,8 @@ impl Served {
     pub fn start(config: PeersConfig, registry: Registry, lanes: &[LaneHandle]) -> Result<Self, Error> {
         let PeersConfig { identity, listen, quic_ports, plain, ticket_key, control_time } = config;
         let owner = Owner::new(registry, ticket_key, control_time);
-        let peers = Peers { identity, plain, owner, links: Mutex::default(), closing: Interrupt::default() };
-        let peers = Arc::new(peers);
+        let (links, closing) = (Mutex::default(), Interrupt::default());
+        let peers = Arc::new(Peers { identity, plain, owner, too_many: AtomicU64::new(0), links, closing });
         let door = listen.map(|address| Door::open(address, quic_ports, &peers, lanes)).transpose()?;
         Ok(Self { peers, door })
     }
@@ -276,6 +292,7 @@ impl Porter {
         let visits: usize = self.lanes.iter().map(|(_, count)| count.load(Ordering::Relaxed)).sum();
         let seat = self.seats.seat(from.ip()).filter(|_| visits < VISITS_MAX);
         let Some(seat) = seat else {
+            self.peers.too_many.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%from, "too many connections of readers");
             return;
         };

@@ -23,8 +23,9 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::{
     choose::Kind,
     connection::{Connection, Ears, Mouth, Stream},
-    frame::{Content, Frame},
+    frame::{BODY_BYTES_MAX, Content, Frame},
     idle,
+    patience::{SLOWEST, within},
     way::Way,
 };
 
@@ -180,6 +181,8 @@ fn is_unreachable(error: &Error) -> bool {
 
 /// CRCs of so many bytes are asked for at a time: the owner may have to read them first, and says nothing meanwhile.
 const SUMMED_BYTES: u64 = 64 << 20;
+/// So often an owner may ask before an answer whether this end is there.
+const PINGS_MAX: usize = 1000;
 /// Longest wait that another executor may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
@@ -309,7 +312,8 @@ impl Line {
                     crcs.update(part);
                 }
                 Content::Data(announced) => {
-                    turn.ears.take_payload(part, &mut crcs).await?;
+                    let taken = within(SLOWEST.time_for(range.len()), turn.ears.take_payload(part, &mut crcs)).await;
+                    taken.unwrap_or_else(|| Err(turn.ears.late()))?;
                     if crcs.blocks()[(from / CRC_BLOCK) as usize..] != announced {
                         return Err(turn.ears.violation(&format!("sent bytes at {range} with another CRC")));
                     }
@@ -325,16 +329,8 @@ impl Line {
 impl Turn<'_> {
     /// What is answered; a refusal is an error, and the end of the answer.
     async fn answer(&mut self) -> Result<Frame, Error> {
-        let frame = loop {
-            match self.ears.receive().await? {
-                Some(Frame::Ping { nonce }) => {
-                    self.line.mouth.lock().await.send(&Frame::Pong { nonce }, &[]).await?;
-                }
-                Some(frame) => break frame,
-                None => return Err(self.ears.lost("it was closed instead of an answer")),
-            }
-        };
-        match frame {
+        let heard = within(SLOWEST.time_for(BODY_BYTES_MAX as u64), self.hear()).await;
+        match heard.unwrap_or_else(|| Err(self.ears.late()))? {
             Frame::Refused { request, error } if request == self.request => {
                 self.asked.over = true;
                 Err(self.believed(error))
@@ -350,6 +346,20 @@ impl Turn<'_> {
             }
             frame => Ok(frame),
         }
+    }
+
+    /// What comes next, but for pings.
+    async fn hear(&mut self) -> Result<Frame, Error> {
+        for _ in 0..=PINGS_MAX {
+            match self.ears.receive().await? {
+                Some(Frame::Ping { nonce }) => {
+                    self.line.mouth.lock().await.send(&Frame::Pong { nonce }, &[]).await?;
+                }
+                Some(frame) => return Ok(frame),
+                None => return Err(self.ears.lost("it was closed instead of an answer")),
+            }
+        }
+        Err(self.ears.violation("asks without end whether anybody is there"))
     }
 
     /// A refusal, as far as it is the other end's to say what this one does.

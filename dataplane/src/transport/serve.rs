@@ -6,6 +6,7 @@ use std::{
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
     task::Poll,
+    time::Duration,
 };
 
 use futures_util::future::join;
@@ -17,6 +18,8 @@ use staccato_protocols::{
 use super::{
     connection::{Connection, Stream},
     frame::{Content, Frame},
+    patience::{Pace, SLOWEST, within},
+    tcp::{CONNECT_TIMEOUT, IDLE_TIMEOUT},
     ticket::{KeyDigest, Ticket, TicketError},
 };
 use crate::zeros::zero_runs;
@@ -36,12 +39,33 @@ pub struct Owner {
     ticket_key: Vec<u8>,
     control_time: ControlTime,
     refused: AtomicU64,
+    patience: Patience,
+}
+
+/// How long readers may take: to greet, to ask (from one answer to the end of the next question), and to take a piece of
+/// what they asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    pub greeting: Duration,
+    pub question: Duration,
+    pub answer: Pace,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { greeting: CONNECT_TIMEOUT, question: IDLE_TIMEOUT, answer: SLOWEST }
+    }
 }
 
 impl Owner {
     /// An owner of everything that `registry` can read, for whoever has a ticket that this Ed25519 key verifies.
     pub fn new(registry: Registry, ticket_key: Vec<u8>, control_time: ControlTime) -> Self {
-        Self { registry, ticket_key, control_time, refused: AtomicU64::new(0) }
+        Self { registry, ticket_key, control_time, refused: AtomicU64::new(0), patience: Patience::default() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// How many questions no ticket allowed.
@@ -56,7 +80,7 @@ impl Owner {
 
     /// Answers one connection of a reader, whose certificate has this key, until it ends. Where there is no certificate,
     /// whoever has a ticket is its reader. Holds at most 4 MiB of the lane's memory for it, until the reader has taken
-    /// them.
+    /// them; one that takes them too slowly is let go.
     pub async fn serve(
         &self,
         lane: &Lane,
@@ -64,7 +88,9 @@ impl Owner {
         stream: Box<dyn Stream>,
         peer: String,
     ) -> Result<(), Error> {
-        let connection = Connection::begin(stream, peer.clone()).await?;
+        let greeted = within(self.patience.greeting, Connection::begin(stream, peer.clone())).await;
+        let connection =
+            greeted.unwrap_or_else(|| Err(Error::retry(Code::Stalled, format!("{peer} does not greet"))))?;
         let shelf = Shelf { owner: self, lane, reader, peer, objects: HashMap::new() };
         let mut served = Served { connection, shelf };
         let ended = served.answer_all().await;
@@ -118,7 +144,7 @@ async fn yield_now() {
 
 impl Served<'_> {
     async fn answer_all(&mut self) -> Result<(), Error> {
-        while let Some(frame) = self.connection.receive().await? {
+        while let Some(frame) = self.hear().await? {
             match frame {
                 Frame::Open { request, object, ticket, url, pinned, aligned } => {
                     if self.shelf.objects.len() >= OBJECTS_MAX || self.shelf.objects.contains_key(&object) {
@@ -133,7 +159,7 @@ impl Served<'_> {
                         Err(error) => Frame::Refused { request, error: error.clone() },
                     };
                     self.shelf.objects.insert(object, opened);
-                    self.connection.send(&answer, &[]).await?;
+                    self.say(&answer).await?;
                 }
                 Frame::Fetch { request, object, range } => self.fetch(request, object, range).await?,
                 Frame::Sums { request, object, range } => self.sums(request, object, range).await?,
@@ -144,7 +170,7 @@ impl Served<'_> {
                     };
                     let answer =
                         valid.map_or_else(|error| Frame::Refused { request, error }, |()| Frame::Valid { request });
-                    self.connection.send(&answer, &[]).await?;
+                    self.say(&answer).await?;
                 }
                 Frame::Close { object } => {
                     if let Some(Ok(shown)) = self.shelf.objects.remove(&object) {
@@ -164,6 +190,18 @@ impl Served<'_> {
         Ok(())
     }
 
+    /// The next question. One that comes byte by byte is none.
+    async fn hear(&mut self) -> Result<Option<Frame>, Error> {
+        let heard = within(self.shelf.owner.patience.question, self.connection.receive()).await;
+        heard.unwrap_or_else(|| Err(self.connection.late()))
+    }
+
+    /// Answers, in a word.
+    async fn say(&mut self, answer: &Frame) -> Result<(), Error> {
+        let said = within(self.shelf.owner.patience.answer.time_for(0), self.connection.send(answer, &[])).await;
+        said.unwrap_or_else(|| Err(self.connection.late()))
+    }
+
     async fn sums(&mut self, request: u32, object: u32, range: ByteRange) -> Result<(), Error> {
         let mut crcs = Vec::new();
         for piece in pieces(range, READ_BYTES) {
@@ -174,11 +212,12 @@ impl Served<'_> {
             // What is made or known to be zero is there at once; others on this lane have their turn, too.
             yield_now().await;
         }
-        self.connection.send(&Frame::Summed { request, range, crcs }, &[]).await
+        self.say(&Frame::Summed { request, range, crcs }).await
     }
 
     /// The bytes of a range, piece by piece: while one leaves, the next one is read.
     async fn fetch(&mut self, request: u32, object: u32, range: ByteRange) -> Result<(), Error> {
+        let pace = self.shelf.owner.patience.answer;
         let mut pieces = pieces(range, READ_BYTES);
         let Some(mut piece) = pieces.next() else { return Ok(()) };
         let mut read = self.shelf.read(object, piece).await;
@@ -188,12 +227,12 @@ impl Served<'_> {
                 Err(error) => return self.refuse(request, error).await,
             };
             let Some(next) = pieces.next() else {
-                return send_chunk(&mut self.connection, request, piece, &chunk).await;
+                return send_chunk(&mut self.connection, pace, request, piece, &chunk).await;
             };
             // To their ends, both of them: what is being read must not be dropped.
             // What has left gives its memory back at once: who waits for the next piece's may wait for that.
             let connection = &mut self.connection;
-            let sending = async move { send_chunk(connection, request, piece, &chunk).await };
+            let sending = async move { send_chunk(connection, pace, request, piece, &chunk).await };
             let (sent, next_read) = join(sending, self.shelf.read(object, next)).await;
             sent?;
             (piece, read) = (next, next_read);
@@ -201,7 +240,7 @@ impl Served<'_> {
     }
 
     async fn refuse(&mut self, request: u32, error: Error) -> Result<(), Error> {
-        self.connection.send(&Frame::Refused { request, error }, &[]).await
+        self.say(&Frame::Refused { request, error }).await
     }
 }
 
@@ -253,8 +292,20 @@ impl Shelf<'_> {
     }
 }
 
+/// Within its time, or its memory would be held by whoever takes a byte now and then.
+async fn send_chunk(
+    to: &mut Connection,
+    pace: Pace,
+    request: u32,
+    range: ByteRange,
+    chunk: &Chunk,
+) -> Result<(), Error> {
+    let sent = within(pace.time_for(range.len()), send_parts(to, request, range, chunk)).await;
+    sent.unwrap_or_else(|| Err(to.late()))
+}
+
 /// Zero blocks do not travel.
-async fn send_chunk(to: &mut Connection, request: u32, range: ByteRange, chunk: &Chunk) -> Result<(), Error> {
+async fn send_parts(to: &mut Connection, request: u32, range: ByteRange, chunk: &Chunk) -> Result<(), Error> {
     let crcs = chunk.block_crcs();
     let mut at = 0;
     for zeros in zero_runs(chunk, &crcs) {

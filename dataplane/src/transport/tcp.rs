@@ -4,7 +4,7 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd},
     time::Duration,
 };
 
@@ -15,12 +15,20 @@ use glommio::{
 };
 use staccato_protocols::{Code, Error};
 
-use super::{connection::Stream, remote::Transport, ticket::KeyDigest, tls::Identity};
+use rustix::net::sockopt;
+
+use super::{connection::Stream, patience::within, remote::Transport, ticket::KeyDigest, tls::Identity};
 
 /// How long making a connection may take, and the TLS handshake again as long.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long nothing may move on a connection while something is waited for.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// A host that answers nothing for so long is gone: switched off, or cut off.
+const DEAD_AFTER: Duration = Duration::from_secs(15);
+/// A connection on which nothing has moved for so long is tried.
+const TRIED_AFTER: Duration = Duration::from_secs(5);
+/// How often it is tried.
+const TRIED_EVERY: Duration = Duration::from_secs(2);
 /// How long a reader may ask for nothing before it has to connect again.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -103,13 +111,51 @@ pub async fn accept_tls(stream: Box<dyn Stream>, identity: &Identity) -> io::Res
 
 /// A handshake, within its time.
 async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let limited = glommio::timer::timeout(CONNECT_TIMEOUT, async { Ok::<_, GlommioError<()>>(handshake.await) }).await;
-    limited.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was heard in time")))
+    let late = || Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was heard in time"));
+    within(CONNECT_TIMEOUT, handshake).await.unwrap_or_else(late)
 }
 
 fn prepare(stream: TcpStream, read_timeout: Duration) -> Result<Box<dyn Stream>, GlommioError<()>> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(read_timeout))?;
     stream.set_write_timeout(Some(STALL_TIMEOUT))?;
+    notice_death(&stream)?;
     Ok(Box::new(stream))
+}
+
+/// Has the kernel find out whether the other host is there: with probes while nothing is under way, and by what it does
+/// not acknowledge (RFC 5482; tcp(7), where `TCP_USER_TIMEOUT` decides both).
+fn notice_death(stream: &TcpStream) -> io::Result<()> {
+    // SAFETY: the stream is borrowed as long, and closes its descriptor only when it is dropped.
+    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, TRIED_AFTER)?;
+    sockopt::set_tcp_keepintvl(socket, TRIED_EVERY)?;
+    sockopt::set_tcp_keepcnt(socket, (DEAD_AFTER - TRIED_AFTER).as_secs().div_ceil(TRIED_EVERY.as_secs()) as u32)?;
+    sockopt::set_tcp_user_timeout(socket, DEAD_AFTER.as_millis() as u32)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use glommio::LocalExecutorBuilder;
+
+    use super::*;
+
+    /// What the kernel then does is measured with a link that is cut (`dataplane/README.md`).
+    #[test]
+    fn the_kernel_is_told_to_look_after_the_other_host() {
+        let test = async {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            notice_death(&stream).unwrap();
+            // SAFETY: as above.
+            let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+            assert!(sockopt::socket_keepalive(socket).unwrap());
+            assert_eq!(sockopt::tcp_user_timeout(socket).unwrap(), 15_000);
+            let tried = sockopt::tcp_keepidle(socket).unwrap() + 5 * sockopt::tcp_keepintvl(socket).unwrap();
+            assert_eq!((tried, sockopt::tcp_keepcnt(socket).unwrap()), (DEAD_AFTER, 5));
+        };
+        LocalExecutorBuilder::default().make().unwrap().run(test);
+    }
 }

@@ -30,9 +30,10 @@ use staccato_protocols::{
 use super::{
     authority::Authority,
     frame::{Content, Frame, VERSIONS},
+    patience::{Pace, SLOWEST},
     quic::{Accepted, Endpoint, EndpointConfig, Quic},
     remote::{RemoteProtocol, Transport},
-    serve::Owner,
+    serve::{Owner, Patience},
     tcp::{Tcp, accept, accept_tls},
     ticket::{KeyDigest, Ticket},
     tls::Identity,
@@ -137,16 +138,23 @@ impl Host {
     fn start_on(way: Way) -> Rc<Self> {
         let executable = std::env::current_exe().unwrap();
         let folder = tempfile::tempdir_in(executable.parent().unwrap()).unwrap();
-        Self::start_at("127.0.0.1:0".parse().unwrap(), Rc::new(folder), way)
+        Self::start_at("127.0.0.1:0".parse().unwrap(), Rc::new(folder), way, Patience::default())
     }
 
-    fn start_at(address: SocketAddr, folder: Rc<tempfile::TempDir>, way: Way) -> Rc<Self> {
+    fn start_with(patience: Patience) -> Rc<Self> {
+        let executable = std::env::current_exe().unwrap();
+        let folder = tempfile::tempdir_in(executable.parent().unwrap()).unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), Rc::new(folder), Way::Plain, patience)
+    }
+
+    fn start_at(address: SocketAddr, folder: Rc<tempfile::TempDir>, way: Way, patience: Patience) -> Rc<Self> {
         let root = Root::new(folder.path(), RootAccess::ReadOnly).unwrap();
         let registry = Registry::new().with(FileProtocol::new(Roots::new(vec![root])));
         let key = control_key().public_key().as_ref().to_vec();
         let now_ms = Arc::new(AtomicU64::new(NOW_MS));
         let clock = now_ms.clone();
-        let owner = Arc::new(Owner::new(registry, key, Box::new(move || clock.load(Ordering::Relaxed))));
+        let owner = Owner::new(registry, key, Box::new(move || clock.load(Ordering::Relaxed)));
+        let owner = Arc::new(owner.with_patience(patience));
         let (stop, stopped) = flume::bounded::<()>(0);
         let (tell, told) = flume::bounded(1);
         let (serving, reached) = (owner.clone(), way.clone());
@@ -432,7 +440,7 @@ fn a_connection_that_was_lost_while_it_idled_is_made_again() {
         let (address, folder) = (host.address, host.folder.clone());
         // Its connections do not end with it, as in a power cut: that it is gone shows when nothing comes for 20 s.
         drop(host);
-        let _again = Host::start_at(address, folder, Way::Plain);
+        let _again = Host::start_at(address, folder, Way::Plain, Patience::default());
         let all = ByteRange::new(0, 100).unwrap();
         assert_eq!(source.read(all, &lane.pool).await.unwrap().bytes(), Some(&made.bytes[..]));
         source.revalidate().await.unwrap();
@@ -604,6 +612,26 @@ fn an_owner_that_breaks_the_protocol_is_not_believed() {
             Code::ProtocolViolation,
         ),
         (
+            "a frame longer than any",
+            hello.clone(),
+            vec![vec![], [&[0, 0, 2, 0, 3][..], &vec![0; 1 << 20]].concat()],
+            Code::ProtocolViolation,
+        ),
+        ("a frame that does not end", hello.clone(), vec![vec![0, 0, 1, 0, 3, 0, 0, 0]], Code::ConnectionLost),
+        ("heads without end", hello.clone(), vec![vec![], vec![0; 4 << 20]], Code::ProtocolViolation),
+        (
+            "questions without end",
+            hello.clone(),
+            vec![encoded(&vec![Frame::Ping { nonce: 1 }; 100_000])],
+            Code::ProtocolViolation,
+        ),
+        (
+            "answers without end",
+            hello.clone(),
+            vec![vec![], encoded(&vec![Frame::Valid { request: 1 }; 100_000])],
+            Code::ProtocolViolation,
+        ),
+        (
             "half of a chunk",
             hello.clone(),
             vec![vec![], encoded(&[opened(1)]), [encoded(&[ten(right)]), vec![5; 4]].concat()],
@@ -640,4 +668,89 @@ fn a_reader_that_sends_nonsense_ends_its_own_connection_only() {
         source.close().await;
     });
     drop(idle);
+}
+
+/// What a reader says that greets, opens an object and asks for its first bytes.
+fn asks_for(url: &ObjectUrl, bytes: u64) -> Vec<u8> {
+    let hello = Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 };
+    let (ticket, pinned) = (ticket(url).sign(&control_key()), None);
+    let open = Frame::Open { request: 1, object: 1, ticket, url: url.as_str().into(), pinned, aligned: false };
+    let range = ByteRange::new(0, bytes).unwrap();
+    encoded(&[hello, open, Frame::Fetch { request: 2, object: 1, range }])
+}
+
+/// Nothing stands still, and yet nothing moves: it gets what the kernel has taken already, and the rest of a piece.
+#[test]
+fn a_reader_that_takes_a_byte_now_and_then_is_let_go() {
+    const BYTES: usize = 48 << 20;
+    let answer = Pace { grace: Duration::from_secs(1), bytes_per_s: 100 << 20 };
+    let host = Host::start_with(Patience { answer, ..Patience::default() });
+    let url = host.url("slow");
+    fs::write(Host::path(&url), sample("slow", BYTES)).unwrap();
+    let mut stream = std::net::TcpStream::connect(host.address).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 64 << 10).unwrap();
+    stream.write_all(&asks_for(&url, BYTES as u64)).unwrap();
+    for _ in 0..40 {
+        stream.read_exact(&mut [0]).unwrap();
+        thread::sleep(Duration::from_millis(100));
+    }
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut rest = Vec::new();
+    let ended = stream.read_to_end(&mut rest);
+    assert!(rest.len() < BYTES / 2, "{} bytes were sent", rest.len());
+    assert!(!ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "it ends");
+    // Whoever reads on is served to the end.
+    let mut stream = std::net::TcpStream::connect(host.address).unwrap();
+    stream.write_all(&asks_for(&url, BYTES as u64)).unwrap();
+    let mut all = vec![0; BYTES];
+    stream.read_exact(&mut all).unwrap();
+}
+
+#[test]
+fn readers_that_never_come_to_the_end_of_a_question_are_let_go() {
+    let second = Duration::from_secs(1);
+    let host = Host::start_with(Patience { greeting: second, question: second, answer: SLOWEST });
+    let hello = encoded(&[Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 }]);
+    // The longest frame there may be, a byte at a time; a head, over and over; nothing, at first and behind a greeting.
+    let endless = [&hello[..], &[0, 0, 1, 0, 2, 0, 0, 0]].concat();
+    let pings = [hello.clone(), encoded(&vec![Frame::Ping { nonce: 1 }; 50])].concat();
+    for (says, at_once) in [(&endless, hello.len()), (&pings, hello.len()), (&hello, hello.len()), (&hello, 0)] {
+        let mut stream = std::net::TcpStream::connect(host.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        stream.write_all(&says[..at_once]).unwrap();
+        let mut rest = says[at_once..].iter().copied().chain(std::iter::repeat(0));
+        let silent = says.len() == hello.len();
+        let began = std::time::Instant::now();
+        let gone = |read: std::io::Result<usize>| match read {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        };
+        while !gone(stream.read(&mut [0; 100])) {
+            assert!(began.elapsed() < 8 * second, "it holds on");
+            if !silent {
+                let _ = stream.write_all(&[rest.next().unwrap()]);
+            }
+        }
+        assert!(began.elapsed() >= second / 2, "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn an_owner_that_says_nothing_is_given_up() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    on_lane(Runtime::Glommio, async move |lane| {
+        let ways = [Way::Plain, Way::tls()];
+        let given_up = ways.map(async |way| {
+            let began = std::time::Instant::now();
+            let module = RemoteProtocol::new(way.transport(address), Vec::new());
+            let opened = module.open_source(&request(&ObjectUrl::parse("file:///a").unwrap()), &lane).await;
+            (opened.err().map(|error| (error.code, error.is_retryable())), began.elapsed().as_secs())
+        });
+        let given_up = join_all(given_up).await;
+        let codes: Vec<_> = given_up.iter().map(|(error, _)| *error).collect();
+        assert_eq!(codes, [Some((Code::Stalled, true)), Some((Code::TlsFailed, true))]);
+        assert!(given_up.iter().all(|(_, seconds)| (9..16).contains(seconds)), "{given_up:?}");
+    });
+    drop(listener);
 }

@@ -68,6 +68,14 @@ pub enum TicketError {
 impl Ticket {
     /// The ticket as it travels.
     pub fn sign(&self, key: &Ed25519KeyPair) -> Vec<u8> {
+        let mut bytes = self.fields();
+        let signature = key.sign(&bytes);
+        bytes.extend(signature.as_ref());
+        bytes
+    }
+
+    /// What of it is signed.
+    pub(super) fn fields(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut to = Writer(&mut bytes);
         to.u8(VERSION);
@@ -77,8 +85,6 @@ impl Ticket {
         to.range(self.range);
         to.0.extend(self.reader);
         to.u64(self.until_ms);
-        let signature = key.sign(&bytes);
-        bytes.extend(signature.as_ref());
         bytes
     }
 
@@ -91,7 +97,8 @@ impl Ticket {
         Self::parse(signed).map_err(|Malformed(how)| TicketError::Malformed(how))
     }
 
-    fn parse(signed: &[u8]) -> Result<Self, Malformed> {
+    /// What is signed, as [`Ticket::fields`] writes it.
+    pub(super) fn parse(signed: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader(signed);
         if from.u8()? != VERSION {
             return Err(Malformed("its version is unknown"));

@@ -6,12 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use staccato_protocols::Error;
+use staccato_protocols::{Code, Error};
 
 use super::{
     choose::{Chooser, Kind},
     connection::Connection,
+    patience::within,
     remote::Transport,
+    tcp::CONNECT_TIMEOUT,
 };
 
 /// See the module. Cheap to clone.
@@ -83,7 +85,9 @@ impl Way {
 
     /// Makes a connection.
     pub(super) async fn connect(&self, kind: Kind) -> Result<Connection, Error> {
-        Connection::begin(self.transport(kind).connect().await?, self.peer(kind)).await
+        let (stream, peer) = (self.transport(kind).connect().await?, self.peer(kind));
+        let greeted = within(CONNECT_TIMEOUT, Connection::begin(stream, peer.clone())).await;
+        greeted.unwrap_or_else(|| Err(Error::retry(Code::Stalled, format!("{peer} does not greet"))))
     }
 
     /// Bytes have come.

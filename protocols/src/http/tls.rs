@@ -6,10 +6,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use rustls::{CipherSuite, ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 
-use crate::{Code, Error};
+use crate::{Code, Error, tls::provider};
 
 /// The operating system's roots, loaded once, and the configuration made from them, shared by every source that names
 /// no roots of its own (so that TLS sessions are resumed over all lanes).
@@ -71,24 +71,10 @@ impl Native {
 }
 
 fn config(roots: RootCertStore) -> Arc<ClientConfig> {
-    // The provider is passed, not installed: the process-wide default belongs to the binary.
-    let mut provider = rustls::crypto::ring::default_provider();
-    // AES-128 before AES-256 and ChaCha20, as browsers have it: as good for what can be foreseen, and bulk data crosses
-    // for a fifth less CPU at both ends (servers mostly follow the client's order).
-    provider.cipher_suites.sort_by_key(|suite| !is_aes_128(suite.suite()));
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
         .expect("ring speaks TLS 1.2 and 1.3");
     Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-fn is_aes_128(suite: CipherSuite) -> bool {
-    matches!(
-        suite,
-        CipherSuite::TLS13_AES_128_GCM_SHA256
-            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-    )
 }
 
 /// What became of an attempt to connect to `host`.

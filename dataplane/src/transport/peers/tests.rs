@@ -1,6 +1,7 @@
 //! Two executors in one process, each with a dataplane of its own: what one has, the other fetches.
 
 mod repair;
+mod strangers;
 
 use std::{fs, io::Write as _, net::SocketAddr, time::Duration};
 

@@ -79,7 +79,8 @@ impl Default for EndpointConfig {
             mtu_max: 8952,
             congestion: Congestion::default(),
             keep_alive: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(20),
+            // As over TCP.
+            idle_timeout: Duration::from_secs(15),
         }
     }
 }

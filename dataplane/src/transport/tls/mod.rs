@@ -21,7 +21,7 @@ use ring::{
     hmac,
 };
 use rustls::{
-    CipherSuite, ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
+    ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
     client::{ResolvesClientCert, Resumption},
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
@@ -30,7 +30,7 @@ use rustls::{
     time_provider::TimeProvider,
     version::TLS13,
 };
-use staccato_protocols::{Code, Error};
+use staccato_protocols::{Code, Error, tls::provider};
 
 use super::{connection::Stream, serve::ControlTime, ticket::KeyDigest};
 
@@ -156,13 +156,6 @@ fn certified(
 
 fn unusable(what: &str, why: &dyn fmt::Display) -> Error {
     Error::fatal(Code::TlsFailed, format!("{what} cannot be used: {why}"))
-}
-
-/// AES-128 before AES-256 and ChaCha20: as good for what can be foreseen, and bulk data crosses for a fifth less CPU.
-fn provider() -> CryptoProvider {
-    let mut provider = rustls::crypto::ring::default_provider();
-    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
-    provider
 }
 
 /// The digest of the key in a certificate.

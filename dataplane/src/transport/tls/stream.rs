@@ -29,6 +29,10 @@ use super::super::connection::Stream;
 
 /// Received at once, at most.
 const INCOMING_BYTES: usize = 256 << 10;
+/// The same at first: a connection on which only questions come needs no more, and there may be thousands.
+const INCOMING_BYTES_FIRST: usize = 32 << 10;
+/// A buffer that is longer than this is given back while nothing is under way.
+const KEPT_BYTES: usize = 64 << 10;
 /// Encrypted at once, at most.
 const SEND_BYTES: usize = 1 << 20;
 /// What a record of at most [`RECORD_BYTES`] has besides its content: head, kind, and tag (RFC 8446).
@@ -128,7 +132,7 @@ impl<S: Side> TlsStream<S> {
         Self {
             side,
             stream,
-            incoming: vec![0; INCOMING_BYTES],
+            incoming: vec![0; INCOMING_BYTES_FIRST],
             taken: 0,
             filled: 0,
             plain: Vec::new(),
@@ -154,7 +158,7 @@ impl<S: Side> TlsStream<S> {
                     if received == 0 {
                         return Err(cut_off());
                     }
-                    self.filled += received;
+                    self.note_received(received);
                 }
                 // A client may speak before the other end has looked at its certificate: a refusal comes with the first
                 // answer then.
@@ -261,6 +265,24 @@ impl<S: Side> TlsStream<S> {
         }
     }
 
+    /// More has come. Where all room was taken, there is more of it the next time.
+    fn note_received(&mut self, bytes: usize) {
+        self.filled += bytes;
+        if self.filled == self.incoming.len() && self.filled < INCOMING_BYTES {
+            self.incoming.resize(2 * self.filled, 0);
+        }
+    }
+
+    /// Nothing comes: what was long needs no memory meanwhile.
+    fn rest(&mut self) {
+        if self.outgoing.is_empty() && self.outgoing.capacity() > KEPT_BYTES {
+            self.outgoing = Vec::new();
+        }
+        if self.plain.is_empty() && self.plain.capacity() > KEPT_BYTES {
+            self.plain = Vec::new();
+        }
+    }
+
     /// Sends what is to be sent.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.outgoing.len() {
@@ -313,11 +335,15 @@ impl<S: Side> AsyncRead for TlsStream<S> {
                     if room.is_empty() {
                         return Poll::Ready(Err(too_long()));
                     }
-                    let received = ready!(Pin::new(&mut this.stream).poll_read(context, room))?;
+                    let Poll::Ready(received) = Pin::new(&mut this.stream).poll_read(context, room) else {
+                        this.rest();
+                        return Poll::Pending;
+                    };
+                    let received = received?;
                     if received == 0 {
                         return Poll::Ready(Err(cut_off()));
                     }
-                    this.filled += received;
+                    this.note_received(received);
                 }
             }
         }
