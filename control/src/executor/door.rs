@@ -147,3 +147,51 @@ impl ServerCertVerifier for WhateverTheClock {
         self.verifier.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, Issuer, KeyPair};
+
+    use super::*;
+
+    const DAY_S: u64 = 86_400;
+
+    /// A certificate for `service`, valid from day 20,000 to 20,030 since 1970, and its authority's.
+    fn service() -> (CertificateDer<'static>, RootCertStore) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key).unwrap().der().clone();
+        let issuer = Issuer::new(params, key);
+        let mut params = CertificateParams::new(vec!["service".to_owned()]).unwrap();
+        let day = |day: u64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(day * DAY_S);
+        (params.not_before, params.not_after) = (day(20_000), day(20_030));
+        let leaf = params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone();
+        let mut roots = RootCertStore::empty();
+        roots.add(root).unwrap();
+        (leaf, roots)
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_hinders_nobody_before_the_service_has_told_its_time_and_nothing_else_is_let_pass() {
+        let ((leaf, roots), (_, foreign)) = (service(), service());
+        let verifier = |roots: RootCertStore, clock: &ControlClock| {
+            let provider = Arc::new(ring::default_provider());
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            WhateverTheClock { verifier, clock: clock.clone() }
+        };
+        let verify = |verifier: &WhateverTheClock, name: &'static str, day: u64| {
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(day * DAY_S));
+            verifier.verify_server_cert(&leaf, &[], &ServerName::try_from(name).unwrap(), &[], now).is_ok()
+        };
+        let clock = ControlClock::default();
+        let own = verifier(roots.clone(), &clock);
+        for day in [20_010, 100, 40_000] {
+            assert!(verify(&own, "service", day), "day {day}");
+            assert!(!verify(&own, "another", day), "day {day}");
+            assert!(!verify(&verifier(foreign.clone(), &clock), "service", day), "day {day}");
+        }
+        clock.set(40_000 * DAY_S * 1000);
+        assert!(verify(&own, "service", 20_010) && !verify(&own, "service", 40_000));
+    }
+}
