@@ -69,7 +69,9 @@ fn a_repair_that_is_killed_goes_on_and_leaves_what_is_there_until_then() {
     for _ in 0..3 {
         service.wait_for_progress(&id, last + 1);
         signal(service.executor(), Signal::KILL);
-        assert!(service.read("d") == old, "it is as it was");
+        // On a busy machine it may have been replaced before the signal came.
+        let there = service.read("d");
+        assert!(there == old || there == content, "it is as it was, or right");
         sleep(Duration::from_millis(300));
         let progress = service.show(&id)["progress"].as_u64().unwrap();
         assert!(progress >= last, "progress fell from {last} to {progress}");
