@@ -144,6 +144,9 @@ mod tests {
 
     use super::*;
 
+    /// Which panics where a promise is broken.
+    type Target = fn(&[u8]);
+
     const MUTATIONS: usize = 2_000;
 
     /// A few changes of the kinds that a fuzzer makes.
@@ -169,8 +172,7 @@ mod tests {
         let seed = std::env::var("TEST_FUZZ_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
         eprintln!("TEST_FUZZ_SEED={seed}");
         let mut random = fastrand::Rng::with_seed(seed);
-        let targets: [(&str, fn(&[u8])); 4] =
-            [("frames", frames), ("bodies", bodies), ("tickets", tickets), ("ears", ears)];
+        let targets: [(_, Target); 4] = [("frames", frames), ("bodies", bodies), ("tickets", tickets), ("ears", ears)];
         for (name, target) in targets {
             let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
             let mut paths: Vec<_> = fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -23,7 +23,8 @@ use super::{connection::Stream, patience::within, remote::Transport, ticket::Key
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long nothing may move on a connection while something is waited for.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// A host that answers nothing for so long is gone: switched off, or cut off.
+/// A host that answers nothing for so long is gone: switched off, or cut off. (The kernel gives up one that takes nothing
+/// for as long, too, although it answers.)
 const DEAD_AFTER: Duration = Duration::from_secs(15);
 /// A connection on which nothing has moved for so long is tried.
 const TRIED_AFTER: Duration = Duration::from_secs(5);
