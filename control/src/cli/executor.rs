@@ -150,7 +150,7 @@ async fn joined(service: &Server, api: Option<SocketAddr>, flags: Flags, common:
         let _ = stop.send(true);
         let _ = answering.await;
     };
-    run(&config, client, Uuid::now_v7().to_string(), Some(membership), clock, listen, end).await
+    run(&config, client, format!("{}@{}", Uuid::now_v7(), config.name), Some(membership), clock, listen, end).await
 }
 
 /// An address of loopback.

@@ -16,7 +16,10 @@ impl Serve {
     /// Runs the service until it is told to stop.
     pub fn run(self, common: &Common) -> Result<(), Failure> {
         let config = load(&self.flags)?;
-        config.check_roots().map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        config
+            .check_roots()
+            .and_then(|()| config.check_peers())
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         log::to_standard_error(&config.log);
         let roots: Vec<_> = config.roots.iter().map(ToString::to_string).collect();
         let roots = if roots.is_empty() { "none; file is off".to_owned() } else { roots.join(", ") };

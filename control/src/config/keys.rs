@@ -327,8 +327,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "ADDRESS:PORT",
         list: false,
         default_text: "none; 0.0.0.0:5310 with `executor --join`",
-        help: "Where executors of other hosts connect to read this host's objects (TLS, with tickets), or `none`. An \
-               unspecified address is told to them as the one that the service sees",
+        help: "Where executors of other hosts connect to read this host's objects (TLS, with tickets), or `none`. \
+               With `executor --join`, an unspecified address is told to them as the one that the service sees",
         default: |_, _| one("none"),
         apply: |config, values| {
             config.peer_listen = match single(values)? {

@@ -196,6 +196,20 @@ impl Config {
         self.data_dir.join("executor.sock")
     }
 
+    /// Whether executors of other hosts could find this one where it listens, for a service about to start one.
+    pub fn check_peers(&self) -> Result<(), ConfigError> {
+        let Some(address) = self.peer_listen else { return Ok(()) };
+        if !self.among_others() {
+            let why = "needs tls_cert and tls_key: only a service with a certificate takes in executors of other hosts";
+            return Err(ConfigError(format!("peer_listen ({address}) {why}")));
+        }
+        if address.ip().is_unspecified() {
+            let why = "is what others are told; write the address by which they reach this host";
+            return Err(ConfigError(format!("peer_listen ({address}) {why}")));
+        }
+        Ok(())
+    }
+
     /// Whether every root is a folder that can be reached, for whoever is about to serve them.
     pub fn check_roots(&self) -> Result<(), ConfigError> {
         for root in &self.roots {

@@ -180,6 +180,25 @@ fn plain_http_can_be_switched_off_and_https_stays() {
 }
 
 #[test]
+fn where_others_connect_must_be_somewhere_they_can() {
+    let refused = |flags: &[(&str, &str)]| {
+        let flags = flags.iter().fold(Flags::default(), |flags, (flag, value)| flags.with(flag, *value));
+        load(flags, &[]).unwrap().check_peers().map_err(|error| error.to_string())
+    };
+    let (cert, key) = (("tls-cert", "/c.pem"), ("tls-key", "/k.pem"));
+    assert_eq!(refused(&[]), Ok(()));
+    assert_eq!(refused(&[cert, key, ("peer-listen", "192.0.2.1:5310")]), Ok(()));
+    for (flags, said) in [
+        (vec![("peer-listen", "192.0.2.1:5310")], "tls_cert"),
+        (vec![cert, key, ("peer-listen", "0.0.0.0:5310")], "by which they reach"),
+        (vec![cert, key, ("peer-listen", "[::]:5310")], "by which they reach"),
+    ] {
+        let why = refused(&flags).unwrap_err();
+        assert!(why.contains(said), "{why}");
+    }
+}
+
+#[test]
 fn the_readme_holds_the_reference_of_this_table() {
     let readme = include_str!("../../README.md");
     assert!(readme.contains(&reference_table()), "control/README.md must hold this table:\n{}", reference_table());

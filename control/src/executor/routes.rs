@@ -25,7 +25,7 @@ use tokio::net::{UnixListener, UnixStream, unix::SocketAddr};
 use crate::{
     api::access::Peer,
     ledger::{JoinRefused, Ledger, LedgerError, NotEnrolled, reachable, write_key},
-    model::HostName,
+    model::{HostName, token::check_owner},
     pki::Authority,
 };
 
@@ -113,6 +113,7 @@ async fn hand_on(
     let operator = headers.remove(local_api::OPERATOR).is_some();
     let user = headers.remove(local_api::USER).and_then(|name| Some(name.to_str().ok()?.to_owned()));
     let user = user.ok_or_else(|| Failed(StatusCode::BAD_REQUEST, "for whom?".into()))?;
+    check_owner(&user).map_err(|why| Failed(StatusCode::BAD_REQUEST, why))?;
     request.extensions_mut().insert(Peer::AtHost { host, user, operator });
     clients.oneshot(request).await.map_err(|never| match never {})
 }
@@ -367,8 +368,13 @@ async fn swept(
     body: Bytes,
 ) -> Result<Json<Noted>, Failed> {
     let Swept { transfer, failure } = parse(&body)?;
-    desk.host_of(&speaker)?;
     let ledger = &desk.ledger;
+    if let Some(host) = desk.host_of(&speaker)?
+        && !ledger.sweeps_at(host.as_str(), transfer)
+    {
+        // Another one's, or offered again since the service has begun anew: nothing is lost by doing it twice.
+        return Ok(Json(Noted {}));
+    }
     if let Some(failure) = &failure {
         tracing::warn!(%transfer, failure, "a sweep failed; it will be tried again");
     }

@@ -26,6 +26,8 @@ use super::{Files, Ledger, LedgerError, change::POISON, keys};
 const LANES_MAX: usize = 64;
 /// Most links of an executor that are remembered.
 const LINKS_MAX: usize = 1_000;
+/// Longest name of an instance: it stands in records.
+const INSTANCE_BYTES_MAX: usize = 128;
 /// Most hosts.
 const HOSTS_MAX: usize = 10_000;
 /// Most invitations that are not used yet.
@@ -164,6 +166,10 @@ impl Ledger {
     ) -> Result<(), JoinRefused> {
         if self.is_gone(instance) {
             return Err(JoinRefused::Superseded);
+        }
+        if !is_of(instance, host) {
+            let why = "an instance is called NAME@HOST, and the service's own NAME".to_owned();
+            return Err(JoinRefused::Unacceptable(why));
         }
         let bytes: usize = announced.roots.iter().map(String::len).sum();
         if announced.quic.len() > LANES_MAX
@@ -375,6 +381,13 @@ impl Ledger {
     fn invitation_digest(&self, text: &str) -> String {
         self.inner.seal.digest("invitation", &[text])
     }
+}
+
+/// Whether an instance can be one of this host, or with none of the service's own: no executor takes another one's name,
+/// and with it what that holds.
+fn is_of(instance: &str, host: Option<&HostName>) -> bool {
+    let of = instance.split_once('@').map(|(_, host)| host);
+    instance.len() <= INSTANCE_BYTES_MAX && of == host.map(HostName::as_str)
 }
 
 /// Where others reach an executor that told `address`, and speaks from `from`.

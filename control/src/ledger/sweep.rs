@@ -144,6 +144,13 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether an executor of this host (the service's own has no name) is at a sweep.
+    pub fn sweeps_at(&self, host: &str, id: TransferId) -> bool {
+        let fleet = self.inner.fleet.lock().expect(POISON);
+        let out = self.inner.sweeps_out.lock().expect(POISON);
+        out.get(&id).is_some_and(|out| fleet.host_of(&out.executor) == host)
+    }
+
     /// Whether a sweep is due that nobody is at.
     pub(crate) async fn sweep_is_due(&self) -> Result<bool, LedgerError> {
         let due = self.due_sweeps(|host| self.is_up(host)).await?;

@@ -71,21 +71,29 @@ async fn an_invitation_is_used_up_by_its_host_or_expires() {
 #[tokio::test]
 async fn an_executor_joins_again_after_a_restart_and_another_process_takes_its_place() {
     let mut fixture = Fixture::new().await;
-    join(&fixture.ledger, "h1", "i1").await;
-    assert!(fixture.ledger.is_up("h1") && fixture.ledger.speaks_for(&name("h1"), "i1"));
+    join(&fixture.ledger, "h1", "i1@h1").await;
+    assert!(fixture.ledger.is_up("h1") && fixture.ledger.speaks_for(&name("h1"), "i1@h1"));
     fixture.reopen().await;
     let ledger = fixture.ledger.clone();
-    assert!(!ledger.is_up("h1") && !ledger.speaks_for(&name("h1"), "i1"));
-    ledger.join(Some(&name("h1")), "i1", announced()).await.unwrap();
+    assert!(!ledger.is_up("h1") && !ledger.speaks_for(&name("h1"), "i1@h1"));
+    ledger.join(Some(&name("h1")), "i1@h1", announced()).await.unwrap();
     assert!(ledger.is_up("h1"));
-    ledger.join(Some(&name("h1")), "i2", announced()).await.unwrap();
-    let joined = ledger.join(Some(&name("h1")), "i1", announced()).await;
+    ledger.join(Some(&name("h1")), "i2@h1", announced()).await.unwrap();
+    let joined = ledger.join(Some(&name("h1")), "i1@h1", announced()).await;
     assert_eq!(joined, Err(JoinRefused::Superseded));
     ledger.forget_host("h1").await.unwrap();
-    assert_eq!(ledger.join(Some(&name("h1")), "i3", announced()).await, Err(JoinRefused::Unknown));
+    assert_eq!(ledger.join(Some(&name("h1")), "i3@h1", announced()).await, Err(JoinRefused::Unknown));
+    // Nobody takes the name of another one's process, or the service's own, or one without end.
+    let long = format!("{}@h2", "i".repeat(200));
+    for (host, instance) in [(Some("h2"), "i2@h1"), (Some("h2"), "i2"), (Some("h2"), &long), (None, "i2@h1")] {
+        let host = host.map(name);
+        let refused = ledger.join(host.as_ref(), instance, announced()).await;
+        let superseded = instance == "i2@h1" && refused == Err(JoinRefused::Superseded);
+        assert!(superseded || matches!(refused, Err(JoinRefused::Unacceptable(_))), "{instance}: {refused:?}");
+    }
     let many = Announcement { roots: vec!["/x".into(); 100], ..announced() };
-    join(&ledger, "h2", "i4").await;
-    let refused = ledger.join(Some(&name("h2")), "i4", many).await;
+    join(&ledger, "h2", "i4@h2").await;
+    let refused = ledger.join(Some(&name("h2")), "i4@h2", many).await;
     assert!(matches!(refused, Err(JoinRefused::Unacceptable(_))), "{refused:?}");
 }
 
@@ -93,19 +101,19 @@ async fn an_executor_joins_again_after_a_restart_and_another_process_takes_its_p
 async fn the_destinations_executor_runs_it_with_a_ticket_of_the_source() {
     let fixture = Fixture::new().await;
     let ledger = &fixture.ledger;
-    join(ledger, "h1", "i1").await;
-    join(ledger, "h2", "i2").await;
+    join(ledger, "h1", "i1@h1").await;
+    join(ledger, "h2", "i2@h2").await;
     let id = create(ledger, "file://h1/data/a%20b", "file://h2/data/c").await;
     assert!(ledger.mark_ready(id, "now").await.unwrap());
-    for other in ["i1", EXECUTOR] {
+    for other in ["i1@h1", EXECUTOR] {
         assert!(ledger.claim(other, 9).await.unwrap().is_empty(), "{other} is not at the destination");
     }
     // While nobody shows the source, it waits.
     fixture.environment.advance(LEASE);
-    ledger.heard("i2");
-    assert!(ledger.claim("i2", 9).await.unwrap().is_empty());
-    ledger.heard("i1");
-    let spec = ledger.claim("i2", 9).await.unwrap().pop().expect("it is ready");
+    ledger.heard("i2@h2");
+    assert!(ledger.claim("i2@h2", 9).await.unwrap().is_empty());
+    ledger.heard("i1@h1");
+    let spec = ledger.claim("i2@h2", 9).await.unwrap().pop().expect("it is ready");
     assert_eq!((spec.source_url.as_str(), spec.destination_url.as_str()), ("file:///data/a%20b", "file:///data/c"));
     let owner = spec.owner.expect("the source is another's");
     assert_eq!((owner.host.as_str(), owner.tcp.to_string()), ("h1", "192.0.2.1:5310".to_owned()));
@@ -122,7 +130,7 @@ async fn the_destinations_executor_runs_it_with_a_ticket_of_the_source() {
 async fn others_run_what_has_no_host_and_leavings_are_swept_where_they_lie() {
     let fixture = Fixture::new().await;
     let ledger = &fixture.ledger;
-    join(ledger, "h1", "i1").await;
+    join(ledger, "h1", "i1@h1").await;
     let anywhere = create(ledger, "stub://from/a", "stub://to/b").await;
     let there = create(ledger, "stub://from/a", "file://h1/data/c").await;
     for id in [anywhere, there] {
@@ -132,16 +140,17 @@ async fn others_run_what_has_no_host_and_leavings_are_swept_where_they_lie() {
         specs.into_iter().map(|spec| spec.transfer).collect::<Vec<_>>()
     };
     assert_eq!(claimed(ledger.claim(EXECUTOR, 9).await.unwrap()), [anywhere.to_string()]);
-    assert_eq!(claimed(ledger.claim("i1", 9).await.unwrap()), [there.to_string()]);
+    assert_eq!(claimed(ledger.claim("i1@h1", 9).await.unwrap()), [there.to_string()]);
     // It vanishes: its lease ends, the transfer waits, and what it left is for its host alone.
     fixture.pass(LEASE).await;
     assert_eq!(fixture.state(there).await, State::New);
     ledger.delete(there, &Scope::All).await.unwrap();
     fixture.pass(LEASE).await;
     assert!(ledger.claim_sweeps(EXECUTOR).await.unwrap().is_empty());
-    ledger.heard("i1");
-    let sweeps = ledger.claim_sweeps("i1").await.unwrap();
+    ledger.heard("i1@h1");
+    let sweeps = ledger.claim_sweeps("i1@h1").await.unwrap();
     assert_eq!(sweeps.len(), 1);
+    assert!(ledger.sweeps_at("h1", there) && !ledger.sweeps_at("h2", there) && !ledger.sweeps_at("", there));
     assert_eq!(sweeps[0].destination_url.as_str(), "file:///data/c");
     invariants::check(ledger).await;
 }
@@ -153,7 +162,7 @@ async fn a_url_without_a_host_is_the_doors_or_must_name_one() {
     let place = |url: &str, at: Option<Place>| Places::new(ledger, at).place(&ObjectUrl::parse(url).unwrap());
     let here = Some(Place::Here);
     assert_eq!(place("file:///data/x", None), Ok(Place::Here), "there is no other");
-    join(ledger, "h1", "i1").await;
+    join(ledger, "h1", "i1@h1").await;
     assert_eq!(place("file:///data/x", None).unwrap_err().code, ProblemCode::AmbiguousHost);
     assert_eq!(place("file:///data/x", here.clone()), Ok(Place::Here));
     let h1 = Place::Host(name("h1"));
