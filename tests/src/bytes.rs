@@ -1,5 +1,6 @@
 //! Contents of test objects.
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 /// One mebibyte.
@@ -14,5 +15,5 @@ pub fn random(seed: u64, len: usize) -> Vec<u8> {
 
 /// SHA-256 in hex.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }

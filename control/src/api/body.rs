@@ -69,6 +69,28 @@ pub fn fields(body: Value, known: &[&str]) -> Result<Map<String, Value>, Refusal
     }
 }
 
+/// Takes a field that must be there, as a string.
+pub fn text(fields: &mut Map<String, Value>, name: &str) -> Result<String, Refusal> {
+    match fields.remove(name) {
+        None => Err(Refusal::new(ProblemCode::MissingField, format!("{name} is required")).at(name)),
+        Some(Value::String(text)) => Ok(text),
+        Some(other) => {
+            Err(Refusal::new(ProblemCode::InvalidField, format!("{other} is no text; {name} is a string")).at(name))
+        }
+    }
+}
+
+/// Takes a field that may be absent, as a whole number of seconds.
+pub fn seconds(fields: &mut Map<String, Value>, name: &str) -> Result<Option<u64>, Refusal> {
+    match fields.remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| {
+            let detail = format!("{value} is no number of seconds; leave {name} out for its default");
+            Refusal::new(ProblemCode::InvalidField, detail).at(name)
+        }),
+    }
+}
+
 /// The refusal of a body above [`BODY_BYTES_MAX`].
 pub fn too_large() -> Refusal {
     Refusal::new(ProblemCode::BodyTooLarge, format!("the body has more than {BODY_BYTES_MAX} bytes"))

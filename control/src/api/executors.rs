@@ -66,21 +66,9 @@ pub async fn invite_executor(
     needs_admin(&caller)?;
     let body = body::read_json(&api, request.into_body()).await?;
     let mut fields = body::fields(body.json, &["name", "expires_in_seconds"])?;
-    let missing = || Refusal::new(ProblemCode::MissingField, "name is required").at("name");
-    let name = fields.remove("name").ok_or_else(missing)?;
-    let name: HostName = name
-        .as_str()
-        .ok_or_else(|| "name must be a string".to_owned())
-        .and_then(str::parse)
-        .map_err(|why| Problem::invalid("name", why))?;
-    let life = match fields.remove("expires_in_seconds").filter(|value| !value.is_null()) {
-        None => None,
-        Some(value) => Some(Duration::from_secs(
-            value
-                .as_u64()
-                .ok_or_else(|| Problem::invalid("expires_in_seconds", "expires_in_seconds must be a whole number"))?,
-        )),
-    };
+    let name = body::text(&mut fields, "name")?;
+    let name: HostName = name.parse().map_err(|why| Problem::invalid("name", why))?;
+    let life = body::seconds(&mut fields, "expires_in_seconds")?.map(Duration::from_secs);
     Ok((StatusCode::CREATED, Json(api.ledger.invite(&name, life).await?)))
 }
 

@@ -104,21 +104,8 @@ pub async fn revoke_token(
 fn parse(body: Value) -> Result<TokenBody, Refusal> {
     const FIELDS: [&str; 3] = ["owner", "scope", "expires_in_seconds"];
     let mut fields = body::fields(body, &FIELDS)?;
-    let mut text = |name: &str| match fields.remove(name) {
-        None => Err(Refusal::new(ProblemCode::MissingField, format!("{name} is required")).at(name)),
-        Some(Value::String(text)) => Ok(text),
-        Some(other) => {
-            Err(Refusal::new(ProblemCode::InvalidField, format!("{other} is no text; {name} is a string")).at(name))
-        }
-    };
-    let (owner, scope) = (text("owner")?, text("scope")?);
+    let (owner, scope) = (body::text(&mut fields, "owner")?, body::text(&mut fields, "scope")?);
     let scope = scope.parse().map_err(|why| Refusal::new(ProblemCode::InvalidField, why).at("scope"))?;
-    let expires_in_seconds = match fields.remove("expires_in_seconds") {
-        None | Some(Value::Null) => None,
-        Some(value) => Some(value.as_u64().ok_or_else(|| {
-            let detail = format!("{value} is no number of seconds; leave it out for a token that does not expire");
-            Refusal::new(ProblemCode::InvalidField, detail).at("expires_in_seconds")
-        })?),
-    };
+    let expires_in_seconds = body::seconds(&mut fields, "expires_in_seconds")?;
     Ok(TokenBody { owner, scope, expires_in_seconds })
 }

@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use data_encoding::HEXLOWER;
 use percent_encoding::percent_decode_str;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -44,7 +45,7 @@ pub(super) struct Notes {
 
 impl Notes {
     fn of(source: &ObjectUrl) -> Self {
-        let source = Sha256::digest(source.as_str()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let source = HEXLOWER.encode(&Sha256::digest(source.as_str()));
         Self { version: NOTES_VERSION, source, epoch: 0, validator: None, checkpoint: Vec::new(), prepared: None }
     }
 

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use rcgen::{CertificateParams, KeyPair};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -119,8 +120,7 @@ impl Membership {
 
     /// What verifies tickets; none before it has enrolled.
     pub fn ticket_key(&self) -> Option<Vec<u8>> {
-        let text = &self.enrolled.as_ref()?.ticket_key;
-        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
+        HEXLOWER_PERMISSIVE.decode(self.enrolled.as_ref()?.ticket_key.as_bytes()).ok()
     }
 
     /// Lets the service vouch for the key: with an invitation, or again.

@@ -19,6 +19,7 @@ use axum::{
     routing::post,
     serve::Listener,
 };
+use data_encoding::HEXLOWER;
 use staccato_dataplane::transport::ticket::KeyDigest;
 use tokio::net::{UnixListener, UnixStream, unix::SocketAddr};
 
@@ -207,7 +208,7 @@ async fn enrol(
         name: host,
         certificate: vouched.certificate,
         ca: authority.certificate().to_owned(),
-        ticket_key: desk.ledger.ticket_key().iter().map(|byte| format!("{byte:02x}")).collect(),
+        ticket_key: HEXLOWER.encode(&desk.ledger.ticket_key()),
         renew_after_ms: control_time_ms + millis(desk.certificate_life.mul_f64(RENEW_AFTER)),
         control_time_ms,
     }))

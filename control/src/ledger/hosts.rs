@@ -6,6 +6,7 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use ring::signature::KeyPair as _;
 use serde::{Deserialize, Serialize};
 use staccato_dataplane::transport::{peers::LinkReport, ticket::KeyDigest};
@@ -397,17 +398,10 @@ pub(crate) fn reachable(address: SocketAddr, from: std::net::IpAddr) -> SocketAd
 
 /// The digest of a key, in hex.
 pub(crate) fn write_key(key: &KeyDigest) -> String {
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(key)
 }
 
 /// The digest that is written so; nothing when it is not.
 pub(super) fn parse_key(text: &str) -> Option<KeyDigest> {
-    let mut key = KeyDigest::default();
-    if text.len() != 2 * key.len() || !text.is_ascii() {
-        return None;
-    }
-    for (number, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * number..2 * number + 2], 16).ok()?;
-    }
-    Some(key)
+    HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok()
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -99,7 +100,7 @@ pub fn invitation_text(random: [u8; TOKEN_BYTES]) -> String {
 }
 
 fn written(prefix: &str, random: [u8; TOKEN_BYTES]) -> String {
-    random.iter().fold(prefix.to_owned(), |text, byte| text + &format!("{byte:02x}"))
+    format!("{prefix}{}", HEXLOWER.encode(&random))
 }
 
 /// Why `owner` cannot be an owner's name; nothing when it can.

@@ -67,6 +67,7 @@ impl Hasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use data_encoding::HEXLOWER;
     use futures_util::FutureExt;
     use staccato_protocols::BufferPool;
 
@@ -79,7 +80,7 @@ mod tests {
             chunk.buffer_mut().unwrap()[..text.len()].copy_from_slice(text.as_bytes());
             let mut hasher = Hasher::new(kind);
             hasher.update(&chunk);
-            hasher.finish().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+            HEXLOWER.encode(&hasher.finish())
         };
         assert_eq!(digest(ChecksumKind::Crc32, "123456789"), "cbf43926");
         assert_eq!(digest(ChecksumKind::Crc32c, "123456789"), "e3069283");

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
 use staccato_protocols::{
     ByteRange, Error, ObjectUrl, Options, Validator,
@@ -225,13 +226,13 @@ impl TryFrom<String> for SignedTicket {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        from_hex(&text).map(Self).ok_or("a ticket is written in hex")
+        HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map(Self).map_err(|_| "a ticket is written in hex")
     }
 }
 
 impl From<SignedTicket> for String {
     fn from(ticket: SignedTicket) -> Self {
-        ticket.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&ticket.0)
     }
 }
 
@@ -240,12 +241,6 @@ impl fmt::Debug for SignedTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SignedTicket")
     }
-}
-
-/// The bytes that are written in hex; nothing when `text` is not.
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_hex.then(|| (0..text.len()).step_by(2).filter_map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect())
 }
 
 impl StopReason {
@@ -391,15 +386,15 @@ impl FromStr for Checksum {
         };
         let (name, hex) = text.split_once(':').ok_or_else(invalid)?;
         let kind = ChecksumKind::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or_else(invalid)?;
-        let digest = from_hex(hex).filter(|digest| digest.len() == kind.digest_len()).ok_or_else(invalid)?;
+        let digest = HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok();
+        let digest = digest.filter(|digest| digest.len() == kind.digest_len()).ok_or_else(invalid)?;
         Ok(Self { kind, digest })
     }
 }
 
 impl fmt::Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.kind.as_str())?;
-        self.digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{}:{}", self.kind.as_str(), HEXLOWER.encode(&self.digest))
     }
 }
 

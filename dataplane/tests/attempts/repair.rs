@@ -197,8 +197,9 @@ fn a_checksum_is_that_of_what_stays_and_a_wrong_one_touches_nothing() {
 }
 
 fn sha256(bytes: &[u8]) -> String {
+    use data_encoding::HEXLOWER;
     use sha2::{Digest, Sha256};
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 #[test]

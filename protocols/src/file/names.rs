@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 /// Longest file name Linux file systems accept, in bytes.
@@ -95,7 +96,7 @@ pub fn hidden(name: &OsStr, addition_bytes: usize) -> Vec<u8> {
     if name.len() <= room {
         return [b".", name].concat();
     }
-    let digest: String = Sha256::digest(name).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let digest = HEXLOWER.encode(&Sha256::digest(name)[..8]);
     let kept = &name[..room - 1 - digest.len()];
     [b".", kept, b"~", digest.as_bytes()].concat()
 }

@@ -67,7 +67,7 @@ fn encoded(frame: &Frame) -> Vec<u8> {
 #[test]
 fn version_1_is_what_the_golden_file_says() {
     let golden = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transport/frame/golden-v1.txt"));
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
     let lines: Vec<_> = samples().iter().map(|(name, frame)| format!("{name} {}", hex(&encoded(frame)))).collect();
     assert_eq!(golden.unwrap_or_default().lines().collect::<Vec<_>>(), lines, "{}", lines.join("\n"));
 }
