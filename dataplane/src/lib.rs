@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod attempt;
+pub mod copies;
 pub mod engine;
 pub mod lane;
 pub mod transport;

@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 use staccato_dataplane::yardstick::link::Transport;
 
-use super::{installed, path_of};
+use super::{Fio, installed, path_of};
 use crate::{
     contest::{Contestant, Told},
     link::{
@@ -23,6 +23,7 @@ use crate::{
         pki,
     },
     measure::Ended,
+    probe::disk::Direction,
     record::Kind,
     server,
     worker::Program,
@@ -104,7 +105,18 @@ pub fn link_contestants(case: &LinkCase) -> io::Result<Vec<Box<dyn Contestant>>>
         }
         Transport::Quic(_) => {}
     }
-    Ok(all.into_iter().map(|both| Box::new(both) as Box<dyn Contestant>).collect())
+    let mut all: Vec<_> = all.into_iter().map(|both| Box::new(both) as Box<dyn Contestant>).collect();
+    // Both ends are on one machine, and its disk does all that theirs would do.
+    let direction = match (case.from, case.to) {
+        (Storage::Memory, Storage::Memory) => None,
+        (Storage::Disk, Storage::Memory) => Some(Direction::Read),
+        (Storage::Memory, Storage::Disk) => Some(Direction::Write),
+        (Storage::Disk, Storage::Disk) => Some(Direction::Both),
+    };
+    if let Some(direction) = direction {
+        all.push(Box::new(Fio { source: case.source.clone(), direction, bytes: case.bytes }));
+    }
+    Ok(all)
 }
 
 /// A server, and a client whose words may have `{to}`, `{folder}` and `{name}` of the target.

@@ -124,6 +124,10 @@ impl Cli {
     fn run(self) -> Result<(), Failure> {
         let common = self.common;
         Environment::of_process().check().map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        // Those that move bytes in this very process. (`bench` does it in processes of its own.)
+        if matches!(self.command, Command::Executor(_) | Command::Copy(_)) {
+            staccato_dataplane::copies::spare_slow_ones();
+        }
         match self.command {
             Command::Serve(command) => command.run(&common),
             Command::Executor(command) => command.run(&common),

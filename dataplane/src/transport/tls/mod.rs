@@ -4,6 +4,7 @@
 //! knows nobody beforehand, and lets tickets decide what a reader's key is good for ([`KeyDigest`]). Whether a
 //! certificate has expired is judged by the control plane's clock, for an executor's own may be wrong.
 
+mod outgoing;
 mod stream;
 
 #[cfg(test)]

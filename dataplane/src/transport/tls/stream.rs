@@ -25,7 +25,7 @@ use rustls::{
     },
 };
 
-use super::super::connection::Stream;
+use super::{super::connection::Stream, outgoing::Outgoing};
 
 /// Received at once, at most.
 const INCOMING_BYTES: usize = 256 << 10;
@@ -104,9 +104,7 @@ struct TlsStream<S> {
     /// Decrypted and not taken yet, from `read` on: the rest of a record that was longer than what was asked for.
     plain: Vec<u8>,
     read: usize,
-    /// To be sent, from `sent` on.
-    outgoing: Vec<u8>,
-    sent: usize,
+    outgoing: Outgoing,
     /// The other end has said that nothing more comes.
     ended: bool,
     /// The other end broke the protocol, or is not who it should be.
@@ -137,8 +135,7 @@ impl<S: Side> TlsStream<S> {
             filled: 0,
             plain: Vec::new(),
             read: 0,
-            outgoing: Vec::new(),
-            sent: 0,
+            outgoing: Outgoing::default(),
             ended: false,
             failed: false,
         }
@@ -275,9 +272,7 @@ impl<S: Side> TlsStream<S> {
 
     /// Nothing comes: what was long needs no memory meanwhile.
     fn rest(&mut self) {
-        if self.outgoing.is_empty() && self.outgoing.capacity() > KEPT_BYTES {
-            self.outgoing = Vec::new();
-        }
+        self.outgoing.shrink(KEPT_BYTES);
         if self.plain.is_empty() && self.plain.capacity() > KEPT_BYTES {
             self.plain = Vec::new();
         }
@@ -285,15 +280,13 @@ impl<S: Side> TlsStream<S> {
 
     /// Sends what is to be sent.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent < self.outgoing.len() {
-            let sent = ready!(Pin::new(&mut self.stream).poll_write(context, &self.outgoing[self.sent..]))?;
+        while !self.outgoing.waiting().is_empty() {
+            let sent = ready!(Pin::new(&mut self.stream).poll_write(context, self.outgoing.waiting()))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.sent += sent;
+            self.outgoing.note_sent(sent);
         }
-        self.outgoing.clear();
-        self.sent = 0;
         Poll::Ready(Ok(()))
     }
 
@@ -391,23 +384,18 @@ impl<S: Side> AsyncWrite for TlsStream<S> {
 }
 
 /// Encrypts behind what is to be sent already; with new keys before it where the old ones have served long enough.
-fn seal<D>(traffic: &mut WriteTraffic<'_, D>, say: &[u8], outgoing: &mut Vec<u8>) -> io::Result<()> {
-    let start = outgoing.len();
-    let mut room = sealed_len(say.len());
+fn seal<D>(traffic: &mut WriteTraffic<'_, D>, say: &[u8], outgoing: &mut Outgoing) -> io::Result<()> {
+    let mut needed = sealed_len(say.len());
     loop {
-        outgoing.resize(start + room, 0);
-        match traffic.encrypt(say, &mut outgoing[start..]) {
+        match traffic.encrypt(say, outgoing.room(needed)) {
             Ok(sealed) => {
-                outgoing.truncate(start + sealed);
+                outgoing.note_written(sealed);
                 return Ok(());
             }
-            Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) if required_size > room => {
-                room = required_size;
+            Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) if required_size > needed => {
+                needed = required_size;
             }
-            Err(error) => {
-                outgoing.truncate(start);
-                return Err(io::Error::other(error));
-            }
+            Err(error) => return Err(io::Error::other(error)),
         }
     }
 }
@@ -417,17 +405,15 @@ fn sealed_len(bytes: usize) -> usize {
     bytes + bytes.div_ceil(RECORD_BYTES) * RECORD_OVERHEAD
 }
 
-fn encode<D>(data: &mut EncodeTlsData<'_, D>, outgoing: &mut Vec<u8>) -> io::Result<()> {
-    let start = outgoing.len();
+fn encode<D>(data: &mut EncodeTlsData<'_, D>, outgoing: &mut Outgoing) -> io::Result<()> {
+    let mut needed = 0;
     loop {
-        match data.encode(&mut outgoing[start..]) {
+        match data.encode(outgoing.room(needed)) {
             Ok(encoded) => {
-                outgoing.truncate(start + encoded);
+                outgoing.note_written(encoded);
                 return Ok(());
             }
-            Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
-                outgoing.resize(start + required_size, 0);
-            }
+            Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => needed = required_size,
             Err(error @ EncodeError::AlreadyEncoded) => return Err(io::Error::other(error)),
         }
     }
