@@ -2,7 +2,7 @@
 //! is received, and no disk, no frames and no engine.
 //!
 //! ```text
-//! cargo run --release -p staccato-dataplane --example quic_speed -- [MTU] [GiB] [cubic|bbr|newreno]
+//! cargo run --release -p staccato-dataplane --example quic_speed -- [MTU] [GiB] [delivery|cubic|bbr|newreno]
 //! ```
 //!
 //! Two lanes on two cores; the CPU that either end takes is told, too. With `OWNER_NETNS` and `READER_NETNS`, which are
@@ -36,7 +36,8 @@ fn main() {
     let mtu_max = args.next().map_or(1452, |mtu| mtu.parse().expect("a number of bytes"));
     let gibs: f64 = args.next().map_or(4.0, |gibs| gibs.parse().expect("a number of GiB"));
     let congestion = match args.next().as_deref() {
-        None | Some("cubic") => Congestion::Cubic,
+        None | Some("delivery") => Congestion::Delivery,
+        Some("cubic") => Congestion::Cubic,
         Some("bbr") => Congestion::Bbr,
         Some("newreno") => Congestion::NewReno,
         Some(other) => panic!("{other} is no congestion control"),

@@ -57,7 +57,7 @@ pub struct Link {
     /// Connections at a time
     #[arg(long, value_delimiter = ',', default_value = "1,4")]
     streams: Vec<usize>,
-    /// How ours crosses: tcp, tcp-tls, quic, quic-bbr, quic-newreno
+    /// How ours crosses: tcp, tcp-tls, quic; with another congestion control quic-cubic, quic-bbr, quic-newreno
     #[arg(long = "transport", value_delimiter = ',')]
     transports: Vec<Transport>,
     /// Pairs of each contestant with Staccato

@@ -50,8 +50,11 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Tcp, Self::TcpTls, Self::Quic(Congestion::Cubic), Self::Quic(Congestion::Bbr)];
+    /// What is measured unless something else is asked for.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::TcpTls, Self::Quic(Congestion::Delivery)];
+    /// QUIC with a congestion control that is not its usual one.
+    const OTHERS: [Self; 3] =
+        [Self::Quic(Congestion::Cubic), Self::Quic(Congestion::Bbr), Self::Quic(Congestion::NewReno)];
 
     /// The reader's way to an owner's lane.
     fn way(self, end: &End, to: SocketAddr) -> Result<Arc<dyn remote::Transport>, Error> {
@@ -121,7 +124,8 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::TcpTls => "tcp-tls",
-            Self::Quic(Congestion::Cubic) => "quic",
+            Self::Quic(Congestion::Delivery) => "quic",
+            Self::Quic(Congestion::Cubic) => "quic-cubic",
             Self::Quic(Congestion::Bbr) => "quic-bbr",
             Self::Quic(Congestion::NewReno) => "quic-newreno",
         })
@@ -132,10 +136,10 @@ impl FromStr for Transport {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let rest = [Self::Quic(Congestion::NewReno)];
-        let named = Self::ALL.into_iter().chain(rest).find(|transport| transport.to_string() == text);
-        named.ok_or_else(|| {
-            format!("there is no transport {text}; there are {}", Self::ALL.map(|one| one.to_string()).join(", "))
+        let mut all = Self::ALL.into_iter().chain(Self::OTHERS);
+        all.clone().find(|transport| transport.to_string() == text).ok_or_else(|| {
+            let names: Vec<_> = all.by_ref().map(|one| one.to_string()).collect();
+            format!("there is no transport {text}; there are {}", names.join(", "))
         })
     }
 }

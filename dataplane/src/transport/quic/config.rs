@@ -8,6 +8,7 @@ use quinn_proto::{
 };
 use ring::hmac;
 
+use super::delivery::DeliveryConfig;
 use crate::transport::tls::Identity;
 
 /// Most connections of an endpoint at a time, handshakes included.
@@ -33,10 +34,12 @@ const WINDOW_BYTES_MIN: u64 = 256 << 10;
 /// What decides how much may be under way on a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Congestion {
-    /// RFC 9438: backs off when something is lost.
+    /// Goes by what arrives: our own.
     #[default]
+    Delivery,
+    /// RFC 9438: backs off when something is lost.
     Cubic,
-    /// Goes by measured bandwidth and delay. Its implementation in quinn is experimental.
+    /// Goes by measured bandwidth and delay, too. quinn calls its implementation experimental.
     Bbr,
     /// RFC 6582, as RFC 9002 has it.
     NewReno,
@@ -131,6 +134,9 @@ impl EndpointConfig {
             .keep_alive_interval(Some(self.keep_alive))
             .max_idle_timeout(Some(IdleTimeout::try_from(self.idle_timeout).map_err(io::Error::other)?));
         match self.congestion {
+            Congestion::Delivery => {
+                config.congestion_controller_factory(Arc::new(DeliveryConfig));
+            }
             Congestion::Cubic => {
                 config.congestion_controller_factory(Arc::new(congestion::CubicConfig::default()));
             }

@@ -167,6 +167,11 @@ async fn listen(shared: Rc<Shared>, socket: UdpSocket) {
         if !asked.await {
             return;
         }
+        // What comes meanwhile waits in the socket's buffer.
+        let pause = shared.port.borrow().pause();
+        if !pause.is_zero() {
+            Timer::new(pause).await;
+        }
         // What comes is read by the driver. (`peek` wants a connected socket, `peek_from` does not.)
         if let Err(error) = socket.peek_from(&mut [0]).await {
             tracing::debug!(%error, "waiting for datagrams failed");

@@ -42,6 +42,10 @@ const SENDS_ALL_MAX: usize = 64;
 /// How long to wait when the kernel takes no more: there is no way to be told.
 const FULL_WAIT: Duration = Duration::from_micros(100);
 
+/// So much of a round trip, and no more, datagrams may wait for others. On short paths nothing waits.
+const PAUSE_SHARE: u32 = 32;
+const PAUSES: std::ops::RangeInclusive<Duration> = Duration::from_micros(500)..=Duration::from_millis(2);
+
 /// A connection, shared by its streams and the driver.
 pub type SharedLink = Rc<RefCell<Link>>;
 
@@ -203,6 +207,16 @@ impl Port {
         }
         let times = self.links().filter_map(|link| link.borrow().timeout);
         times.chain(self.links().next().map(|_| self.sweep_at)).min()
+    }
+
+    /// How long what comes next may wait for more, that it is worth waking for: little beside a round trip.
+    pub fn pause(&self) -> Duration {
+        let round_trip = |link: &SharedLink| match link.borrow().state {
+            State::Shaking => Duration::ZERO,
+            State::Open(_) => link.borrow().connection.rtt(),
+            State::Lost(_) => Duration::MAX,
+        };
+        pause_within(self.links().map(round_trip).min().unwrap_or_default())
     }
 
     fn receive(&mut self, now: Instant) -> bool {
@@ -432,5 +446,25 @@ impl Port {
         }
         self.opened.clear();
         self.acceptors.drain(..).for_each(Waker::wake);
+    }
+}
+
+/// Packets of a long path come one by one, and each would wake the lane: more than all else that is done for it.
+fn pause_within(round_trip: Duration) -> Duration {
+    let pause = round_trip / PAUSE_SHARE;
+    if pause < *PAUSES.start() { Duration::ZERO } else { pause.min(*PAUSES.end()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_on_long_paths_datagrams_wait_for_others() {
+        let millis = Duration::from_millis;
+        assert_eq!(pause_within(Duration::ZERO), Duration::ZERO);
+        assert_eq!(pause_within(millis(15)), Duration::ZERO);
+        assert_eq!(pause_within(millis(32)), millis(1));
+        assert_eq!((pause_within(millis(300)), pause_within(Duration::MAX)), (millis(2), millis(2)));
     }
 }
