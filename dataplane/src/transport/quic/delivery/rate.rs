@@ -10,7 +10,9 @@ use std::{
 };
 
 /// Most times of sending that are remembered. With more, samples are rarer, not wrong.
-const REMEMBERED_MAX: usize = 8192;
+const REMEMBERED_MAX: usize = 2048;
+/// What was sent so long ago was lost, or is never acknowledged, as acknowledgements are not.
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
 /// Of one batch of acknowledgements.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,6 +79,10 @@ impl Deliveries {
             return;
         }
         if self.sent.len() == REMEMBERED_MAX {
+            // Not the oldest, unless nothing comes of it: it is the next one that tells something.
+            if self.sent.front().is_some_and(|first| now - first.at < REMEMBERED_FOR) {
+                return;
+            }
             self.sent.pop_front();
         }
         self.sent.push_back(Sent {
@@ -127,5 +133,53 @@ impl Deliveries {
     /// There was nothing more to send, with so much under way.
     pub fn note_app_limited(&mut self, in_flight: u64) {
         self.limited_until = self.delivered + in_flight.max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_rate_is_what_was_delivered_over_the_longer_of_both_times() {
+        let began = Instant::now();
+        let mut deliveries = Deliveries::new(began);
+        // 10 packets of 1000 bytes, one in each millisecond; 50 ms later all of them are acknowledged in one heap.
+        for packet in 0..10 {
+            deliveries.handle_sent(began + MS * packet, packet == 0);
+        }
+        for packet in 0..10 {
+            deliveries.handle_acked(began + MS * 59, began + MS * packet, 1000);
+        }
+        let (bytes, sample) = deliveries.end_batch(50 * MS);
+        assert_eq!((bytes, sample.unwrap().delivered_before), (10_000, 0));
+        assert!((sample.unwrap().rate - 10_000.0 / 0.059).abs() < 1.0, "{sample:?}");
+        // A time in which nothing can have come and gone tells nothing.
+        deliveries.handle_sent(began + MS * 60, false);
+        deliveries.handle_acked(began + MS * 61, began + MS * 60, 1000);
+        assert_eq!(deliveries.end_batch(60 * MS), (1000, None));
+        assert_eq!(deliveries.delivered(), 11_000);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_samples_go_on() {
+        let began = Instant::now();
+        let mut deliveries = Deliveries::new(began);
+        let at = |index: usize| began + MS * index as u32;
+        for index in 0..3 * REMEMBERED_MAX {
+            deliveries.handle_sent(at(index), false);
+        }
+        assert_eq!(deliveries.sent.len(), REMEMBERED_MAX);
+        // The first ones are those that are heard of first.
+        deliveries.handle_acked(at(3 * REMEMBERED_MAX), at(5), 1000);
+        assert!(deliveries.end_batch(MS).1.is_some());
+        // Who only acknowledges is never acknowledged: what is old makes room.
+        for index in 3 * REMEMBERED_MAX..10 * REMEMBERED_MAX {
+            deliveries.handle_sent(at(index), false);
+        }
+        assert_eq!(deliveries.sent.len(), REMEMBERED_MAX);
+        assert!(deliveries.sent[0].at > at(4 * REMEMBERED_MAX));
     }
 }
