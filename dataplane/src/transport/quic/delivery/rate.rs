@@ -36,9 +36,9 @@ pub struct Deliveries {
     acknowledged_sent_at: Instant,
     /// Until so much is delivered, samples tell less than the path can.
     limited_until: u64,
-    /// Of the batch that is being heard: bytes, and its newest packet.
+    /// Of the batch that is being heard: bytes, and when its newest packet was sent.
     batch: u64,
-    newest: Option<Sent>,
+    newest: Option<Instant>,
 }
 
 /// How things were when something was sent.
@@ -99,18 +99,18 @@ impl Deliveries {
         self.delivered += bytes;
         self.delivered_at = now;
         self.batch += bytes;
-        if self.newest.is_none_or(|newest| newest.at < sent)
-            && let Ok(at) = self.sent.binary_search_by(|one| one.at.cmp(&sent))
-        {
-            self.newest = Some(self.sent[at]);
-        }
+        self.newest = self.newest.max(Some(sent));
     }
 
     /// A batch of acknowledgements is over: its bytes, and its sample. A time shorter than a round trip can be
     /// (`shortest`) tells nothing.
     pub fn end_batch(&mut self, shortest: Duration) -> (u64, Option<Sample>) {
         let bytes = std::mem::take(&mut self.batch);
-        let Some(newest) = self.newest.take() else { return (bytes, None) };
+        let found = self.newest.take().and_then(|newest| {
+            let at = self.sent.binary_search_by(|one| one.at.cmp(&newest)).ok()?;
+            Some(self.sent[at])
+        });
+        let Some(newest) = found else { return (bytes, None) };
         // What was sent before it, and is acknowledged later, counts as delivered, and gives no sample.
         while self.sent.front().is_some_and(|first| first.at <= newest.at) {
             self.sent.pop_front();
