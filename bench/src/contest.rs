@@ -54,6 +54,17 @@ pub trait Contestant {
         true
     }
 
+    /// Whether the work is done by processes that were there before: then its CPU seconds are those that it tells, and
+    /// nothing is known of its memory.
+    fn works_elsewhere(&self) -> bool {
+        false
+    }
+
+    /// Whether the others go on without it when it fails: so it is with all that are not ours.
+    fn may_fail(&self) -> bool {
+        self.kind() != Kind::Ours
+    }
+
     /// What its process said: the time it took where it knows better than a clock around it, and its stages.
     fn interpret(&self, _ended: &Ended) -> io::Result<Told> {
         Ok(Told::default())
@@ -99,6 +110,8 @@ pub struct Case {
     pub meters: Vec<Meter>,
     /// CPU seconds so far of what the bench itself does between contestants: not theirs, and nobody else's.
     pub own_work: Option<Rc<dyn Fn() -> f64>>,
+    /// Whether the work is done on this machine: what else runs elsewhere is not known.
+    pub is_here: bool,
     /// The reference first: ours, or in a case about the machine alone our own probe of it.
     pub contestants: Vec<Box<dyn Contestant>>,
 }
@@ -160,6 +173,7 @@ impl Case {
             memory: MemoryState::AsFound,
             meters: Vec::new(),
             own_work: None,
+            is_here: true,
             contestants,
         }
     }
@@ -185,7 +199,7 @@ impl Case {
     }
 
     /// One more sample of everybody who is there, in pairs with the reference; one more of the reference for each pair.
-    /// A rival or limit that fails is absent from then on, with its reason: ours are what this is about.
+    /// One that [may fail](Contestant::may_fail) and does is absent from then on, with its reason.
     pub fn round(&self, round: usize, series: &mut [Series], progress: &mut dyn Progress) -> io::Result<()> {
         if series.first().is_none_or(|reference| reference.absent.is_some()) {
             return Ok(());
@@ -203,7 +217,7 @@ impl Case {
             for (place, index) in pair.into_iter().enumerate() {
                 match self.sample_of(index, round, Some(pair[1 - place]), progress) {
                     Ok(sample) => taken.push((index, sample)),
-                    Err(error) if series[index].kind == Kind::Ours || index == 0 => return Err(error),
+                    Err(error) if index == 0 || !self.contestants[index].may_fail() => return Err(error),
                     Err(error) => {
                         series[index].absent = Some(format!("it failed: {error}"));
                         series[index].samples.clear();
@@ -240,6 +254,7 @@ impl Case {
             contestant: contestant.name(),
             kind: contestant.kind(),
             absent: contestant.absent(),
+            note: None,
             samples: Vec::new(),
         }
     }
@@ -263,16 +278,18 @@ impl Case {
             None => began.elapsed().as_secs_f64(),
         };
         let own_seconds = ended.cpu_seconds + own_work() - own_before;
-        let machine = MachineLoad { own_seconds, first_touch_rate, ..load.since() };
+        let load = if self.is_here { load.since() } else { MachineLoad::default() };
+        let machine = MachineLoad { own_seconds, first_touch_rate, ..load };
         let timelines = recorder.stop();
         self.check(contestant)?;
+        let by_itself = !contestant.works_elsewhere();
         Ok(Sample {
             seconds,
             bytes: self.bytes,
             operations: self.operations,
-            cpu_seconds: Some(told.cpu_seconds.unwrap_or(ended.cpu_seconds)),
+            cpu_seconds: told.cpu_seconds.or(by_itself.then_some(ended.cpu_seconds)),
             cpu_seconds_by_end: told.cpu_seconds_by_end,
-            rss_bytes_max: Some(ended.rss_bytes_max),
+            rss_bytes_max: by_itself.then_some(ended.rss_bytes_max),
             stages: told.stages,
             timelines,
             machine,

@@ -8,6 +8,7 @@
 
 #![warn(missing_docs)]
 
+pub mod api;
 pub mod cases;
 pub mod cli;
 pub mod contest;

@@ -78,6 +78,9 @@ pub struct Series {
     pub kind: Kind,
     /// Why there are no samples, where there are none.
     pub absent: Option<String>,
+    /// What it says of itself, for people: which transport it took, for instance, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Its runs, in the order in which they were made.
     pub samples: Vec<Sample>,
 }
@@ -204,6 +207,7 @@ mod tests {
             contestant: "cp".into(),
             kind: Kind::Rival,
             absent: None,
+            note: None,
             samples: vec![Sample { seconds: 1.5, bytes: 3, latency: vec![(0.5, 0.001)], ..Sample::default() }],
         };
         let records = [Record::Run(Box::default()), Record::Series(series)];

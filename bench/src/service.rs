@@ -10,12 +10,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::measure::cpu_seconds;
-
-/// Longest wait for an answer, for an executor, and for a transfer to change at all.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long after one question a service is asked again, at least.
-const LOOK: Duration = Duration::from_millis(5);
+use crate::{
+    api::{self, Api, LOOK, PATIENCE},
+    measure::cpu_seconds,
+};
 
 /// A service that ends with this.
 pub struct Service {
@@ -23,8 +21,7 @@ pub struct Service {
     process: Child,
     /// Held open: a service may say more than once that it is ready.
     _said: BufReader<ChildStdout>,
-    url: String,
-    agent: ureq::Agent,
+    api: Api,
 }
 
 /// How it is started.
@@ -59,15 +56,19 @@ impl Service {
     pub fn start(binary: &Path, data: &Path, arguments: &[String]) -> io::Result<Self> {
         let launch = Launch { binary: binary.to_owned(), data: data.to_owned(), arguments: arguments.to_vec() };
         let (process, said, url) = launch.start()?;
-        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE));
-        Ok(Self { launch, process, _said: said, url, agent: config.build().new_agent() })
+        Ok(Self { launch, process, _said: said, api: Api::new(url) })
+    }
+
+    /// Its REST interface.
+    pub fn api(&self) -> &Api {
+        &self.api
     }
 
     /// Lets its executor move something: from then on its lanes are there. The id of that transfer.
     pub fn warm_up(&self) -> io::Result<String> {
-        let warm = self.submit(&json!({"source_url": "zero:///1M?seed=1", "destination_url": "null:///"}))?;
-        self.complete(&warm)?;
-        Ok(id(&warm).to_owned())
+        let warm = self.api.submit(&json!({"source_url": "zero:///1M?seed=1", "destination_url": "null:///"}))?;
+        self.api.complete(&warm)?;
+        Ok(api::id(&warm).to_owned())
     }
 
     /// Kills it with SIGKILL and starts it again; how long the new one took until it was ready.
@@ -75,13 +76,15 @@ impl Service {
         self.process.kill()?;
         self.process.wait()?;
         let began = Instant::now();
-        (self.process, self._said, self.url) = self.launch.start()?;
-        Ok(began.elapsed())
+        let (process, said, url) = self.launch.start()?;
+        let took = began.elapsed();
+        (self.process, self._said, self.api) = (process, said, Api::new(url));
+        Ok(took)
     }
 
     /// Host and port where it listens.
     pub fn address(&self) -> &str {
-        self.url.strip_prefix("http://").unwrap_or(&self.url)
+        self.api.url().strip_prefix("http://").unwrap_or(self.api.url())
     }
 
     /// Anonymous memory of the control plane: heap, stacks, and what the allocator keeps for later (`RssAnon` of
@@ -127,51 +130,6 @@ impl Service {
     pub fn cpu_seconds(&self) -> io::Result<f64> {
         Ok(self.control_cpu_seconds()? + cpu_seconds(self.executor_pid()?)?)
     }
-
-    /// Submits something; what is not taken is an error.
-    pub fn submit(&self, request: &Value) -> io::Result<Value> {
-        let url = format!("{}/v1/transfers", self.url);
-        let mut answer = self.agent.post(url).send_json(request).map_err(io::Error::other)?;
-        let document: Value = answer.body_mut().read_json().map_err(io::Error::other)?;
-        match answer.status().as_u16() {
-            200..300 => Ok(document),
-            _ => Err(io::Error::other(format!("the service refused: {document}"))),
-        }
-    }
-
-    /// What it answers to a GET.
-    pub fn get(&self, path: &str) -> io::Result<Value> {
-        let mut answer = self.agent.get(format!("{}{path}", self.url)).call().map_err(io::Error::other)?;
-        answer.body_mut().with_config().limit(1 << 30).read_json().map_err(io::Error::other)
-    }
-
-    /// What it answers to a GET, as it stands.
-    pub fn text(&self, path: &str) -> io::Result<String> {
-        let mut answer = self.agent.get(format!("{}{path}", self.url)).call().map_err(io::Error::other)?;
-        answer.body_mut().read_to_string().map_err(io::Error::other)
-    }
-
-    /// Waits until a transfer that was submitted is complete; one that does not change for a minute is an error.
-    pub fn complete(&self, submitted: &Value) -> io::Result<()> {
-        let path = format!("/v1/transfers/{}", id(submitted));
-        let (began, mut changed, mut before) = (Instant::now(), Instant::now(), Value::Null);
-        loop {
-            let document = self.get(&path)?;
-            match document["state"].as_str() {
-                Some("STATE_COMPLETE") => return Ok(()),
-                Some("STATE_ERROR" | "STATE_CANCELED") => {
-                    return Err(io::Error::other(format!("the transfer failed: {}", document["error"])));
-                }
-                _ if document != before => (changed, before) = (Instant::now(), document),
-                _ if changed.elapsed() > PATIENCE => {
-                    return Err(io::Error::other(format!("the transfer does not move: {document}")));
-                }
-                _ => (),
-            }
-            // Asking costs the service what is measured of it: a percent later is soon enough.
-            std::thread::sleep(LOOK.max(began.elapsed() / 100));
-        }
-    }
 }
 
 impl Drop for Service {
@@ -193,11 +151,6 @@ pub fn binary() -> io::Result<PathBuf> {
     }
     let why = format!("{} is not there; build it: cargo build --release", found.display());
     Err(io::Error::new(io::ErrorKind::NotFound, why))
-}
-
-/// The id in a document.
-pub fn id(document: &Value) -> &str {
-    document["id"].as_str().unwrap_or_default()
 }
 
 /// A child of a process, whichever of its threads started it.

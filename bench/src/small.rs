@@ -9,9 +9,12 @@ use std::{
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::service::{self, Service};
+use crate::{
+    api::{self, Api},
+    service::{self, Service},
+};
 
 /// Transfers in one request: a client with so many sends arrays.
 const SUBMITTED_TOGETHER: usize = 500;
@@ -22,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Transfers on a page of the list.
 const PAGE: usize = 10_000;
 
-/// What is moved.
+/// What is moved, on one host.
 #[derive(Clone, Debug, Args)]
 pub struct Small {
     /// An empty folder on the disk to measure
@@ -38,13 +41,33 @@ pub struct Small {
     slots: usize,
 }
 
+/// What is moved from one host to another, by a service that is there.
+#[derive(Clone, Debug, Args)]
+pub struct SmallBetween {
+    /// URL of the service's REST interface
+    api: String,
+    /// URL of the folder with the objects, which [`make`] has made
+    from: String,
+    /// URL of the folder where they shall be
+    to: String,
+    /// Number of objects
+    #[arg(long)]
+    objects: usize,
+    /// How they cross
+    #[arg(long)]
+    transport: String,
+    /// Seconds that all of them are given
+    #[arg(long)]
+    patience: f64,
+}
+
 /// How it went.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SmallTold {
     /// From the first submission until the last one was complete.
     pub seconds: f64,
-    /// CPU seconds of the service and its executor.
-    pub cpu_seconds: f64,
+    /// CPU seconds of the service and its executor, where they are whose runs this.
+    pub cpu_seconds: Option<f64>,
     /// Seconds of one transfer in each stage, on average; `scheduled` is the time until an executor had it.
     pub stages: BTreeMap<String, f64>,
 }
@@ -59,28 +82,92 @@ impl Small {
             ["--root".into(), format!("{}:rw", self.folder.display()), "--slots".into(), self.slots.to_string()];
         let service = Service::start(&service::binary()?, &self.folder.join("data"), &arguments)?;
         let warm = service.warm_up()?;
-        let (began, before) = (Instant::now(), service.cpu_seconds()?);
-        self.submit(&service, &sources, &targets)?;
-        // One more is complete: the one before.
-        while counted(&service, "completed")? < self.objects + 1 {
-            let failed = counted(&service, "failed")?;
-            if failed > 0 || began.elapsed() > PATIENCE {
-                let completed = counted(&service, "completed")? - 1;
-                let why = format!("{completed} of {} are complete, {failed} failed", self.objects);
-                return Err(io::Error::other(why));
+        let before = service.cpu_seconds()?;
+        let url = |folder: &Path| format!("file://{}", folder.display());
+        let batch = Batch {
+            api: service.api(),
+            from: &url(&sources),
+            to: &url(&targets),
+            objects: self.objects,
+            transport: None,
+            patience: PATIENCE,
+        };
+        let seconds = batch.run()?;
+        let cpu_seconds = Some(service.cpu_seconds()? - before);
+        Ok(SmallTold { seconds, cpu_seconds, stages: stages(service.api(), &warm)? })
+    }
+}
+
+impl SmallBetween {
+    /// Moves them.
+    pub fn run(&self) -> io::Result<SmallTold> {
+        let api = Api::new(&self.api);
+        let host = |url: &str| url.split('/').nth(2).unwrap_or_default().to_owned();
+        // The link has been used: what is measured are objects, not the first connection.
+        let warm = api.submit(&json!({
+            "source_url": format!("zero://{}/1M?seed=1", host(&self.from)),
+            "destination_url": format!("null://{}/", host(&self.to)),
+            "transport": self.transport,
+        }))?;
+        api.complete(&warm)?;
+        let batch = Batch {
+            api: &api,
+            from: &self.from,
+            to: &self.to,
+            objects: self.objects,
+            transport: Some(&self.transport),
+            patience: Duration::try_from_secs_f64(self.patience).map_err(io::Error::other)?,
+        };
+        let seconds = batch.run()?;
+        Ok(SmallTold { seconds, cpu_seconds: None, stages: stages(&api, api::id(&warm))? })
+    }
+}
+
+/// Objects that are moved together.
+struct Batch<'a> {
+    api: &'a Api,
+    /// URLs of folders.
+    from: &'a str,
+    to: &'a str,
+    objects: usize,
+    transport: Option<&'a str>,
+    patience: Duration,
+}
+
+impl Batch<'_> {
+    /// Submits them, and waits until all are complete; how long that took.
+    fn run(&self) -> io::Result<f64> {
+        let counted = |what: &str| self.api.metric(&format!("staccato_transfers_{what}_total"));
+        let (completed, failed) = (counted("completed")?, counted("failed")?);
+        let began = Instant::now();
+        self.submit()?;
+        loop {
+            let moved = counted("completed")? - completed;
+            if moved >= self.objects {
+                return Ok(began.elapsed().as_secs_f64());
+            }
+            let failed = counted("failed")? - failed;
+            if failed > 0 || began.elapsed() > self.patience {
+                return Err(io::Error::other(format!("{moved} of {} are complete, {failed} failed", self.objects)));
             }
             std::thread::sleep(LOOK);
         }
-        let (seconds, cpu_seconds) = (began.elapsed().as_secs_f64(), service.cpu_seconds()? - before);
-        Ok(SmallTold { seconds, cpu_seconds, stages: stages(&service, &warm)? })
     }
 
-    fn submit(&self, service: &Service, sources: &Path, targets: &Path) -> io::Result<()> {
-        let url = |folder: &Path, index: usize| format!("file://{}/{index}", folder.display());
-        let transfer = |index| json!({"source_url": url(sources, index), "destination_url": url(targets, index)});
+    fn submit(&self) -> io::Result<()> {
+        let transfer = |index: &usize| {
+            let mut transfer = json!({
+                "source_url": format!("{}/{index}", self.from),
+                "destination_url": format!("{}/{index}", self.to),
+            });
+            if let Some(transport) = self.transport {
+                transfer["transport"] = transport.into();
+            }
+            transfer
+        };
         let indexes: Vec<usize> = (0..self.objects).collect();
         for together in indexes.chunks(SUBMITTED_TOGETHER) {
-            let answer = service.submit(&together.iter().map(|index| transfer(*index)).collect())?;
+            let answer = self.api.submit(&together.iter().map(transfer).collect())?;
             let refused = answer.as_array().into_iter().flatten().find(|one| one["status"] != 201);
             if let Some(refused) = refused {
                 return Err(io::Error::other(format!("the service refused: {refused}")));
@@ -90,8 +177,8 @@ impl Small {
     }
 }
 
-/// Durable files of bytes that do not compress.
-fn make(folder: &Path, objects: usize, bytes: usize) -> io::Result<()> {
+/// Durable files of bytes that do not compress, named by their numbers.
+pub fn make(folder: &Path, objects: usize, bytes: usize) -> io::Result<()> {
     fs::create_dir(folder)?;
     let mut random = fastrand::Rng::with_seed(1);
     let mut content = vec![0; bytes];
@@ -103,42 +190,24 @@ fn make(folder: &Path, objects: usize, bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Transfers that are completed, or failed, so far.
-fn counted(service: &Service, what: &str) -> io::Result<usize> {
-    let metrics = service.text("/metrics")?;
-    let name = format!("staccato_transfers_{what}_total ");
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name.as_str()));
-    line.and_then(|count| count.trim().parse().ok())
-        .ok_or_else(|| io::Error::other(format!("/metrics does not tell {}", name.trim())))
-}
-
 /// Averages over all documents behind this one.
-fn stages(service: &Service, after: &str) -> io::Result<BTreeMap<String, f64>> {
+fn stages(api: &Api, after: &str) -> io::Result<BTreeMap<String, f64>> {
     let (mut sums, mut count, mut marker) = (BTreeMap::<String, f64>::new(), 0.0, after.to_owned());
     loop {
-        let page = service.get(&format!("/v1/transfers?limit={PAGE}&marker={marker}"))?;
+        let page = api.get(&format!("/v1/transfers?limit={PAGE}&marker={marker}"))?;
         let page = page.as_array().cloned().unwrap_or_default();
         let Some(last) = page.last() else { break };
-        service::id(last).clone_into(&mut marker);
+        api::id(last).clone_into(&mut marker);
         for document in &page {
             count += 1.0;
-            let times = document["stage_times"].as_object().into_iter().flatten();
-            for (stage, micros) in times {
-                *sums.entry(stage.clone()).or_default() += micros.as_f64().unwrap_or(0.0) / 1e6;
-            }
-            for (stage, from, to) in [("scheduled", "created_at", "started_at"), ("run", "started_at", "finished_at")] {
-                *sums.entry(stage.to_owned()).or_default() += between(&document[from], &document[to]);
+            let spans = [("scheduled", "created_at", "started_at"), ("run", "started_at", "finished_at")];
+            let spans = spans.into_iter().map(|(stage, from, to)| {
+                (stage.to_owned(), api::between(&document[from], &document[to]).unwrap_or(0.0))
+            });
+            for (stage, seconds) in api::stage_seconds(document).chain(spans) {
+                *sums.entry(stage).or_default() += seconds;
             }
         }
     }
     Ok(sums.into_iter().map(|(stage, sum)| (stage, sum / f64::max(count, 1.0))).collect())
-}
-
-/// Seconds between two times of a document.
-fn between(from: &Value, to: &Value) -> f64 {
-    let parse = |time: &Value| humantime::parse_rfc3339(time.as_str()?).ok();
-    match (parse(from), parse(to)) {
-        (Some(from), Some(to)) => to.duration_since(from).map_or(0.0, |passed| passed.as_secs_f64()),
-        _ => 0.0,
-    }
 }

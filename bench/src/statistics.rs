@@ -156,6 +156,7 @@ mod tests {
             contestant: contestant.into(),
             kind: Kind::Rival,
             absent: None,
+            note: None,
             samples: samples
                 .iter()
                 .map(|(round, beside, seconds)| Sample {

@@ -33,7 +33,7 @@ use crate::{
     measure::own_cpu_seconds,
     probe,
     service::{self, Service},
-    small::Small,
+    small::{Small, SmallBetween},
 };
 
 /// The program that serves as its own worker, and the arguments that make it one.
@@ -72,6 +72,10 @@ pub enum Work {
     Disk(probe::disk::Disk),
     /// Many small transfers by a service that is started for them
     Small(Small),
+    /// The same between two hosts, by a service that is there
+    SmallBetween(SmallBetween),
+    /// One transfer between two hosts, by a service that is there
+    Through(link::through::Through),
     /// Copies or checks bytes in memory
     Compute(probe::compute::Compute),
     /// Both ends of a link
@@ -95,6 +99,8 @@ impl Work {
             Self::Transfer(transfer) => print(&transfer.run()?),
             Self::Disk(disk) => print(&disk.run()?),
             Self::Small(small) => print(&small.run()?),
+            Self::SmallBetween(small) => print(&small.run()?),
+            Self::Through(through) => print(&through.run()?),
             Self::Compute(compute) => print(&compute.run()?),
             Self::Pair(pair) => print(&pair.run()?),
             Self::Own(own) => own.run(),
@@ -278,8 +284,9 @@ impl Transfer {
         let service = Service::start(&service::binary()?, &self.data, &["--root".into(), "/:rw".into()])?;
         service.warm_up()?;
         let (began, before) = (Instant::now(), service.cpu_seconds()?);
-        let submitted = service.submit(&json!({"source_url": self.source, "destination_url": self.destination}))?;
-        service.complete(&submitted)?;
+        let submitted =
+            service.api().submit(&json!({"source_url": self.source, "destination_url": self.destination}))?;
+        service.api().complete(&submitted)?;
         Ok(CostTold { seconds: began.elapsed().as_secs_f64(), cpu_seconds: service.cpu_seconds()? - before })
     }
 }

@@ -23,10 +23,6 @@ pub struct Crossing {
     pub storages: (Storage, Storage),
     /// Its length.
     pub bytes: u64,
-    /// How ours crosses.
-    pub transport: Transport,
-    /// Connections at a time.
-    pub streams: usize,
     /// What tells the link from others.
     pub settings: BTreeMap<String, String>,
     /// Seconds after which a contestant is given up.
@@ -38,14 +34,16 @@ pub fn name((from, to): (Storage, Storage)) -> String {
     format!("{from}-to-{to}")
 }
 
-/// A case, and the folders that must outlive it.
+/// A case of two ends by themselves, `streams` connections at a time, and the folders that must outlive it.
 pub fn cross(
     program: &Program,
     disk: &Path,
     bed: &Rc<Testbed>,
     crossing: &Crossing,
+    transport: Transport,
+    streams: usize,
 ) -> io::Result<(Case, Vec<Workplace>)> {
-    let Crossing { storages: (from, to), bytes, transport, streams, seconds_max, .. } = *crossing;
+    let Crossing { storages: (from, to), bytes, seconds_max, .. } = *crossing;
     let (on_disk, in_memory) = (Workplace::new(disk)?, Workplace::new(Path::new(MEMORY))?);
     let place = |storage| if storage == Storage::Disk { &on_disk } else { &in_memory };
     let source = place(from).fill("source", bytes)?;

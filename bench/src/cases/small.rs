@@ -5,16 +5,22 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::Command,
+    rc::Rc,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use super::Workplace;
+use super::{Workplace, service::hosts_of_own};
 use crate::{
     contest::{Case, Contestant, Told},
-    measure::Ended,
+    contestants::{
+        Both, rsync,
+        service::{Copies, ManyCopied, ManyTransferred, TRANSPORTS},
+    },
+    link::Testbed,
+    measure::{Ended, Meter},
     record::Kind,
     service,
-    small::SmallTold,
+    small::{self, SmallTold},
     worker::Program,
 };
 
@@ -37,6 +43,64 @@ pub fn transfers(program: &Program, place: &Workplace, objects: usize, bytes: us
         operations: objects as u64,
         ..Case::new(NAME, 0, vec![Box::new(small)])
     }
+}
+
+/// What is moved between hosts.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    /// How many.
+    pub count: usize,
+    /// Bytes of each.
+    pub bytes: usize,
+    /// Transfers that may run at a time.
+    pub slots: usize,
+    /// What tells the link from others.
+    pub settings: BTreeMap<String, String>,
+    /// Seconds after which a contestant is given up.
+    pub seconds_max: f64,
+}
+
+/// The same from one host to another: as transfers of a service of the bench's own, and by rsync, whose client copies all
+/// of them in one process from a daemon that has them. Everybody reads them from the disk; who leaves its copies in the
+/// page cache syncs the file system once, when all are written. Copies stay until the case has ended, as above. The
+/// case comes with what must outlive it.
+pub fn between_hosts(
+    program: &Program,
+    disk: &Path,
+    bed: &Rc<Testbed>,
+    objects: &Objects,
+) -> io::Result<(Workplace, Case)> {
+    let Objects { count, bytes, slots, seconds_max, .. } = *objects;
+    let place = Workplace::new(disk)?;
+    let (hosts, files) = hosts_of_own(bed, &place, slots)?;
+    let source = files.join("sources");
+    small::make(&source, count, bytes)?;
+    let copies = Copies::new(&source, count, (count * bytes) as u64, &files.join("targets"));
+    let through = |transport: &str| -> Box<dyn Contestant> {
+        Box::new(ManyTransferred::new(program, bed.at_owner(), &hosts, transport, &copies, seconds_max))
+    };
+    let mut contestants: Vec<_> = TRANSPORTS.into_iter().map(through).collect();
+    let at = bed.port(1);
+    let server = rsync::daemon(&place.path("fleet"), &source, at)?;
+    let copy = format!("rsync --recursive --whole-file rsync://{at}/files/ \"$0\" && sync --file-system \"$0\"");
+    let client = ["sh", "-c", &copy, "{to}"].map(str::to_owned).into();
+    let (name, needs) = ("rsync daemon", &["rsync"]);
+    let rsync = Both::new(program, bed, name, Kind::Rival, needs, at, server, client, seconds_max).durable();
+    contestants.push(Box::new(ManyCopied::new(rsync, &copies)));
+    let mut settings = objects.settings.clone();
+    for (name, value) in [("objects", count), ("size", bytes), ("slots", slots)] {
+        settings.insert(name.into(), value.to_string());
+    }
+    settings.insert("transport".into(), super::service::THROUGH.into());
+    let case = Case {
+        settings,
+        operations: count as u64,
+        cold: (0..count).map(|index| source.join(index.to_string())).collect(),
+        meters: Meter::of_disk(&files),
+        own_work: Some(hosts.own_work(bed)),
+        ..Case::new(NAME, 0, contestants)
+    };
+    Ok((place, case))
 }
 
 struct Small {
@@ -74,11 +138,6 @@ impl Contestant for Small {
 
     fn interpret(&self, ended: &Ended) -> io::Result<Told> {
         let told: SmallTold = serde_json::from_slice(&ended.output).map_err(io::Error::other)?;
-        Ok(Told {
-            seconds: Some(told.seconds),
-            cpu_seconds: Some(told.cpu_seconds),
-            stages: told.stages,
-            ..Told::default()
-        })
+        Ok(Told { seconds: Some(told.seconds), cpu_seconds: told.cpu_seconds, stages: told.stages, ..Told::default() })
     }
 }

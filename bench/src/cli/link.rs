@@ -1,32 +1,46 @@
 //! `link`: from one host to another.
 
-use std::{collections::BTreeMap, io, path::PathBuf, rc::Rc, time::Duration};
+mod hosts;
+
+use std::{collections::BTreeMap, io, path::PathBuf, rc::Rc, str::FromStr, time::Duration};
 
 use clap::Args;
-use staccato_dataplane::yardstick::link::Transport;
+use staccato_dataplane::yardstick::link;
 
-use super::{
-    install,
-    local::Lines,
-    output::{Output, tell_where},
-    report::write_page,
-};
+use super::measuring::{Lines, Measuring};
 use crate::{
-    cases::link::{self, Crossing},
-    contest::{Effort, PAIRS_DEFAULT, PAIRS_MIN, run_all},
-    contestants::{Storage, TOOLS},
-    host,
+    cases::{self, link::Crossing, service::THROUGH},
+    contest::Effort,
+    contestants::Storage,
     link::Testbed,
     network::Wiring,
-    record::Record,
+    record::Series,
     relay::{Conditions, parse_rate, parse_share},
     report::table,
     worker::Program,
 };
+use hosts::HostArgument;
+
+/// Every pair of where an object is and where it goes.
+const STORAGES: [(Storage, Storage); 4] = [
+    (Storage::Memory, Storage::Memory),
+    (Storage::Disk, Storage::Memory),
+    (Storage::Memory, Storage::Disk),
+    (Storage::Disk, Storage::Disk),
+];
+/// Bytes of a small object.
+const SMALL_BYTES: usize = 64 << 10;
+/// Small objects under way at a time.
+const SMALL_SLOTS: usize = 64;
 
 /// Arguments of `link`. Those that take several values measure every combination.
 #[derive(Debug, Args)]
 pub struct Link {
+    /// Two hosts of a deployment that is there (--server, --token-file and --ca say which), the one that has the object
+    /// first; with a folder (HOST:/FOLDER, as URLs write it) its disk is measured, too
+    #[arg(num_args = 2, value_names = ["HOST_A[:FOLDER]", "HOST_B[:FOLDER]"])]
+    #[arg(conflicts_with_all = ["loopback", "namespaces", "delay", "loss", "rate", "congestion", "transports"])]
+    hosts: Vec<HostArgument>,
     /// Measure on loopback (the default)
     #[arg(long)]
     loopback: bool,
@@ -57,33 +71,18 @@ pub struct Link {
     /// Connections at a time
     #[arg(long, value_delimiter = ',', default_value = "1,4")]
     streams: Vec<usize>,
-    /// How ours crosses: tcp, tcp-tls, quic; with another congestion control quic-cubic, quic-bbr, quic-newreno
+    /// How ours crosses: both ends alone over tcp, tcp-tls or quic (with another congestion control: quic-cubic, quic-bbr,
+    /// quic-newreno); or service, through a service whose executors have joined
     #[arg(long = "transport", value_delimiter = ',')]
     transports: Vec<Transport>,
-    /// Pairs of each contestant with Staccato
-    #[arg(long, default_value_t = PAIRS_DEFAULT)]
-    pairs: usize,
-    /// Minutes for all cases together: a case that would take longer ends with fewer pairs, at least three
-    #[arg(long, default_value_t = 8.0)]
-    minutes: f64,
+    /// Small objects, of 64 KiB each
+    #[arg(long, default_value_t = 2_000)]
+    objects: usize,
     /// Seconds after which a contestant's sample is given up
     #[arg(long, default_value_t = 120.0)]
     patience: f64,
-    /// Cases to measure (the start of a name suffices); all when absent
-    #[arg(long = "case", value_name = "NAME")]
-    cases: Vec<String>,
-    /// Contestants to measure beside Staccato (the start of a name suffices); all when absent
-    #[arg(long = "contestant", value_name = "NAME")]
-    contestants: Vec<String>,
-    /// Install who is absent first: Debian's packages, as root
-    #[arg(long)]
-    install_rivals: bool,
-    /// Where results go, as JSON lines (appended)
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Where a page of this run's results goes
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[command(flatten)]
+    measuring: Measuring,
 }
 
 /// A link to measure on, and what tells it from others.
@@ -94,74 +93,125 @@ struct Route {
     settings: BTreeMap<String, String>,
 }
 
+/// How ours crosses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transport {
+    /// Two ends without anything around them.
+    Ends(link::Transport),
+    /// As transfers.
+    Service,
+}
+
+impl FromStr for Transport {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == THROUGH { Ok(Self::Service) } else { text.parse().map(Self::Ends) }
+    }
+}
+
+/// A case, and a way through it: what is measured on each link.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Planned {
+    Ends { storages: (Storage, Storage), transport: link::Transport, streams: usize },
+    Service { storages: (Storage, Storage) },
+    Small,
+}
+
+impl Planned {
+    fn case(&self) -> String {
+        match self {
+            Self::Ends { storages, .. } | Self::Service { storages } => cases::link::name(*storages),
+            Self::Small => cases::small::NAME.into(),
+        }
+    }
+}
+
 impl Link {
     /// Measures, and prints a table for each case and one of them all.
-    pub fn run(self, program: &Program) -> io::Result<()> {
-        let (routes, storages) = (self.routes(), self.storages()?);
-        if self.install_rivals {
-            install::rivals()?;
+    pub fn run(self, program: &Program, client: Vec<String>) -> io::Result<()> {
+        if let [from, to] = &self.hosts[..] {
+            return hosts::run(&self, program, client, from, to);
         }
-        let run = host::this_run(&self.folder, TOOLS.iter().map(|tool| (tool.program, tool.version)));
-        let cores = run.host.cores;
-        let mut output = Output::open(self.output.as_deref(), Vec::new())?;
-        output.write(Record::Run(Box::new(run)))?;
-        let transports = if self.transports.is_empty() { Transport::ALL.to_vec() } else { self.transports.clone() };
-        let count = routes.len() * storages.len() * transports.len() * self.streams.len();
-        let minutes = self.minutes / count.max(1) as f64;
-        let effort = Effort {
-            pairs: self.pairs.max(PAIRS_MIN),
-            time_max: Duration::try_from_secs_f64(minutes * 60.0).map_err(io::Error::other)?,
-            count_system_calls: false,
-        };
-        let mut all = Vec::new();
+        let (routes, planned) = (self.routes(), self.measuring.wanted(self.planned(), Planned::case)?);
+        let mut results = self.measuring.begin(&self.folder)?;
+        let effort = self.measuring.effort(1.0 / (routes.len() * planned.len()).max(1) as f64, false)?;
         for route in routes {
             let bed = Rc::new(route.wiring.as_ref().map_or_else(|| Ok(Testbed::loopback()), Testbed::network)?);
-            for storages in &storages {
-                for (transport, streams) in
-                    transports.iter().flat_map(|one| self.streams.iter().map(move |n| (*one, *n)))
-                {
-                    let crossing = Crossing {
-                        storages: *storages,
-                        bytes: self.mib << 20,
-                        transport,
-                        streams: streams.max(1),
-                        settings: route.settings.clone(),
-                        seconds_max: self.patience,
-                    };
-                    let (mut case, _places) = link::cross(program, &self.folder, &bed, &crossing)?;
-                    case.keep(&self.contestants);
-                    for series in run_all(&[case], effort, &mut Lines)? {
-                        println!("{}", table::of_case(&series, cores));
-                        for one in series {
-                            output.write(Record::Series(one.clone()))?;
-                            all.push(one);
-                        }
+            for planned in &planned {
+                results.take(self.measure(program, &bed, &route, *planned, effort)?)?;
+            }
+        }
+        println!("{}", table::across(results.series()));
+        results.finish()
+    }
+
+    fn measure(
+        &self,
+        program: &Program,
+        bed: &Rc<Testbed>,
+        route: &Route,
+        planned: Planned,
+        effort: Effort,
+    ) -> io::Result<Vec<Series>> {
+        let (folder, contestants) = (&self.folder, &self.measuring.contestants);
+        match planned {
+            Planned::Ends { storages, transport, streams } => {
+                let crossing = self.crossing(storages, &route.settings);
+                let (mut case, _places) =
+                    cases::link::cross(program, folder, bed, &crossing, transport, streams.max(1))?;
+                case.keep(contestants);
+                case.run(effort, &mut Lines)
+            }
+            Planned::Service { storages } => {
+                let crossing = self.crossing(storages, &route.settings);
+                let mut service = cases::service::own(program, folder, bed, &crossing)?;
+                service.case.keep(contestants);
+                service.run(effort, &mut Lines)
+            }
+            Planned::Small => {
+                let objects = cases::small::Objects {
+                    count: self.objects,
+                    bytes: SMALL_BYTES,
+                    slots: SMALL_SLOTS,
+                    settings: route.settings.clone(),
+                    seconds_max: self.patience,
+                };
+                let (_place, mut case) = cases::small::between_hosts(program, folder, bed, &objects)?;
+                case.keep(contestants);
+                case.run(effort, &mut Lines)
+            }
+        }
+    }
+
+    fn crossing(&self, storages: (Storage, Storage), settings: &BTreeMap<String, String>) -> Crossing {
+        Crossing { storages, bytes: self.mib << 20, settings: settings.clone(), seconds_max: self.patience }
+    }
+
+    /// Everything that could be measured on a link.
+    fn planned(&self) -> Vec<Planned> {
+        let ends = link::Transport::ALL.map(Transport::Ends);
+        let transports = match &self.transports[..] {
+            [] => ends.into_iter().chain([Transport::Service]).collect(),
+            some => some.to_vec(),
+        };
+        let mut planned = Vec::new();
+        for storages in STORAGES {
+            for transport in &transports {
+                match *transport {
+                    Transport::Service => planned.push(Planned::Service { storages }),
+                    Transport::Ends(transport) => {
+                        planned.extend(self.streams.iter().map(|streams| Planned::Ends {
+                            storages,
+                            transport,
+                            streams: *streams,
+                        }));
                     }
                 }
             }
         }
-        println!("{}", table::across(&all));
-        if let Some(page) = &self.html {
-            write_page(page, output.records)?;
-        }
-        tell_where(self.output.as_deref(), self.html.as_deref());
-        Ok(())
-    }
-
-    fn storages(&self) -> io::Result<Vec<(Storage, Storage)>> {
-        use Storage::{Disk, Memory};
-        let all = [(Memory, Memory), (Disk, Memory), (Memory, Disk), (Disk, Disk)];
-        let names = all.map(link::name);
-        if let Some(unknown) =
-            self.cases.iter().find(|start| !names.iter().any(|name| name.starts_with(start.as_str())))
-        {
-            return Err(io::Error::other(format!("there is no case {unknown}; there are {}", names.join(", "))));
-        }
-        let wanted = |storages: &(Storage, Storage)| {
-            let name = link::name(*storages);
-            self.cases.is_empty() || self.cases.iter().any(|start| name.starts_with(start.as_str()))
-        };
-        Ok(all.into_iter().filter(wanted).collect())
+        planned.extend(transports.contains(&Transport::Service).then_some(Planned::Small));
+        planned
     }
 
     /// Loopback, and every combination of what namespaces are asked for.

@@ -5,6 +5,7 @@ mod install;
 mod link;
 mod local;
 mod matrix;
+mod measuring;
 mod output;
 mod report;
 mod rest;
@@ -46,17 +47,18 @@ pub enum Command {
 impl Cli {
     /// Runs the command of this process's arguments.
     pub fn main() -> ExitCode {
-        exit(Self::parse().command.run(&[]))
+        exit(Self::parse().command.run(&[], Vec::new()))
     }
 }
 
 impl Command {
-    /// Runs it. `prefix`: the arguments that lead to the bench within the executable.
-    pub fn run(self, prefix: &[&str]) -> io::Result<()> {
+    /// Runs it. `prefix`: the arguments that lead to the bench within the executable; `service`: those of `staccato` that say
+    /// which service it talks to.
+    pub fn run(self, prefix: &[&str], service: Vec<String>) -> io::Result<()> {
         let program = Program::of_this_process(prefix)?;
         match self {
             Self::Local(command) => command.run(&program),
-            Self::Link(command) => command.run(&program),
+            Self::Link(command) => command.run(&program, service),
             Self::Rest(command) => command.run(),
             Self::Matrix(command) => command.run(&program),
             Self::Report(command) => command.run(),

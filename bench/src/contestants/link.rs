@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 use staccato_dataplane::yardstick::link::Transport;
 
-use super::{Fio, installed, path_of};
+use super::{Fio, installed, path_of, rsync};
 use crate::{
     contest::{Contestant, Told},
     link::{
@@ -154,22 +154,7 @@ impl LinkCase {
         server: Vec<String>,
         client: Vec<String>,
     ) -> Both {
-        let ends = Ends {
-            server: [self.bed.at_owner(), server].concat(),
-            listens: vec![at.port()],
-            client: [self.bed.at_reader(), client].concat(),
-            seconds_max: self.seconds_max,
-        };
-        Both {
-            program: self.program.clone(),
-            name: name.to_owned(),
-            kind,
-            needs: needs.to_owned(),
-            ends,
-            tells: Tells::Clock,
-            writes_target: true,
-            is_durable: false,
-        }
+        Both::new(&self.program, &self.bed, name, kind, needs, at, server, client, self.seconds_max)
     }
 
     /// A folder of its own for a server's files.
@@ -254,17 +239,8 @@ impl LinkCase {
     }
 
     fn rsync(&self) -> io::Result<Both> {
-        let (at, folder) = (self.bed.port(1), self.place("rsync")?);
-        let files = self.source.parent().expect("it is a file").display();
-        let user = if rustix::process::geteuid().is_root() { "uid = root\ngid = root\n" } else { "" };
-        let config = folder.join("rsyncd.conf");
-        let address = at.ip();
-        fs::write(
-            &config,
-            format!("use chroot = no\naddress = {address}\n{user}[files]\npath = {files}\nread only = yes\n"),
-        )?;
-        let (port, config) = (at.port().to_string(), config.display().to_string());
-        let server = words(&["rsync", "--daemon", "--no-detach", "--port", &port, "--config", &config]);
+        let at = self.bed.port(1);
+        let server = rsync::daemon(&self.place("rsync")?, self.source.parent().expect("it is a file"), at)?;
         let from = format!("rsync://{at}/files/{}", file_name(&self.source));
         let client = words(&["rsync", "--whole-file", "--inplace", &from, "{to}"]);
         Ok(self.both("rsync daemon", Kind::Rival, &["rsync"], at, server, client))
@@ -307,6 +283,42 @@ impl LinkCase {
 }
 
 impl Both {
+    /// A server at `at` on the owner's host, and a client on the reader's that is given up after `seconds_max`.
+    #[expect(clippy::too_many_arguments, reason = "each says one thing about two processes")]
+    pub fn new(
+        program: &Program,
+        bed: &Testbed,
+        name: &str,
+        kind: Kind,
+        needs: &[&'static str],
+        at: SocketAddr,
+        server: Vec<String>,
+        client: Vec<String>,
+        seconds_max: f64,
+    ) -> Self {
+        let ends = Ends {
+            server: [bed.at_owner(), server].concat(),
+            listens: vec![at.port()],
+            client: [bed.at_reader(), client].concat(),
+            seconds_max,
+        };
+        Self {
+            program: program.clone(),
+            name: name.to_owned(),
+            kind,
+            needs: needs.to_owned(),
+            ends,
+            tells: Tells::Clock,
+            writes_target: true,
+            is_durable: false,
+        }
+    }
+
+    /// Its client makes durable what it has written.
+    pub fn durable(self) -> Self {
+        Self { is_durable: true, ..self }
+    }
+
     /// It leaves no file.
     fn into_nowhere(self, tells: Tells) -> Self {
         Self { tells, writes_target: false, is_durable: true, ..self }

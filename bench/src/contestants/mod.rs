@@ -5,6 +5,8 @@ mod limits;
 mod link;
 mod ours;
 mod rivals;
+pub mod rsync;
+pub mod service;
 mod tools;
 
 pub use fetch::{Fetch, fetch_rivals};

@@ -60,7 +60,15 @@ pub fn with_more_stored(measured: &[Measured]) -> Vec<(Operation, Spread)> {
 }
 
 fn of(case: &str, contestant: String, settings: BTreeMap<String, String>) -> Series {
-    Series { case: case.to_owned(), settings, contestant, kind: Kind::Ours, absent: None, samples: Vec::new() }
+    Series {
+        case: case.to_owned(),
+        settings,
+        contestant,
+        kind: Kind::Ours,
+        absent: None,
+        note: None,
+        samples: Vec::new(),
+    }
 }
 
 fn settings(clients: usize, stored: u64) -> BTreeMap<String, String> {

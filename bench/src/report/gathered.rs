@@ -76,6 +76,7 @@ impl Gathered {
             Some(known) => {
                 known.samples.extend(series.samples);
                 known.absent = known.absent.take().filter(|_| known.samples.is_empty());
+                known.note = series.note.or(known.note.take());
             }
         }
     }
@@ -170,6 +171,7 @@ mod tests {
             contestant: contestant.into(),
             kind: Kind::Ours,
             absent: rounds.is_empty().then(|| "not installed".to_owned()),
+            note: None,
             samples: rounds.iter().map(|round| Sample { round: *round, ..Sample::default() }).collect(),
         })
     }

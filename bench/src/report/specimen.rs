@@ -36,6 +36,7 @@ pub fn series(contestant: &str, kind: Kind, rate: f64) -> Series {
         contestant: contestant.into(),
         kind,
         absent: None,
+        note: None,
         samples: samples.collect(),
     }
 }

@@ -1,11 +1,14 @@
 //! Results in a terminal.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use super::{
     figures::{
-        cpu_seconds_per_gib, cpu_seconds_per_operation, largest_stages, latency, memory_max, rate, rate_digits,
-        system_calls_per_gib,
+        counts_operations, cpu_seconds_per_gib, cpu_seconds_per_operation, largest_stages, latency, memory_max, rate,
+        rate_digits, system_calls_per_gib,
     },
     gathered::{CaseResults, Group, describe},
 };
@@ -56,6 +59,9 @@ pub fn of_group(group: &Group) -> String {
         }
         writeln!(text, "{}", line.trim_end()).expect(WRITES);
     }
+    for (one, note) in group.series.iter().filter_map(|one| Some((one, one.note.as_ref()?))) {
+        writeln!(text, "  {} {note}", one.contestant).expect(WRITES);
+    }
     if let Some(why) = group.noise() {
         writeln!(text, "  NOISY: {why}; these figures are worth little").expect(WRITES);
     }
@@ -79,8 +85,15 @@ pub fn of_sweep(case: &CaseResults) -> String {
 }
 
 /// All cases of a run in one table: a line for each case and contestant, a column for each combination of the settings in
-/// which they differ. Median MB/s.
-pub fn across(all: &[Series]) -> String {
+/// which they differ. Median MB/s; cases about operations are left out.
+pub fn across<'a>(all: impl IntoIterator<Item = &'a Series>) -> String {
+    let all: Vec<&Series> = all.into_iter().collect();
+    let of_operations: BTreeSet<&str> =
+        all.iter().filter(|one| counts_operations(one)).map(|one| one.case.as_str()).collect();
+    let all: Vec<&Series> = all.into_iter().filter(|one| !of_operations.contains(one.case.as_str())).collect();
+    if all.is_empty() {
+        return String::new();
+    }
     let of_link = |name: &str| !["memory", "size", "streams", "transport"].contains(&name);
     let link = |one: &Series| {
         one.settings
@@ -91,7 +104,7 @@ pub fn across(all: &[Series]) -> String {
     };
     let mut links: Vec<BTreeMap<String, String>> = Vec::new();
     let mut lines: Vec<(String, String, String)> = Vec::new();
-    for one in all {
+    for one in &all {
         let streams = one.settings.get("streams").cloned().unwrap_or_default();
         let line = (one.case.clone(), one.contestant.clone(), streams);
         if !links.contains(&link(one)) {
@@ -211,7 +224,10 @@ fn optional(value: Option<f64>, digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{gathered::gather, specimen};
+    use crate::{
+        record::Kind,
+        report::{gathered::gather, specimen},
+    };
 
     #[test]
     fn a_case_is_a_table_and_who_is_absent_is_named() {
@@ -235,6 +251,25 @@ mod tests {
         let text = of_group(group);
         assert!(text.contains("ops/s") && text.contains("p99 ms") && !text.contains("MB/s"), "{text}");
         assert!(text.contains(" 10.56 "), "the 99th percentile: {text}");
+    }
+
+    #[test]
+    fn what_somebody_says_of_itself_stands_below_the_table() {
+        let mut group = specimen::group(&[("service auto", Kind::Ours, 9.0), ("service tcp", Kind::Ours, 5.0)]);
+        group.series[0].note = Some("took quic in the end (measured)".into());
+        let text = of_group(&group);
+        assert_eq!(text.lines().last(), Some("  service auto took quic in the end (measured)"), "{text}");
+    }
+
+    #[test]
+    fn operations_are_not_among_megabytes() {
+        let mut small = specimen::series("service auto", Kind::Ours, 1.0);
+        small.case = "small".into();
+        small.samples.iter_mut().for_each(|sample| (sample.bytes, sample.operations) = (0, 10));
+        let large = specimen::series("service auto", Kind::Ours, 1.0);
+        let text = across([&small, &large]);
+        assert!(text.contains("file-to-file") && !text.contains("small"), "{text}");
+        assert_eq!(across([&small]), "");
     }
 
     #[test]

@@ -137,9 +137,9 @@ impl Cli {
             Command::Token(command) => on_client(command.run(&common)),
             Command::Pki(command) => command.run(&common),
             Command::Demo(command) => command.run(&common),
-            Command::Bench(command) => {
-                command.run(&["bench"]).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
-            }
+            Command::Bench(command) => command
+                .run(&["bench"], common.arguments())
+                .map_err(|error| Failure::new(Exit::Failed, error.to_string())),
             Command::Submit(command) => on_client(command.run(&common)),
             Command::List(command) => on_client(command.run(&common)),
             Command::Show(command) => on_client(command.run(&common)),
@@ -157,6 +157,14 @@ impl Common {
     fn client(&self) -> Result<Client, Failure> {
         let client = Client::new(self.server.clone()).with_ca(self.ca.clone());
         Ok(client.with_token(self.token()?))
+    }
+
+    /// The arguments that make another command talk to the same service; a token in the environment is inherited.
+    fn arguments(&self) -> Vec<String> {
+        let files = [("--token-file", &self.token_file), ("--ca", &self.ca)];
+        let files =
+            files.into_iter().filter_map(|(flag, file)| Some([flag.to_owned(), file.as_ref()?.display().to_string()]));
+        [["--server".to_owned(), self.server.to_string()]].into_iter().chain(files).flatten().collect()
     }
 
     /// The token to show; none when nobody gave one.

@@ -12,7 +12,8 @@ use crate::bench::measure;
 
 #[test]
 fn an_object_crosses_a_path_that_delays_and_loses() {
-    let arguments = "link --delay 20ms --loss 0,1% --rate 200mbit --congestion bbr --mtu 9000 --mib 4 --streams 2";
+    let arguments = "link --delay 20ms --loss 0,1% --rate 200mbit --congestion bbr --mtu 9000 --mib 4 --streams 2 --transport \
+                     tcp,tcp-tls,quic,quic-bbr";
     let (table, series) =
         measure(&format!("{arguments} --case memory-to-memory --pairs 3 --minutes 0.1 --contestant rustls"));
     assert_eq!(series.len(), 8, "four transports, each with and without losses: {series:?}");
@@ -23,6 +24,21 @@ fn an_object_crosses_a_path_that_delays_and_loses() {
         assert_eq!((series.settings["round trip"].as_str(), series.settings["rate"].as_str()), ("20ms", "200 Mbit/s"));
     }
     assert!(table.contains("loss 0 %") && table.contains("loss 1 %"), "{table}");
+}
+
+#[test]
+fn transfers_of_a_service_cross_a_path_that_delays() {
+    let arguments = "link --delay 20ms --rate 200mbit --transport service --case memory-to-memory --case small --mib 4";
+    let (table, series) = measure(&format!("{arguments} --objects 40 --pairs 3 --minutes 0.1"));
+    assert_eq!(series.len(), 8, "auto twice, quic, tcp; then small, by auto, quic, tcp and rsync: {series:?}");
+    for series in &series {
+        let must = series.contestant != "rsync daemon";
+        assert!(series.absent.is_none() || !must, "{series:?}");
+        // 4 MiB at 200 Mbit/s take 168 ms; 40 objects of 64 KiB 105 ms.
+        assert!(series.samples.iter().all(|sample| sample.seconds > 0.105), "{series:?}");
+        assert_eq!(series.settings["round trip"], "20ms");
+    }
+    assert!(table.contains("service auto took") && table.contains("CPU µs/op"), "{table}");
 }
 
 #[test]

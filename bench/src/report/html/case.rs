@@ -55,6 +55,9 @@ fn of_group(case: &CaseResults, group: &Group, title: &str) -> Markup {
             p.noisy role="note" { strong { "NOISY: " } (why) "; these figures are worth little." }
         }
         (table(case, &[group], title))
+        @for (one, note) in group.series.iter().filter_map(|one| Some((one, one.note.as_ref()?))) {
+            p { (one.contestant) " " (note) "." }
+        }
         (grid(&both, "plots"))
         (stage_table(group))
         @if !timelines.is_empty() {
@@ -253,7 +256,8 @@ mod tests {
     fn slow_operations_are_not_rounded_to_nothing() {
         let samples = vec![Sample { operations: 1, seconds: 2.9, ..Sample::default() }];
         let (case, contestant) = ("rest-restart".to_owned(), "ready".to_owned());
-        let slow = Series { case, settings: BTreeMap::new(), contestant, kind: Kind::Ours, absent: None, samples };
+        let slow =
+            Series { case, settings: BTreeMap::new(), contestant, kind: Kind::Ours, absent: None, note: None, samples };
         assert_eq!(amount(&slow, 0.345), "0.34/s");
         assert_eq!(amount(&slow, 28_537.6), "28,538/s");
         assert_eq!((per_second(Some(0.345)), per_second(None)), ("0.34".into(), String::new()));
