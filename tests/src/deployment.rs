@@ -66,6 +66,11 @@ impl Deployment {
     }
 
     /// The certificate of its authority.
+    /// The port at which executors join it.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn ca(&self) -> PathBuf {
         self.pki.path().join("authority/ca.pem")
     }

@@ -9,13 +9,19 @@ use std::{fmt, net::SocketAddr, time::Duration};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use ring::signature::KeyPair as _;
 use serde::{Deserialize, Serialize};
-use staccato_dataplane::transport::{peers::LinkReport, ticket::KeyDigest};
+use staccato_dataplane::transport::{
+    peers::{LinkReport, Refusals},
+    ticket::KeyDigest,
+};
 use utoipa::ToSchema;
 
 use crate::{
     model::{
         Problem, ProblemCode, Timestamp,
-        host::{Announcement, ExecutorDocument, HostName, HostRecord, LinkDocument, ROOTS_BYTES_MAX, ROOTS_MAX},
+        host::{
+            Announcement, ExecutorDocument, HostName, HostRecord, LinkDocument, ROOTS_BYTES_MAX, ROOTS_MAX,
+            RefusalsDocument,
+        },
         token::{TOKEN_BYTES, invitation_text},
     },
     store::{Commit, CommitError, Write},
@@ -211,10 +217,10 @@ impl Ledger {
         self.inner.fleet.lock().expect(POISON).heard(instance, now)
     }
 
-    /// What an executor knows of its links to other hosts.
-    pub fn note_links(&self, instance: &str, mut links: Vec<LinkReport>) {
+    /// What an executor knows of its links to other hosts, and whom it has turned away.
+    pub fn note_neighbours(&self, instance: &str, mut links: Vec<LinkReport>, refusals: Refusals) {
         links.truncate(LINKS_MAX);
-        self.inner.fleet.lock().expect(POISON).note_links(instance, links);
+        self.inner.fleet.lock().expect(POISON).note_neighbours(instance, links, refusals);
     }
 
     /// Whether this process is the executor of this host.
@@ -282,6 +288,7 @@ impl Ledger {
         };
         own.into_iter().chain(others).map(document).collect()
     }
+                refusals: live.map(|live| RefusalsDocument::of(live.refusals)),
 
     /// Whether something can be given to the executor of this host; the service's own comes back within a second.
     pub fn is_up(&self, host: &str) -> bool {

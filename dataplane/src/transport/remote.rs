@@ -22,8 +22,9 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
     choose::Kind,
-    connection::{Connection, Ears, Mouth, Stream},
+    connection::{Connection, Ears, Mouth},
     frame::{BODY_BYTES_MAX, Content, Frame},
+    gauge::{Connected, Gauge},
     idle,
     patience::{SLOWEST, within},
     way::Way,
@@ -35,7 +36,7 @@ pub trait Transport: Send + Sync + 'static {
     fn peer(&self) -> String;
 
     /// Makes a connection, on the calling lane.
-    fn connect(&self) -> LocalBoxFuture<'_, Result<Box<dyn Stream>, Error>>;
+    fn connect(&self) -> LocalBoxFuture<'_, Result<Connected, Error>>;
 }
 
 /// Connections of a source at a time, unless told.
@@ -151,7 +152,8 @@ impl Link {
                 opened => return opened,
             }
         }
-        self.open_on(kind, Wire::new(self.way.connect(kind).await?), pinned).await
+        let (connection, gauge) = self.way.connect(kind).await?;
+        self.open_on(kind, Wire::new(connection, gauge), pinned).await
     }
 
     async fn open_on(&self, kind: Kind, wire: Wire, pinned: Option<Validator>) -> Result<(Line, Object), Error> {
@@ -162,6 +164,7 @@ impl Link {
         match turn.answer().await? {
             Frame::Opened { size, validator, access, .. } => {
                 turn.over();
+                line.tell(&self.way);
                 Ok((line, Object { size, validator, access }))
             }
             _ => Err(turn.unexpected()),
@@ -181,8 +184,8 @@ fn is_unreachable(error: &Error) -> bool {
 
 /// CRCs of so many bytes are asked for at a time: the owner may have to read them first, and says nothing meanwhile.
 const SUMMED_BYTES: u64 = 64 << 20;
-/// So often an owner may ask before an answer whether this end is there.
-const PINGS_MAX: usize = 1000;
+/// So often an owner may ask before an answer whether this end is there, or tell of its packets.
+const ASIDES_MAX: usize = 1000;
 /// Longest wait that another executor may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
@@ -197,6 +200,9 @@ struct Line {
     object: u32,
     /// What it goes over.
     kind: Kind,
+    gauge: Gauge,
+    /// Packets of the other end, and those of them that were lost, as it has told since [`Line::tell`].
+    reported: Cell<(u64, u64)>,
     /// Questions that are not answered to their ends.
     asked: Cell<usize>,
     broken: Cell<bool>,
@@ -206,6 +212,7 @@ struct Line {
 pub(crate) struct Wire {
     mouth: Mouth,
     ears: Ears,
+    gauge: Gauge,
     last_request: u32,
     last_object: u32,
 }
@@ -225,21 +232,23 @@ struct Asked<'a> {
 }
 
 impl Wire {
-    fn new(connection: Connection) -> Self {
+    fn new(connection: Connection, gauge: Gauge) -> Self {
         let (mouth, ears) = connection.halves();
-        Self { mouth, ears, last_request: 0, last_object: 0 }
+        Self { mouth, ears, gauge, last_request: 0, last_object: 0 }
     }
 }
 
 impl Line {
     /// For the next object on a connection.
-    fn new(kind: Kind, Wire { mouth, ears, last_request, last_object }: Wire) -> Self {
+    fn new(kind: Kind, Wire { mouth, ears, gauge, last_request, last_object }: Wire) -> Self {
         Self {
             mouth: Mutex::new(mouth),
             ears: Mutex::new(ears),
             last_request: Cell::new(last_request),
             object: last_object.wrapping_add(1),
             kind,
+            gauge,
+            reported: Cell::default(),
             asked: Cell::new(0),
             broken: Cell::new(false),
         }
@@ -250,10 +259,16 @@ impl Line {
         if self.broken.get() || self.asked.get() > 0 {
             return None;
         }
-        let Self { mouth, ears, last_request, object, .. } = self;
+        let Self { mouth, ears, gauge, last_request, object, .. } = self;
         let mut mouth = mouth.into_inner();
         mouth.send(&Frame::Close { object }, &[]).await.ok()?;
-        Some(Wire { mouth, ears: ears.into_inner(), last_request: last_request.get(), last_object: object })
+        Some(Wire { mouth, ears: ears.into_inner(), gauge, last_request: last_request.get(), last_object: object })
+    }
+
+    /// Tells what is known of its path.
+    fn tell(&self, way: &Way) {
+        let seen = self.gauge.look().unwrap_or_default();
+        way.seen(seen.round_trip, self.reported.take());
     }
 
     /// Asks, and waits until it is this question's turn to be answered.
@@ -348,18 +363,22 @@ impl Turn<'_> {
         }
     }
 
-    /// What comes next, but for pings.
+    /// What comes next, but for pings and reports.
     async fn hear(&mut self) -> Result<Frame, Error> {
-        for _ in 0..=PINGS_MAX {
+        for _ in 0..=ASIDES_MAX {
             match self.ears.receive().await? {
                 Some(Frame::Ping { nonce }) => {
                     self.line.mouth.lock().await.send(&Frame::Pong { nonce }, &[]).await?;
+                }
+                Some(Frame::SenderReport { packets, lost }) => {
+                    let before = self.line.reported.get();
+                    self.line.reported.set((before.0 + u64::from(packets), before.1 + u64::from(lost)));
                 }
                 Some(frame) => return Ok(frame),
                 None => return Err(self.ears.lost("it was closed instead of an answer")),
             }
         }
-        Err(self.ears.violation("asks without end whether anybody is there"))
+        Err(self.ears.violation("says without end what nobody has asked"))
     }
 
     /// A refusal, as far as it is the other end's to say what this one does.
@@ -485,6 +504,7 @@ impl Source for RemoteSource {
             let fetch = async |line: &Line| {
                 let crcs = line.fetch(range, buffer).await?;
                 self.link.way.moved(line.kind, range.len());
+                line.tell(&self.link.way);
                 Ok(crcs)
             };
             let crcs = self.ask(fetch).await?;

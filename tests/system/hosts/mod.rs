@@ -4,3 +4,4 @@ mod joining;
 mod kills;
 mod moving;
 mod outages;
+mod refusals;
