@@ -106,6 +106,11 @@ pub enum JoinRefused {
 impl Ledger {
     /// Invites a host: whoever shows the text may enrol as it, once.
     pub async fn invite(&self, name: &HostName, life: Option<Duration>) -> Result<Invitation, LedgerError> {
+        if !self.inner.config.takes_hosts_in {
+            let detail = "executors of other hosts join over TLS, and this service has none; start it with --tls-cert FILE, \
+                          --tls-key FILE and --listen https://ADDRESS:PORT (`staccato pki` makes a certificate)";
+            return Err(Problem::new(ProblemCode::NoTls, detail).into());
+        }
         let life = life.unwrap_or(INVITATION_LIFE_DEFAULT);
         if life.is_zero() || life > INVITATION_LIFE_MAX {
             return Err(Problem::invalid("expires_in_seconds", "an invitation lasts 1 second to 30 days").into());
@@ -283,12 +288,12 @@ impl Ledger {
                 roots: if with_roots { announced.roots } else { Vec::new() },
                 address: announced.address.map(|address| address.to_string()),
                 links: live.map_or_else(Vec::new, |live| live.links.iter().map(LinkDocument::of).collect()),
+                refusals: live.map(|live| RefusalsDocument::of(live.refusals)),
                 heard_seconds: live.map(|live| now.saturating_sub(live.heard).as_secs()),
             }
         };
         own.into_iter().chain(others).map(document).collect()
     }
-                refusals: live.map(|live| RefusalsDocument::of(live.refusals)),
 
     /// Whether something can be given to the executor of this host; the service's own comes back within a second.
     pub fn is_up(&self, host: &str) -> bool {

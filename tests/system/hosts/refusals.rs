@@ -10,7 +10,7 @@ use staccato_tests::{
     binary::command,
     deployment::Deployment,
     process::eventually,
-    service::PATIENCE,
+    service::{PATIENCE, Service},
 };
 
 #[test]
@@ -45,4 +45,15 @@ fn a_foreign_certificate_is_refused_counted_and_shown() {
     assert!(metrics.as_str().unwrap().contains(line), "{metrics}");
     let logged = h1.log().matches("refused a").count();
     assert_eq!(logged, 2, "each is logged once:\n{}", h1.log());
+}
+
+#[test]
+fn where_nobody_could_join_nobody_is_invited() {
+    let service = Service::start(&[]);
+    let mut invite = command();
+    invite.args(["executors", "invite", "h1", "--data-dir"]).arg(service.data());
+    let refused = invite.output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
+    assert!(said.contains("--listen https://") && said.contains("--tls-cert"), "{said}");
 }

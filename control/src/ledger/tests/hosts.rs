@@ -1,11 +1,11 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use staccato_dataplane::transport::{
     peers::{LinkReport, Refusals},
     ticket::{KeyDigest, Ticket},
 };
-use staccato_protocols::{ByteRange, ObjectUrl};
+use staccato_protocols::{ByteRange, ObjectUrl, Registry};
 
 use super::{
     Fixture,
@@ -13,12 +13,13 @@ use super::{
     invariants,
 };
 use crate::{
-    ledger::{JoinRefused, Ledger, NotEnrolled, Scope},
+    ledger::{INDEXES, JoinRefused, Ledger, LedgerConfig, NotEnrolled, Scope, Seal, SystemEnvironment},
     model::{
         CreateRequest, HostName, Place, ProblemCode, State, TransferId,
         host::{Announcement, RefusalsDocument},
     },
     places::Places,
+    store::MemoryStore,
 };
 
 const KEY: KeyDigest = [7; 32];
@@ -212,4 +213,12 @@ async fn what_an_executor_says_of_its_links_and_of_strangers_is_shown_within_bou
     assert_eq!((shown().links.len(), shown().refusals), (0, Some(RefusalsDocument::default())));
     let own = ledger.executor_documents(false).swap_remove(0);
     assert_eq!((own.own, own.refusals), (true, None));
+}
+
+#[tokio::test]
+async fn nobody_is_invited_to_a_service_that_nobody_can_join() {
+    let config = LedgerConfig { takes_hosts_in: false, ..LedgerConfig::default() };
+    let (store, environment) = (Arc::new(MemoryStore::new(INDEXES)), Arc::new(SystemEnvironment::default()));
+    let ledger = Ledger::open(store, Seal::ephemeral(), Registry::new(), config, environment).await.unwrap();
+    assert_eq!(problem(ledger.invite(&name("h1"), None).await), ProblemCode::NoTls);
 }
