@@ -18,7 +18,7 @@ use staccato_protocols::{
     contract::{DestinationRequest, SourceRequest, Sums},
     sums::pieces,
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 
 use super::{
     choose::Kind,
@@ -103,8 +103,7 @@ impl Protocol for RemoteProtocol {
                 aligned: request.aligned,
             };
             let (line, object) = request.interrupt.cut(link.open(request.pinned.clone())).await?;
-            let lines =
-                Lines { open: RefCell::new(vec![Rc::new(line)]), opening: Cell::new(0), max: self.connections_max };
+            let lines = Lines::new(line, self.connections_max);
             Ok(Rc::new(RemoteSource { link, object, interrupt: request.interrupt.clone(), lines }) as Rc<dyn Source>)
         }
         .boxed_local()
@@ -206,6 +205,8 @@ struct Line {
     /// Questions that are not answered to their ends.
     asked: Cell<usize>,
     broken: Cell<bool>,
+    /// Another one was found to be gone since this one was made.
+    doubted: Cell<bool>,
 }
 
 /// A connection on which nothing is under way, and nothing open.
@@ -251,6 +252,7 @@ impl Line {
             reported: Cell::default(),
             asked: Cell::new(0),
             broken: Cell::new(false),
+            doubted: Cell::new(false),
         }
     }
 
@@ -397,6 +399,7 @@ impl Turn<'_> {
     /// The answer was heard to its end.
     fn over(mut self) {
         self.asked.over = true;
+        self.line.doubted.set(false);
     }
 }
 
@@ -416,23 +419,37 @@ impl Drop for Asked<'_> {
     }
 }
 
-/// The connections of a source.
+/// The connections of a source: over each transport never more than may be.
 struct Lines {
     open: RefCell<Vec<Rc<Line>>>,
-    /// Connections that are being made.
-    opening: Cell<usize>,
+    /// A permit for each that is made at a time.
+    opening: Semaphore,
     max: usize,
 }
 
 impl Lines {
-    /// Of those over this transport, the line with the fewest questions; none where one more line is better.
-    fn best(&self, kind: Kind) -> Option<Rc<Line>> {
+    fn new(first: Line, max: usize) -> Self {
+        Self { open: RefCell::new(vec![Rc::new(first)]), opening: Semaphore::new(max), max }
+    }
+
+    /// Of those over this transport, the line with the fewest questions, if possible one that is not doubted; none where
+    /// one more line is better. `permits`: those of whoever asks.
+    fn best(&self, kind: Kind, permits: usize) -> Option<Rc<Line>> {
         let mut open = self.open.borrow_mut();
         open.retain(|line| !line.broken.get());
-        let best = open.iter().filter(|line| line.kind == kind).min_by_key(|line| line.asked.get())?;
-        let so_many = open.iter().filter(|line| line.kind == kind).count();
-        let may_open = so_many + self.opening.get() < self.max;
+        let of_kind = || open.iter().filter(|line| line.kind == kind);
+        let best = of_kind().min_by_key(|line| (line.doubted.get(), line.asked.get()))?;
+        let opening = self.max - self.opening.available_permits() - permits;
+        let may_open = of_kind().count() + opening < self.max;
         (best.asked.get() == 0 || !may_open).then(|| best.clone())
+    }
+
+    /// One was found to be gone. What happened to one most likely happened to all: those that wait to be asked are not
+    /// believed, the others when there is a choice.
+    fn doubt(&self) {
+        let mut open = self.open.borrow_mut();
+        open.retain(|line| line.asked.get() > 0);
+        open.iter().for_each(|line| line.doubted.set(true));
     }
 }
 
@@ -446,12 +463,11 @@ struct RemoteSource {
 impl RemoteSource {
     /// Asks over a line that is there, and where its other end turns out to be gone, over a new one.
     async fn ask<T>(&self, mut question: impl AsyncFnMut(&Line) -> Result<T, Error>) -> Result<T, Error> {
-        if let Some(line) = self.lines.best(self.link.way.choose()) {
+        if let Some(line) = self.lines.best(self.link.way.choose(), 0) {
             match question(&line).await {
                 Err(error) if is_lost(&error) => {
                     self.link.way.failed(line.kind);
-                    // What happened to one most likely happened to all: those that wait to be asked are not believed.
-                    self.lines.open.borrow_mut().retain(|line| line.asked.get() > 0);
+                    self.lines.doubt();
                 }
                 asked => return asked,
             }
@@ -460,8 +476,12 @@ impl RemoteSource {
         question(&line).await
     }
 
+    /// A new line; where all that may be were made meanwhile, the best of them.
     async fn one_more_line(&self) -> Result<Rc<Line>, Error> {
-        let _opening = Counted::new(&self.lines.opening);
+        let _permit = self.lines.opening.acquire().await.expect("it is never closed");
+        if let Some(line) = self.lines.best(self.link.way.choose(), 1) {
+            return Ok(line);
+        }
         let (line, object) = self.link.open(self.object.validator.clone()).await?;
         if object != self.object {
             return Err(Error::source_changed("the source changed while it was being read"));
@@ -469,22 +489,6 @@ impl RemoteSource {
         let line = Rc::new(line);
         self.lines.open.borrow_mut().push(line.clone());
         Ok(line)
-    }
-}
-
-/// One more, while it lives.
-struct Counted<'a>(&'a Cell<usize>);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a Cell<usize>) -> Self {
-        count.set(count.get() + 1);
-        Self(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }
 
