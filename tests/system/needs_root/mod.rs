@@ -11,6 +11,7 @@ mod link;
 mod link_figures;
 mod no_direct_io;
 mod path;
+mod power_cuts;
 mod repairs;
 mod shared_extents;
 mod two_hosts;
