@@ -176,7 +176,8 @@ async fn serve(
 
     let store = open_store(&config.data_dir).await?;
     let shared: SharedStore = store.clone();
-    let ledger = open_ledger(&config, shared).await?;
+    let takes_hosts_in = listeners.iter().any(|listener| matches!(listener, Listener::Tls(..)));
+    let ledger = open_ledger(&config, takes_hosts_in, shared).await?;
     let socket = config.executor_socket();
     let bind_error = |error| ServeError::ExecutorSocket { socket: socket.clone(), error };
     let executors = routes::bind(&socket).map_err(bind_error)?;
@@ -285,7 +286,7 @@ async fn open_store(data_dir: &Path) -> Result<Arc<SledStore>, ServeError> {
     Ok(Arc::new(store))
 }
 
-async fn open_ledger(config: &Config, store: SharedStore) -> Result<Ledger, ServeError> {
+async fn open_ledger(config: &Config, takes_hosts_in: bool, store: SharedStore) -> Result<Ledger, ServeError> {
     let refused = |error| ServeError::DataDir { folder: config.data_dir.clone(), error };
     let seal = Seal::open(&config.data_dir.join("seal.key")).map_err(refused)?;
     let durations = LedgerConfig {
@@ -293,6 +294,7 @@ async fn open_ledger(config: &Config, store: SharedStore) -> Result<Ledger, Serv
         heartbeat: config.heartbeat,
         own_host: config.name.clone(),
         own_executor: config.executors == Executors::Local,
+        takes_hosts_in,
         outage_max: config.outage_max,
         ..LedgerConfig::default()
     };

@@ -79,7 +79,7 @@ fn main() {
         let address = told.recv().unwrap();
         enter("READER_NETNS");
         let transport = Quic::new(address, "owner", reader.clone(), config);
-        let mut stream = transport.connect().await.unwrap();
+        let mut stream = transport.connect().await.unwrap().stream;
         stream.write_all(b"!").await.unwrap();
         let mut buffer = vec![0; 4 * PIECE_BYTES];
         let mut crc = crc32fast::Hasher::new();

@@ -77,7 +77,7 @@ fn ours(pieces: usize) -> Took {
         cpu
     });
     let reading = LocalExecutorBuilder::new(on(cores.get(1))).spawn(move || async move {
-        let mut stream = Tcp::secure(told.recv().unwrap(), "owner", reader).connect().await.unwrap();
+        let mut stream = Tcp::secure(told.recv().unwrap(), "owner", reader).connect().await.unwrap().stream;
         let (mut buffer, began, cpu) = (vec![0; PIECE_BYTES], Instant::now(), cpu_time());
         for _ in 0..pieces {
             stream.read_exact(&mut buffer).await.unwrap();

@@ -33,6 +33,7 @@ pub struct Host {
     pub name: String,
     folder: tempfile::TempDir,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     process: Option<Killed>,
 }
 
@@ -63,6 +64,11 @@ impl Deployment {
     /// Where executors join it.
     pub fn url(&self) -> String {
         format!("https://{}:{}", self.address, self.port)
+    }
+
+    /// The port at which executors join it.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The certificate of its authority.
@@ -101,7 +107,7 @@ impl Deployment {
         let folder = tempfile::tempdir_in(scratch()).expect("a folder can be made");
         fs::create_dir(folder.path().join("root")).expect("a folder can be made");
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        Host { name: name.into(), folder, arguments, process: None }
+        Host { name: name.into(), folder, arguments, environment: Vec::new(), process: None }
     }
 
     /// The document of an executor.
@@ -132,6 +138,11 @@ impl Deployment {
 }
 
 impl Host {
+    /// The same, with an executor that finds these variables in its environment.
+    pub fn with_environment(self, environment: Vec<(&'static str, String)>) -> Self {
+        Self { environment, ..self }
+    }
+
     /// Starts its executor; with an invitation, if it is to enrol.
     pub fn launch(&mut self, deployment: &Deployment, invitation: Option<&str>) {
         let log = fs::File::options().create(true).append(true).open(self.folder.path().join("log"));
@@ -144,7 +155,7 @@ impl Host {
         if !self.arguments.iter().any(|argument| argument == "--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        command.args(&self.arguments);
+        command.args(&self.arguments).envs(self.environment.iter().cloned());
         if let Some(invitation) = invitation {
             command.env("STACCATO_TOKEN", invitation);
         }

@@ -15,3 +15,4 @@ pub mod seccomp;
 pub mod service;
 pub mod strace;
 pub mod user;
+pub mod wrong_clock;

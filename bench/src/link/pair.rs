@@ -25,7 +25,7 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Ends {
     /// The server's command; it becomes that process.
     pub server: Vec<String>,
-    /// Ports on which it listens, TCP or UDP, before the client is started.
+    /// Ports on which it listens, TCP or UDP, and nobody else, before the client is started.
     pub listens: Vec<u16>,
     /// The client's command.
     pub client: Vec<String>,
@@ -126,12 +126,11 @@ impl Server {
             if let Some(status) = process.try_wait()? {
                 return Err(io::Error::other(format!("ended at once ({status})")));
             }
-            let open = listening(process.id());
-            if ports.iter().all(|port| open.contains(port)) {
+            if ports.iter().all(|port| listens_alone(process.id(), *port)) {
                 return Ok(());
             }
             if began.elapsed() > PATIENCE {
-                return Err(io::Error::other("does not listen"));
+                return Err(io::Error::other("does not listen, or not alone"));
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -167,19 +166,40 @@ impl Drop for Server {
     }
 }
 
-/// Ports on which somebody listens where this process is: proc_pid_net(5), which shows the network of the process.
-fn listening(pid: u32) -> Vec<u16> {
+/// Whether somebody listens on a port where this process is, and whoever does is this process or a child of it (sshd listens
+/// as one). The sockets of a process that has just ended may live on for a moment, held by its io_uring: a client that came to
+/// one of those would be sent away.
+fn listens_alone(pid: u32, port: u16) -> bool {
     let table = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
-    let tcp = ["tcp", "tcp6"].map(|name| ports(&table(name), Some("0A")));
-    let udp = ["udp", "udp6"].map(|name| ports(&table(name), None));
-    tcp.into_iter().chain(udp).flatten().collect()
+    let tcp = ["tcp", "tcp6"].map(|name| sockets(&table(name), Some("0A")));
+    let udp = ["udp", "udp6"].map(|name| sockets(&table(name), None));
+    let mut at_port = tcp.into_iter().chain(udp).flatten().filter(|socket| socket.0 == port).peekable();
+    let own: Vec<u64> = std::iter::once(pid).chain(children(pid)).flat_map(sockets_of).collect();
+    at_port.peek().is_some() && at_port.all(|(_, inode)| own.contains(&inode))
 }
 
-/// The local ports in a table of the kernel's, of sockets in this state.
-fn ports(table: &str, state: Option<&str>) -> Vec<u16> {
+/// Children of a process (proc_pid_task(5)).
+fn children(pid: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+/// Inodes of the sockets that a process has open.
+fn sockets_of(pid: u32) -> Vec<u64> {
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let names = links.filter_map(|entry| Some(fs::read_link(entry.ok()?.path()).ok()?.to_string_lossy().into_owned()));
+    names.filter_map(|name| name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
+}
+
+/// Local ports and inodes in a table of the kernel's (proc_pid_net(5)), of sockets in this state.
+fn sockets(table: &str, state: Option<&str>) -> Vec<(u16, u64)> {
     let lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let wanted = lines.filter(|fields| fields.len() > 3 && state.is_none_or(|state| fields[3] == state));
-    wanted.filter_map(|fields| u16::from_str_radix(fields[1].rsplit_once(':')?.1, 16).ok()).collect()
+    let wanted = lines.filter(|fields| fields.len() > 9 && state.is_none_or(|state| fields[3] == state));
+    let read = |fields: Vec<&str>| {
+        let port = u16::from_str_radix(fields[1].rsplit_once(':')?.1, 16).ok()?;
+        Some((port, fields[9].parse().ok()?))
+    };
+    wanted.filter_map(read).collect()
 }
 
 #[cfg(test)]
@@ -209,10 +229,23 @@ mod tests {
 
     #[test]
     fn tables_of_sockets_are_read() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue\n   0: 0100007F:1F90 00000000:0000 0A 00000000:0\n   \
-                     1: 0100007F:1F91 00000000:0000 01 00000000:0\n";
-        assert_eq!((ports(table, Some("0A")), ports(table, None)), (vec![8080], vec![8080, 8081]));
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+                     0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 77 1 0\n\
+                     1: 0100007F:1F91 00000000:0000 01 00000000:00000000 00:00000000 00000000 0 0 78 1 0\n";
+        let (listening, all) = (sockets(table, Some("0A")), sockets(table, None));
+        assert_eq!((listening, all), (vec![(8080, 77)], vec![(8080, 77), (8081, 78)]));
+    }
+
+    #[test]
+    fn a_server_is_ready_when_it_listens_and_nobody_else_does_at_its_port() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(listening(std::process::id()).contains(&listener.local_addr().unwrap().port()));
+        let port = listener.local_addr().unwrap().port();
+        assert!(listens_alone(std::process::id(), port));
+        let mut other = Command::new("sleep").arg("100").spawn().unwrap();
+        assert!(!listens_alone(other.id(), port), "somebody else listens there");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        drop(listener);
+        assert!(!listens_alone(std::process::id(), port), "nobody does");
     }
 }

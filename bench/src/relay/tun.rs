@@ -143,11 +143,21 @@ struct Work {
     stop: Arc<OwnedFd>,
 }
 
+/// Has the calling thread go before others: packets that a kernel delays do not wait until those who have sent them have had
+/// their turns, and a path that does has a longer round trip than it was told. Who may not has a relay that is late when
+/// all cores are busy.
+fn go_before_others() {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the pointer is to a live variable of the right type; 0 is the calling thread (sched_setscheduler(2)).
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const lowest) };
+}
+
 /// How often others are told how it is going.
 const TELL: Duration = Duration::from_millis(10);
 
 impl Work {
     fn run(mut self) {
+        go_before_others();
         let mut told = Duration::ZERO;
         loop {
             let mut all_read = true;

@@ -52,6 +52,8 @@ pub async fn list_executors(
     responses(
         (status = 201, description = "The invitation; its token is shown this once", body = Invitation),
         (status = 400, description = "Malformed", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "The service does not listen with TLS: nobody could join", body = ProblemDocument,
+            content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = ProblemDocument,
             content_type = "application/problem+json"),
         Doors, Troubles,

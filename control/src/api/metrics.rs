@@ -11,7 +11,7 @@ use http::header;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text},
-    metrics::{counter::ConstCounter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{MetricType, counter::ConstCounter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
@@ -139,6 +139,15 @@ impl Collector for LedgerCollector {
             let counter = ConstCounter::new(value);
             let encoder = encoder.encode_descriptor(name, help, unit.as_ref(), counter.metric_type())?;
             counter.encode(encoder)?;
+        }
+        let help = "Readers that executors have turned away since they started";
+        let mut family = encoder.encode_descriptor("executor_refusals", help, None, MetricType::Counter)?;
+        for executor in self.0.executor_documents(false) {
+            let Some(refusals) = executor.refusals else { continue };
+            for (why, count) in [("not_allowed", refusals.not_allowed), ("too_many", refusals.too_many)] {
+                let labels = [("executor", executor.name.as_str()), ("why", why)];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }

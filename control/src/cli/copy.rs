@@ -10,11 +10,10 @@ use staccato_protocols::{
     http::networks::Networks,
 };
 
-use super::{Common, Exit, Failure, config::load, location::to_url, log, on_client, output, submit::parse_pair};
+use super::{Common, Exit, Failure, config::load, location::to_url, log, movement::Movement, on_client, output};
 use crate::{
     config::{Flags, parse_size, registry},
     copy::{self, CopyRequest, News},
-    model::request::CONNECTIONS_MAX,
 };
 
 /// Arguments of `copy`.
@@ -24,28 +23,8 @@ pub struct Copy {
     source: String,
     /// Where it shall be: a URL, or a path
     destination: String,
-    /// Replace an object that is at the destination already; `--overwrite=repair` moves only blocks of it that differ
-    #[arg(
-        long,
-        value_name = "HOW",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "always",
-        value_parser = ["always", "repair"]
-    )]
-    overwrite: Option<String>,
-    /// What the moved bytes must have: sha256, sha512, md5, crc32 or crc32c, a colon and the digest in hex
-    #[arg(long, value_name = "KIND:HEX")]
-    checksum: Option<String>,
-    /// Most bytes per second, for instance 50M
-    #[arg(long, value_name = "SIZE")]
-    rate_limit: Option<String>,
-    /// Connections to a source behind a network, 1 to 1024; as many as bring something when absent
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))]
-    connections: Option<u32>,
-    /// An option of the source's protocol
-    #[arg(long = "source-option", value_name = "NAME=VALUE", value_parser = parse_pair)]
-    source_options: Vec<(String, String)>,
+    #[command(flatten)]
+    movement: Movement,
     /// Which lanes move files to files: auto, tokio-uring or glommio
     #[arg(long)]
     lane: Option<String>,
@@ -55,9 +34,6 @@ pub struct Copy {
     /// Most memory for buffers
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
-    /// Unit of reading, writing and retry
-    #[arg(long, value_name = "SIZE")]
-    chunk_size: Option<String>,
     /// What is logged to standard error
     #[arg(long, value_name = "FILTER", env = "STACCATO_LOG", default_value = "warn")]
     log: String,
@@ -70,8 +46,12 @@ impl Copy {
         // Of the settings of a service, a copy obeys those that say how bytes are moved; it keeps no data, so any
         // folder passes that needs no looking for and is not too long.
         let mut flags = Flags::default().with("data-dir", "/").with("log", &self.log);
-        let given =
-            [("lane", &self.lane), ("lanes", &self.lanes), ("memory", &self.memory), ("chunk-size", &self.chunk_size)];
+        let given = [
+            ("lane", &self.lane),
+            ("lanes", &self.lanes),
+            ("memory", &self.memory),
+            ("chunk-size", &self.movement.chunk_size),
+        ];
         for (flag, value) in given {
             if let Some(value) = value {
                 flags = flags.with(flag, value);
@@ -129,7 +109,8 @@ impl Copy {
 
     fn request(&self) -> Result<CopyRequest, Failure> {
         let usage = |name: &'static str| move |why: String| Failure::new(Exit::Usage, format!("{name}: {why}"));
-        let rate_limit = self.rate_limit.as_deref().map(parse_size).transpose().map_err(usage("--rate-limit"))?;
+        let how = &self.movement;
+        let rate_limit = how.rate_limit.as_deref().map(parse_size).transpose().map_err(usage("--rate-limit"))?;
         if rate_limit == Some(0) {
             return Err(Failure::new(Exit::Usage, "--rate-limit: nothing moves at 0 bytes per second"));
         }
@@ -138,19 +119,19 @@ impl Copy {
         if source == destination {
             return Err(Failure::new(Exit::Usage, "source and destination are the same object"));
         }
-        let checksum = self.checksum.as_deref().map(str::parse::<Checksum>).transpose();
+        let checksum = how.checksum.as_deref().map(str::parse::<Checksum>).transpose();
         Ok(CopyRequest {
             source,
             destination,
-            source_options: self.source_options.iter().cloned().collect::<Options>(),
-            overwrite: match self.overwrite.as_deref() {
+            source_options: how.source_options.iter().cloned().collect::<Options>(),
+            overwrite: match how.overwrite.as_deref() {
                 None => Overwrite::Never,
                 Some("repair") => Overwrite::Repair,
                 Some(_) => Overwrite::Always,
             },
             checksum: checksum.map_err(|error| usage("--checksum")(error.message))?,
             rate_limit,
-            connections: self.connections,
+            connections: how.connections,
         })
     }
 }

@@ -264,8 +264,9 @@ async fn run(
         plain: config.peer_plain,
         key: membership.as_ref().and_then(Membership::key),
     };
-    let linked = dataplane.clone();
+    let (linked, visited) = (dataplane.clone(), dataplane.clone());
     let links = Box::new(move || linked.links());
+    let refusals = Box::new(move || visited.refusals());
     let options = ExecutorOptions {
         service: service.clone(),
         instance,
@@ -274,6 +275,7 @@ async fn run(
         announced,
         clock,
         links,
+        refusals,
     };
     let attempt = move |spec: AttemptSpec, reporter: Box<dyn Reporter>| dataplane.attempt(spec, |_| reporter);
     let renewing = async {

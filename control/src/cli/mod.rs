@@ -14,6 +14,7 @@ mod exit;
 mod list;
 pub mod location;
 mod log;
+mod movement;
 mod output;
 mod pki;
 mod serve;

@@ -8,6 +8,7 @@ use staccato_dataplane::attempt::Checksum;
 use super::{
     Common, Exit, Failure,
     location::to_url,
+    movement::{Movement, parse_pair},
     output, show,
     wait::{follow, report, verdict},
     watch::View,
@@ -38,40 +39,17 @@ pub struct TransferOptions {
     /// connections, transport, window, start_offset, end_offset; or source_options.NAME, destination_options.NAME
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub options: Vec<(String, String)>,
-    /// An option of the source's protocol
-    #[arg(long = "source-option", value_name = "NAME=VALUE", value_parser = parse_pair)]
-    pub source_options: Vec<(String, String)>,
     /// An option of the destination's protocol
     #[arg(long = "destination-option", value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub destination_options: Vec<(String, String)>,
-    /// What the moved bytes must have: sha256, sha512, md5, crc32 or crc32c, a colon and the digest in hex
-    #[arg(long, value_name = "KIND:HEX")]
-    pub checksum: Option<String>,
-    /// Replace an object that is at the destination already; `--overwrite=repair` moves only blocks of it that differ
-    #[arg(
-        long,
-        value_name = "HOW",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "always",
-        value_parser = ["always", "repair"]
-    )]
-    pub overwrite: Option<String>,
+    #[command(flatten)]
+    pub movement: Movement,
     /// Place in the queue: 0 to 9, 9 goes first
     #[arg(long, value_name = "N")]
     pub priority: Option<String>,
     /// Further attempts after failures that may pass
     #[arg(long, value_name = "N")]
     pub retries: Option<String>,
-    /// Most bytes per second, for instance 50M
-    #[arg(long, value_name = "SIZE")]
-    pub rate_limit: Option<String>,
-    /// Bytes per chunk, a multiple of 1M
-    #[arg(long, value_name = "SIZE")]
-    pub chunk_size: Option<String>,
-    /// Connections to a source behind a network; as many as bring something when absent
-    #[arg(long, value_name = "N")]
-    pub connections: Option<String>,
     /// How bytes cross the network between two hosts; by what was measured when absent
     #[arg(long, value_name = "HOW", value_parser = ["auto", "quic", "tcp"])]
     pub transport: Option<String>,
@@ -149,14 +127,16 @@ impl TransferOptions {
         let mut body = Map::new();
         body.insert("source_url".into(), to_url(source)?.into());
         body.insert("destination_url".into(), to_url(destination)?.into());
+        let how = &self.movement;
+        let connections = how.connections.map(|connections| connections.to_string());
         let flags = [
-            ("overwrite", self.overwrite.as_ref()),
-            ("checksum", self.checksum.as_ref()),
+            ("overwrite", how.overwrite.as_ref()),
+            ("checksum", how.checksum.as_ref()),
             ("priority", self.priority.as_ref()),
             ("retries", self.retries.as_ref()),
-            ("rate_limit", self.rate_limit.as_ref()),
-            ("chunk_size", self.chunk_size.as_ref()),
-            ("connections", self.connections.as_ref()),
+            ("rate_limit", how.rate_limit.as_ref()),
+            ("chunk_size", how.chunk_size.as_ref()),
+            ("connections", connections.as_ref()),
             ("transport", self.transport.as_ref()),
             ("window", self.window.as_ref()),
             ("start_offset", self.start.as_ref()),
@@ -167,7 +147,7 @@ impl TransferOptions {
             set(&mut body, &name, &value)?;
         }
         for (side, pairs) in
-            [("source_options", &self.source_options), ("destination_options", &self.destination_options)]
+            [("source_options", &how.source_options), ("destination_options", &self.destination_options)]
         {
             for (name, value) in pairs {
                 set(&mut body, &format!("{side}.{name}"), value)?;
@@ -200,11 +180,4 @@ fn set(body: &mut Map<String, Value>, name: &str, text: &str) -> Result<(), Fail
     };
     body.insert(name.to_owned(), value);
     Ok(())
-}
-
-pub(super) fn parse_pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write NAME=VALUE".into()),
-    }
 }

@@ -1,7 +1,7 @@
 use clap::{CommandFactory, Parser as _};
 use serde_json::json;
 
-use super::{submit::TransferOptions, *};
+use super::{movement::Movement, submit::TransferOptions, *};
 
 #[test]
 fn the_commands_are_well_formed() {
@@ -31,6 +31,8 @@ fn every_command_of_the_manual_is_understood() {
         "copy a b --overwrite=repair",
         "copy a b --overwrite --lane glommio --memory 64M --checksum crc32:00000000 --rate-limit 1M --json",
         "copy a b --log info",
+        "copy a b --connections 4 --chunk-size 1M --source-option header.x=y",
+        "submit a b --connections 4 --transport quic --window 64M --destination-option mode=0600",
         "--server http://localhost:1 --json list",
     ] {
         let words = std::iter::once("staccato").chain(line.split_whitespace());
@@ -46,6 +48,8 @@ fn wrong_arguments_are_refused() {
         "submit a",
         "submit a b c",
         "submit a b --option x",
+        "submit a b --connections 0",
+        "copy a b --connections many",
         "list --state nowhere",
         "show",
         "list --server example.org",
@@ -72,7 +76,7 @@ fn options_become_the_fields_of_a_request() {
             pair("source_options.header.x", "a=b"),
         ],
         destination_options: vec![pair("mode", "0600")],
-        overwrite: Some("always".into()),
+        movement: Movement { overwrite: Some("always".into()), ..Movement::default() },
         ..TransferOptions::default()
     };
     let expected = json!({

@@ -23,7 +23,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use staccato_dataplane::{
     attempt::{AttemptSpec, CheckpointReport, Completion, Outcome},
-    transport::peers::LinkReport,
+    transport::peers::{LinkReport, Refusals},
 };
 
 use crate::{
@@ -138,6 +138,9 @@ pub struct Heartbeat {
     /// What it knows of its links to other hosts.
     #[serde(default)]
     pub links: Vec<LinkReport>,
+    /// Whom it has turned away since it started.
+    #[serde(default)]
+    pub refusals: Refusals,
 }
 
 /// What to do about the attempts that run.

@@ -13,7 +13,7 @@ use std::{
 
 use staccato_dataplane::{
     attempt::{AttemptHandle, AttemptSpec, Reporter, StopReason},
-    transport::peers::LinkReport,
+    transport::peers::{LinkReport, Refusals},
 };
 use staccato_protocols::Registry;
 use tokio::{sync::watch, time::Instant};
@@ -46,6 +46,8 @@ pub struct ExecutorOptions {
     pub clock: ControlClock,
     /// Tells what is known of the links to other hosts.
     pub links: Box<dyn Fn() -> Vec<LinkReport> + Send + Sync>,
+    /// Tells who was turned away.
+    pub refusals: Box<dyn Fn() -> Refusals + Send + Sync>,
 }
 
 /// What the service said when this executor joined.
@@ -303,8 +305,8 @@ impl Executor {
                 .collect()
         };
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let links = (self.options.links)();
-        let message = Heartbeat { executor: self.options.instance.clone(), held, wait_ms, links };
+        let (links, refusals) = ((self.options.links)(), (self.options.refusals)());
+        let message = Heartbeat { executor: self.options.instance.clone(), held, wait_ms, links, refusals };
         let answer = self.client.call(&message, wait).await?;
         self.options.clock.set(answer.control_time_ms);
         let mut running = self.running.lock().expect(POISON);

@@ -307,7 +307,7 @@ async fn heartbeat(
 ) -> Result<Json<Directives>, Failed> {
     let heartbeat: Heartbeat = parse(&body)?;
     desk.hear(&speaker, &heartbeat.executor)?;
-    desk.ledger.note_links(&heartbeat.executor, heartbeat.links);
+    desk.ledger.note_neighbours(&heartbeat.executor, heartbeat.links, heartbeat.refusals);
     let ledger = &desk.ledger;
     let wait = Duration::from_millis(heartbeat.wait_ms);
     let directives = ledger.heartbeat_wait(&heartbeat.executor, &heartbeat.held, wait).await;

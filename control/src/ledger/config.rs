@@ -21,6 +21,8 @@ pub struct LedgerConfig {
     pub own_host: HostName,
     /// Whether an executor runs there.
     pub own_executor: bool,
+    /// Whether executors of other hosts can come in.
+    pub takes_hosts_in: bool,
     /// How long executors go on while the service is not reached, and tickets last.
     pub outage_max: Duration,
 }
@@ -34,6 +36,7 @@ impl Default for LedgerConfig {
             backoff: Backoff { first: Duration::from_secs(1), max: Duration::from_secs(300) },
             own_host: HostName::of_machine(""),
             own_executor: true,
+            takes_hosts_in: true,
             outage_max: Duration::from_secs(30 * 60),
         }
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use staccato_dataplane::transport::peers::LinkReport;
+use staccato_dataplane::transport::peers::{LinkReport, Refusals};
 use staccato_protocols::{
     Registry,
     file::{FileProtocol, Roots},
@@ -63,6 +63,8 @@ pub struct Live {
     pub heard: Duration,
     /// What it said of its links to other hosts.
     pub links: Vec<LinkReport>,
+    /// Whom it has turned away since it started.
+    pub refusals: Refusals,
 }
 
 impl Files {
@@ -95,7 +97,8 @@ impl Fleet {
 
     /// An executor of `host` (the service's own has no name) joins; the instance whose place it takes.
     pub fn joined(&mut self, host: &str, instance: &str, announced: Announcement, now: Duration) -> Option<String> {
-        let live = Live { instance: instance.to_owned(), announced, heard: now, links: Vec::new() };
+        let (links, refusals) = (Vec::new(), Refusals::default());
+        let live = Live { instance: instance.to_owned(), announced, heard: now, links, refusals };
         let before = match self.hosts.iter_mut().find(|(name, _)| name.as_str() == host) {
             Some((_, known)) => known.live.replace(live),
             None if host.is_empty() => self.own.replace(live),
@@ -124,10 +127,10 @@ impl Fleet {
         self.live_mut(instance).map(|live| live.heard = now).is_some()
     }
 
-    /// An executor has said what it knows of its links to other hosts.
-    pub fn note_links(&mut self, instance: &str, links: Vec<LinkReport>) {
+    /// An executor has said what it knows of its links to other hosts, and whom it has turned away.
+    pub fn note_neighbours(&mut self, instance: &str, links: Vec<LinkReport>, refusals: Refusals) {
         if let Some(live) = self.live_mut(instance) {
-            live.links = links;
+            (live.links, live.refusals) = (links, refusals);
         }
     }
 

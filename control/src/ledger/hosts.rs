@@ -9,13 +9,19 @@ use std::{fmt, net::SocketAddr, time::Duration};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use ring::signature::KeyPair as _;
 use serde::{Deserialize, Serialize};
-use staccato_dataplane::transport::{peers::LinkReport, ticket::KeyDigest};
+use staccato_dataplane::transport::{
+    peers::{LinkReport, Refusals},
+    ticket::KeyDigest,
+};
 use utoipa::ToSchema;
 
 use crate::{
     model::{
         Problem, ProblemCode, Timestamp,
-        host::{Announcement, ExecutorDocument, HostName, HostRecord, LinkDocument, ROOTS_BYTES_MAX, ROOTS_MAX},
+        host::{
+            Announcement, ExecutorDocument, HostName, HostRecord, LinkDocument, ROOTS_BYTES_MAX, ROOTS_MAX,
+            RefusalsDocument,
+        },
         token::{TOKEN_BYTES, invitation_text},
     },
     store::{Commit, CommitError, Write},
@@ -100,6 +106,11 @@ pub enum JoinRefused {
 impl Ledger {
     /// Invites a host: whoever shows the text may enrol as it, once.
     pub async fn invite(&self, name: &HostName, life: Option<Duration>) -> Result<Invitation, LedgerError> {
+        if !self.inner.config.takes_hosts_in {
+            let detail = "executors of other hosts join over TLS, and this service has none; start it with --tls-cert FILE, \
+                          --tls-key FILE and --listen https://ADDRESS:PORT (`staccato pki` makes a certificate)";
+            return Err(Problem::new(ProblemCode::NoTls, detail).into());
+        }
         let life = life.unwrap_or(INVITATION_LIFE_DEFAULT);
         if life.is_zero() || life > INVITATION_LIFE_MAX {
             return Err(Problem::invalid("expires_in_seconds", "an invitation lasts 1 second to 30 days").into());
@@ -211,10 +222,10 @@ impl Ledger {
         self.inner.fleet.lock().expect(POISON).heard(instance, now)
     }
 
-    /// What an executor knows of its links to other hosts.
-    pub fn note_links(&self, instance: &str, mut links: Vec<LinkReport>) {
+    /// What an executor knows of its links to other hosts, and whom it has turned away.
+    pub fn note_neighbours(&self, instance: &str, mut links: Vec<LinkReport>, refusals: Refusals) {
         links.truncate(LINKS_MAX);
-        self.inner.fleet.lock().expect(POISON).note_links(instance, links);
+        self.inner.fleet.lock().expect(POISON).note_neighbours(instance, links, refusals);
     }
 
     /// Whether this process is the executor of this host.
@@ -277,6 +288,7 @@ impl Ledger {
                 roots: if with_roots { announced.roots } else { Vec::new() },
                 address: announced.address.map(|address| address.to_string()),
                 links: live.map_or_else(Vec::new, |live| live.links.iter().map(LinkDocument::of).collect()),
+                refusals: live.map(|live| RefusalsDocument::of(live.refusals)),
                 heard_seconds: live.map(|live| now.saturating_sub(live.heard).as_secs()),
             }
         };

@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use staccato_dataplane::transport::peers::LinkReport;
+use staccato_dataplane::transport::peers::{LinkReport, Refusals};
 use staccato_protocols::ObjectUrl;
 use utoipa::ToSchema;
 
@@ -154,7 +154,7 @@ pub struct HostRecord {
 }
 
 /// An executor, as clients see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Executor)]
 pub struct ExecutorDocument {
     /// The host it is on.
@@ -178,24 +178,50 @@ pub struct ExecutorDocument {
     /// Links to other hosts from which it has read.
     #[serde(default)]
     pub links: Vec<LinkDocument>,
+    /// Whom it has turned away since it started; null before it has joined.
+    #[serde(default)]
+    pub refusals: Option<RefusalsDocument>,
     /// Seconds since it was last heard.
     pub heard_seconds: Option<u64>,
 }
 
 /// A link, as clients see it: how bytes come from `host` to the executor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ExecutorLink)]
 pub struct LinkDocument {
     /// The other host.
     pub host: String,
-    /// The transport that suits the link best, as far as that is known: `tcp` or `quic`.
-    pub transport: String,
+    /// The transport that suits the link best, as far as that is known: `tcp` or `quic`; null while every transfer has named
+    /// its own.
+    pub transport: Option<String>,
     /// Why.
-    pub reason: String,
+    pub reason: Option<String>,
     /// Bytes per second over TCP, when that was last measured.
     pub tcp_goodput: Option<u64>,
     /// Bytes per second over QUIC, when that was last measured.
     pub quic_goodput: Option<u64>,
+    /// Milliseconds of the shortest round trip of the last minutes.
+    pub delay_ms: Option<f64>,
+    /// Of a hundred packets that the other host has sent to the executor, those that were lost (over TCP: sent again), of
+    /// late; null before there were many.
+    pub loss_percent: Option<f64>,
+}
+
+/// Whom an executor has turned away since it started, as clients see it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ExecutorRefusals)]
+pub struct RefusalsDocument {
+    /// Connections that showed no valid certificate of the deployment, and questions that no ticket allowed.
+    pub not_allowed: u64,
+    /// Connections beyond the most that an executor takes.
+    pub too_many: u64,
+}
+
+impl RefusalsDocument {
+    /// What an executor has reported.
+    pub fn of(report: Refusals) -> Self {
+        Self { not_allowed: report.not_allowed, too_many: report.too_many }
+    }
 }
 
 impl LinkDocument {
@@ -204,10 +230,12 @@ impl LinkDocument {
         let bounded = |text: &str| text.chars().filter(|char| !char.is_control()).take(200).collect::<String>();
         Self {
             host: bounded(&report.host),
-            transport: bounded(&report.transport),
-            reason: bounded(&report.reason),
+            transport: report.transport.as_deref().map(bounded),
+            reason: report.reason.as_deref().map(bounded),
             tcp_goodput: report.tcp_goodput,
             quic_goodput: report.quic_goodput,
+            delay_ms: report.delay_us.map(|micros| micros as f64 / 1e3),
+            loss_percent: report.loss_ppm.map(|ppm| f64::from(ppm.min(1_000_000)) / 1e4),
         }
     }
 }

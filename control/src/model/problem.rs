@@ -75,6 +75,8 @@ pub enum ProblemCode {
     HostUnreachable,
     /// No such executor.
     ExecutorNotFound,
+    /// The service has no door for executors of other hosts.
+    NoTls,
     /// No such page.
     RouteNotFound,
     /// The page does not know this method.
@@ -93,7 +95,7 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// Every code that is the REST interface's own.
-    pub const OWN: [Self; 23] = [
+    pub const OWN: [Self; 24] = [
         Self::InvalidJson,
         Self::UnknownField,
         Self::MissingField,
@@ -111,6 +113,7 @@ impl ProblemCode {
         Self::AmbiguousHost,
         Self::HostUnreachable,
         Self::ExecutorNotFound,
+        Self::NoTls,
         Self::RouteNotFound,
         Self::MethodNotAllowed,
         Self::StateConflict,
@@ -153,6 +156,7 @@ impl ProblemCode {
             Self::AmbiguousHost => ("ambiguous_host", 400, "The URL must name a host"),
             Self::HostUnreachable => ("host_unreachable", 400, "Other executors cannot connect to this one"),
             Self::ExecutorNotFound => ("executor_not_found", 404, "No such executor"),
+            Self::NoTls => ("no_tls", 409, "The service does not listen with TLS"),
             Self::RouteNotFound => ("route_not_found", 404, "No such page"),
             Self::MethodNotAllowed => ("method_not_allowed", 405, "Method not allowed"),
             Self::StateConflict => ("state_conflict", 409, "Not possible in this state"),

@@ -1,6 +1,6 @@
 //! Single rules of the engine; the simulation walks their combinations.
 
-use super::*;
+use super::{repair::Reuse, *};
 
 const BLOCK: u64 = CRC_BLOCK;
 const T0: Duration = Duration::ZERO;

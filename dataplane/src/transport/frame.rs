@@ -13,7 +13,8 @@
 //!
 //! A connection begins with a [`Frame::Hello`] from both sides; those that have no version in common part at once. The
 //! reader asks ([`Frame::Open`], [`Frame::Fetch`], [`Frame::Sums`], [`Frame::Revalidate`]), numbers its questions, and
-//! every answer repeats the number. Objects are numbered by the reader, too, so that it need not wait for one to be open
+//! every answer repeats the number. Ahead of an answer the owner may tell what became of what it has sent
+//! ([`Frame::SenderReport`]). Objects are numbered by the reader, too, so that it need not wait for one to be open
 //! before it asks for its bytes: what comes behind an `Open` that is refused is refused like it.
 //!
 //! What is promised of the codec:
@@ -160,6 +161,13 @@ pub enum Frame {
         /// That of the question.
         nonce: u64,
     },
+    /// What the owner knows of its packets on this connection, since it said so last: whoever receives them cannot know.
+    SenderReport {
+        /// Those that it sent.
+        packets: u32,
+        /// Those that were lost.
+        lost: u32,
+    },
 }
 
 /// What the bytes of a chunk are.
@@ -252,6 +260,7 @@ impl Frame {
             Self::Close { .. } => 11,
             Self::Ping { .. } => 12,
             Self::Pong { .. } => 13,
+            Self::SenderReport { .. } => 14,
         }
     }
 
@@ -308,6 +317,10 @@ impl Frame {
             }
             Self::Close { object } => to.u32(*object),
             Self::Ping { nonce } | Self::Pong { nonce } => to.u64(*nonce),
+            Self::SenderReport { packets, lost } => {
+                to.u32(*packets);
+                to.u32(*lost);
+            }
         }
     }
 
@@ -351,6 +364,7 @@ impl Frame {
             11 => Self::Close { object: from.u32()? },
             12 => Self::Ping { nonce: from.u64()? },
             13 => Self::Pong { nonce: from.u64()? },
+            14 => Self::SenderReport { packets: from.u32()?, lost: from.u32()? },
             unknown => return Err(FrameError::UnknownKind(unknown)),
         })
     }

@@ -3,16 +3,19 @@
 //! The reader asks, the owner of the object answers, over whichever transport their link has. `frame` is what they say
 //! to one another, `ticket` what allows the reader to ask: both pure. `connection` is one end of a stream of frames,
 //! `serve` the owner's side, `remote` the reader's: a source like any other. `tcp` and `quic` make connections, `tls` says
-//! who is at their ends, `choose` finds out which suits a link, on the `way`. `idle` keeps those that wait for the next question, and `seats` counts those of readers. `peers`
-//! puts all together. `patience` says how long others are
-//! waited for, and `wire` has the numbers and texts of frames and tickets.
+//! who is at their ends, `choose` finds out which suits a link, on the `way`. `gauge` sees what a connection tells of its path,
+//! and `path` (pure) makes a delay and a loss of it. `idle` keeps those that wait for the next question, and `seats` counts
+//! those of readers. `peers` puts all together. `patience` says how long others are waited for, and `wire` has the numbers and
+//! texts of frames and tickets.
 
 pub mod choose;
 pub mod connection;
 pub mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod gauge;
 pub(crate) mod idle;
+pub mod path;
 mod patience;
 pub mod peers;
 pub mod quic;

@@ -8,6 +8,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     future::poll_fn,
     io,
     net::{SocketAddr, TcpListener, TcpStream},
@@ -28,13 +29,14 @@ use serde::{Deserialize, Serialize};
 use staccato_protocols::{Code, Error, Interrupt, Lane, Registry};
 
 use super::{
-    quic::{Accepted, Endpoint, EndpointConfig, Quic},
+    gauge::Connected,
+    quic::{Accepted, Endpoint, EndpointConfig, Quic, TurnedAway},
     remote::{RemoteProtocol, Transport},
     seats::{Seat, Seats},
     serve::{ControlTime, Owner},
     tcp::{self, Tcp},
     tls::Identity,
-    way::{Link, Way},
+    way::{Link, LinkState, Way},
 };
 use crate::{
     attempt::{AttemptSpec, SourceOwner, TransportChoice},
@@ -84,14 +86,18 @@ pub struct Addresses {
 pub struct LinkReport {
     /// The other host, from which it reads.
     pub host: String,
-    /// The transport that suits the link: `tcp` or `quic`.
-    pub transport: String,
+    /// The transport that suits the link: `tcp` or `quic`; none before one was to be chosen.
+    pub transport: Option<String>,
     /// Why it does.
-    pub reason: String,
+    pub reason: Option<String>,
     /// Bytes per second over TCP, when that was last measured.
     pub tcp_goodput: Option<u64>,
     /// Bytes per second over QUIC, when that was last measured.
     pub quic_goodput: Option<u64>,
+    /// The shortest round trip of late, in microseconds.
+    pub delay_us: Option<u64>,
+    /// Packets of the other host that were lost of late, in a million that it sent; none before it had sent many.
+    pub loss_ppm: Option<u32>,
 }
 
 /// Who was turned away since the start.
@@ -99,7 +105,7 @@ pub struct LinkReport {
 pub struct Refusals {
     /// Connections and questions that no certificate, or no ticket, allowed.
     pub not_allowed: u64,
-    /// Connections beyond [`VISITS_MAX`] or [`VISITS_EACH_MAX`].
+    /// Connections beyond [`VISITS_MAX`] or [`VISITS_EACH_MAX`], or those of a port for QUIC.
     pub too_many: u64,
 }
 
@@ -123,16 +129,17 @@ impl Peers {
             let (host, identity) = (owner.host.clone(), self.identity.clone());
             Arc::new(Quic::new(*address, host, identity, EndpointConfig::default()).patience(patience))
         };
+        let link = self.link_to(&owner.host);
         let ways = match spec.transport {
             TransportChoice::Quic if !owner.quic.is_empty() => {
-                owner.quic.iter().map(|address| Way::over(quic(address, tcp::CONNECT_TIMEOUT))).collect()
+                let only = |address| Way::only(quic(address, tcp::CONNECT_TIMEOUT), link.clone());
+                owner.quic.iter().map(only).collect()
             }
             TransportChoice::Auto if !owner.quic.is_empty() => {
-                let link = self.link_to(&owner.host);
                 let either = |address| Way::either(tcp.clone(), quic(address, TRIAL_PATIENCE), link.clone());
                 owner.quic.iter().map(either).collect()
             }
-            _ => vec![Way::over(tcp)],
+            _ => vec![Way::only(tcp, link)],
         };
         let objects = RemoteProtocol::over(ways, owner.ticket.0.clone());
         match spec.connections {
@@ -154,10 +161,13 @@ impl Peers {
     pub fn links(&self) -> Vec<LinkReport> {
         let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let report = |(host, link): (&String, &Link)| {
-            let (transport, reason, [tcp, quic]) = link.shown()?;
-            let whole = |goodput: Option<f64>| goodput.map(|goodput| goodput as u64);
-            let (host, transport) = (host.clone(), transport.to_string());
-            Some(LinkReport { host, transport, reason, tcp_goodput: whole(tcp), quic_goodput: whole(quic) })
+            let LinkState { choice, goodput, delay, loss } = link.state()?;
+            let (transport, reason) = choice.map(|(kind, why)| (kind.to_string(), why)).unzip();
+            let [tcp_goodput, quic_goodput] = goodput.map(|goodput| goodput.map(|goodput| goodput as u64));
+            let delay_us = delay.map(|delay| u64::try_from(delay.as_micros()).unwrap_or(u64::MAX));
+            let loss_ppm = loss.map(|share| (share * 1e6) as u32);
+            let host = host.clone();
+            Some(LinkReport { host, transport, reason, tcp_goodput, quic_goodput, delay_us, loss_ppm })
         };
         links.iter().filter_map(report).collect()
     }
@@ -165,6 +175,12 @@ impl Peers {
     /// Who was turned away.
     pub fn refusals(&self) -> Refusals {
         Refusals { not_allowed: self.owner.refused(), too_many: self.too_many.load(Ordering::Relaxed) }
+    }
+
+    /// Somebody was turned away whose certificate is none of this deployment, or not valid.
+    fn refuse_stranger(&self, from: SocketAddr, why: &dyn fmt::Display) {
+        self.owner.count_refused();
+        tracing::warn!(%from, %why, "refused a connection: it is of no executor of this deployment");
     }
 
     fn tcp(&self, owner: &SourceOwner) -> Tcp {
@@ -329,17 +345,16 @@ impl Visit {
     pub async fn serve(self, lane: &Lane) {
         let Self { socket, from, peers, _place } = self;
         let served = peers.closing.cut(async {
-            let (reader, stream) = match tcp::greet(socket).await {
-                Ok((stream, true)) => {
+            let (reader, connected) = match tcp::greet(socket).await {
+                Ok((Connected { stream, gauge }, true)) => {
                     let accepted = tcp::accept_tls(stream, &peers.identity).await;
                     let (stream, key) = accepted.map_err(|error| {
-                        peers.owner.count_refused();
-                        tracing::warn!(%from, %error, "refused a connection: it is of no executor of this deployment");
+                        peers.refuse_stranger(from, &error);
                         Error::fatal(Code::TlsFailed, error.to_string())
                     })?;
-                    (Some(key), stream)
+                    (Some(key), Connected { stream, gauge })
                 }
-                Ok((stream, false)) if peers.plain => (None, stream),
+                Ok((connected, false)) if peers.plain => (None, connected),
                 Ok((_, false)) => {
                     peers.owner.count_refused();
                     tracing::warn!(%from, "refused a plain connection: executors here speak TLS");
@@ -347,7 +362,7 @@ impl Visit {
                 }
                 Err(error) => return Err(Error::retry(Code::ConnectionLost, error.to_string())),
             };
-            peers.owner.serve(lane, reader.as_ref(), stream, from.to_string()).await
+            peers.owner.serve(lane, reader.as_ref(), connected, from.to_string()).await
         });
         if let Err(error) = served.await {
             // Theirs to notice, and to come again.
@@ -372,6 +387,18 @@ impl QuicPort {
             Err(error) => return drop(told.send(Err(error))),
         };
         let _ = told.send(Ok(endpoint.local_addr()));
+        let counting = peers.clone();
+        endpoint.when_turned_away(move |from, why| match why {
+            TurnedAway::Stranger(why) => counting.refuse_stranger(from, &why),
+            TurnedAway::Nonsense(why) => {
+                counting.owner.count_refused();
+                tracing::debug!(%from, why, "refused what is of no executor");
+            }
+            TurnedAway::TooMany => {
+                counting.too_many.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(%from, "too many connections of readers");
+            }
+        });
         let mut visits = FuturesUnordered::new();
         let serving = peers.closing.cut(async {
             loop {

@@ -18,12 +18,13 @@ use staccato_protocols::{
     contract::{DestinationRequest, SourceRequest, Sums},
     sums::pieces,
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 
 use super::{
     choose::Kind,
-    connection::{Connection, Ears, Mouth, Stream},
+    connection::{Connection, Ears, Mouth},
     frame::{BODY_BYTES_MAX, Content, Frame},
+    gauge::{Connected, Gauge},
     idle,
     patience::{SLOWEST, within},
     way::Way,
@@ -35,7 +36,7 @@ pub trait Transport: Send + Sync + 'static {
     fn peer(&self) -> String;
 
     /// Makes a connection, on the calling lane.
-    fn connect(&self) -> LocalBoxFuture<'_, Result<Box<dyn Stream>, Error>>;
+    fn connect(&self) -> LocalBoxFuture<'_, Result<Connected, Error>>;
 }
 
 /// Connections of a source at a time, unless told.
@@ -102,8 +103,7 @@ impl Protocol for RemoteProtocol {
                 aligned: request.aligned,
             };
             let (line, object) = request.interrupt.cut(link.open(request.pinned.clone())).await?;
-            let lines =
-                Lines { open: RefCell::new(vec![Rc::new(line)]), opening: Cell::new(0), max: self.connections_max };
+            let lines = Lines::new(line, self.connections_max);
             Ok(Rc::new(RemoteSource { link, object, interrupt: request.interrupt.clone(), lines }) as Rc<dyn Source>)
         }
         .boxed_local()
@@ -151,7 +151,8 @@ impl Link {
                 opened => return opened,
             }
         }
-        self.open_on(kind, Wire::new(self.way.connect(kind).await?), pinned).await
+        let (connection, gauge) = self.way.connect(kind).await?;
+        self.open_on(kind, Wire::new(connection, gauge), pinned).await
     }
 
     async fn open_on(&self, kind: Kind, wire: Wire, pinned: Option<Validator>) -> Result<(Line, Object), Error> {
@@ -162,6 +163,7 @@ impl Link {
         match turn.answer().await? {
             Frame::Opened { size, validator, access, .. } => {
                 turn.over();
+                line.tell(&self.way);
                 Ok((line, Object { size, validator, access }))
             }
             _ => Err(turn.unexpected()),
@@ -181,8 +183,8 @@ fn is_unreachable(error: &Error) -> bool {
 
 /// CRCs of so many bytes are asked for at a time: the owner may have to read them first, and says nothing meanwhile.
 const SUMMED_BYTES: u64 = 64 << 20;
-/// So often an owner may ask before an answer whether this end is there.
-const PINGS_MAX: usize = 1000;
+/// So often an owner may ask before an answer whether this end is there, or tell of its packets.
+const ASIDES_MAX: usize = 1000;
 /// Longest wait that another executor may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
@@ -197,15 +199,21 @@ struct Line {
     object: u32,
     /// What it goes over.
     kind: Kind,
+    gauge: Gauge,
+    /// Packets of the other end, and those of them that were lost, as it has told since [`Line::tell`].
+    reported: Cell<(u64, u64)>,
     /// Questions that are not answered to their ends.
     asked: Cell<usize>,
     broken: Cell<bool>,
+    /// Another one was found to be gone since this one was made.
+    doubted: Cell<bool>,
 }
 
 /// A connection on which nothing is under way, and nothing open.
 pub(crate) struct Wire {
     mouth: Mouth,
     ears: Ears,
+    gauge: Gauge,
     last_request: u32,
     last_object: u32,
 }
@@ -225,23 +233,26 @@ struct Asked<'a> {
 }
 
 impl Wire {
-    fn new(connection: Connection) -> Self {
+    fn new(connection: Connection, gauge: Gauge) -> Self {
         let (mouth, ears) = connection.halves();
-        Self { mouth, ears, last_request: 0, last_object: 0 }
+        Self { mouth, ears, gauge, last_request: 0, last_object: 0 }
     }
 }
 
 impl Line {
     /// For the next object on a connection.
-    fn new(kind: Kind, Wire { mouth, ears, last_request, last_object }: Wire) -> Self {
+    fn new(kind: Kind, Wire { mouth, ears, gauge, last_request, last_object }: Wire) -> Self {
         Self {
             mouth: Mutex::new(mouth),
             ears: Mutex::new(ears),
             last_request: Cell::new(last_request),
             object: last_object.wrapping_add(1),
             kind,
+            gauge,
+            reported: Cell::default(),
             asked: Cell::new(0),
             broken: Cell::new(false),
+            doubted: Cell::new(false),
         }
     }
 
@@ -250,10 +261,16 @@ impl Line {
         if self.broken.get() || self.asked.get() > 0 {
             return None;
         }
-        let Self { mouth, ears, last_request, object, .. } = self;
+        let Self { mouth, ears, gauge, last_request, object, .. } = self;
         let mut mouth = mouth.into_inner();
         mouth.send(&Frame::Close { object }, &[]).await.ok()?;
-        Some(Wire { mouth, ears: ears.into_inner(), last_request: last_request.get(), last_object: object })
+        Some(Wire { mouth, ears: ears.into_inner(), gauge, last_request: last_request.get(), last_object: object })
+    }
+
+    /// Tells what is known of its path.
+    fn tell(&self, way: &Way) {
+        let seen = self.gauge.look().unwrap_or_default();
+        way.seen(seen.round_trip, self.reported.take());
     }
 
     /// Asks, and waits until it is this question's turn to be answered.
@@ -348,18 +365,22 @@ impl Turn<'_> {
         }
     }
 
-    /// What comes next, but for pings.
+    /// What comes next, but for pings and reports.
     async fn hear(&mut self) -> Result<Frame, Error> {
-        for _ in 0..=PINGS_MAX {
+        for _ in 0..=ASIDES_MAX {
             match self.ears.receive().await? {
                 Some(Frame::Ping { nonce }) => {
                     self.line.mouth.lock().await.send(&Frame::Pong { nonce }, &[]).await?;
+                }
+                Some(Frame::SenderReport { packets, lost }) => {
+                    let before = self.line.reported.get();
+                    self.line.reported.set((before.0 + u64::from(packets), before.1 + u64::from(lost)));
                 }
                 Some(frame) => return Ok(frame),
                 None => return Err(self.ears.lost("it was closed instead of an answer")),
             }
         }
-        Err(self.ears.violation("asks without end whether anybody is there"))
+        Err(self.ears.violation("says without end what nobody has asked"))
     }
 
     /// A refusal, as far as it is the other end's to say what this one does.
@@ -378,6 +399,7 @@ impl Turn<'_> {
     /// The answer was heard to its end.
     fn over(mut self) {
         self.asked.over = true;
+        self.line.doubted.set(false);
     }
 }
 
@@ -397,23 +419,37 @@ impl Drop for Asked<'_> {
     }
 }
 
-/// The connections of a source.
+/// The connections of a source: over each transport never more than may be.
 struct Lines {
     open: RefCell<Vec<Rc<Line>>>,
-    /// Connections that are being made.
-    opening: Cell<usize>,
+    /// A permit for each that is made at a time.
+    opening: Semaphore,
     max: usize,
 }
 
 impl Lines {
-    /// Of those over this transport, the line with the fewest questions; none where one more line is better.
-    fn best(&self, kind: Kind) -> Option<Rc<Line>> {
+    fn new(first: Line, max: usize) -> Self {
+        Self { open: RefCell::new(vec![Rc::new(first)]), opening: Semaphore::new(max), max }
+    }
+
+    /// Of those over this transport, the line with the fewest questions, if possible one that is not doubted; none where
+    /// one more line is better. `permits`: those of whoever asks.
+    fn best(&self, kind: Kind, permits: usize) -> Option<Rc<Line>> {
         let mut open = self.open.borrow_mut();
         open.retain(|line| !line.broken.get());
-        let best = open.iter().filter(|line| line.kind == kind).min_by_key(|line| line.asked.get())?;
-        let so_many = open.iter().filter(|line| line.kind == kind).count();
-        let may_open = so_many + self.opening.get() < self.max;
+        let of_kind = || open.iter().filter(|line| line.kind == kind);
+        let best = of_kind().min_by_key(|line| (line.doubted.get(), line.asked.get()))?;
+        let opening = self.max - self.opening.available_permits() - permits;
+        let may_open = of_kind().count() + opening < self.max;
         (best.asked.get() == 0 || !may_open).then(|| best.clone())
+    }
+
+    /// One was found to be gone. What happened to one most likely happened to all: those that wait to be asked are not
+    /// believed, the others when there is a choice.
+    fn doubt(&self) {
+        let mut open = self.open.borrow_mut();
+        open.retain(|line| line.asked.get() > 0);
+        open.iter().for_each(|line| line.doubted.set(true));
     }
 }
 
@@ -427,12 +463,11 @@ struct RemoteSource {
 impl RemoteSource {
     /// Asks over a line that is there, and where its other end turns out to be gone, over a new one.
     async fn ask<T>(&self, mut question: impl AsyncFnMut(&Line) -> Result<T, Error>) -> Result<T, Error> {
-        if let Some(line) = self.lines.best(self.link.way.choose()) {
+        if let Some(line) = self.lines.best(self.link.way.choose(), 0) {
             match question(&line).await {
                 Err(error) if is_lost(&error) => {
                     self.link.way.failed(line.kind);
-                    // What happened to one most likely happened to all: those that wait to be asked are not believed.
-                    self.lines.open.borrow_mut().retain(|line| line.asked.get() > 0);
+                    self.lines.doubt();
                 }
                 asked => return asked,
             }
@@ -441,8 +476,12 @@ impl RemoteSource {
         question(&line).await
     }
 
+    /// A new line; where all that may be were made meanwhile, the best of them.
     async fn one_more_line(&self) -> Result<Rc<Line>, Error> {
-        let _opening = Counted::new(&self.lines.opening);
+        let _permit = self.lines.opening.acquire().await.expect("it is never closed");
+        if let Some(line) = self.lines.best(self.link.way.choose(), 1) {
+            return Ok(line);
+        }
         let (line, object) = self.link.open(self.object.validator.clone()).await?;
         if object != self.object {
             return Err(Error::source_changed("the source changed while it was being read"));
@@ -450,22 +489,6 @@ impl RemoteSource {
         let line = Rc::new(line);
         self.lines.open.borrow_mut().push(line.clone());
         Ok(line)
-    }
-}
-
-/// One more, while it lives.
-struct Counted<'a>(&'a Cell<usize>);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a Cell<usize>) -> Self {
-        count.set(count.get() + 1);
-        Self(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -485,6 +508,7 @@ impl Source for RemoteSource {
             let fetch = async |line: &Line| {
                 let crcs = line.fetch(range, buffer).await?;
                 self.link.way.moved(line.kind, range.len());
+                line.tell(&self.link.way);
                 Ok(crcs)
             };
             let crcs = self.ask(fetch).await?;

@@ -16,8 +16,9 @@ use staccato_protocols::{
 };
 
 use super::{
-    connection::{Connection, Stream},
+    connection::Connection,
     frame::{Content, Frame},
+    gauge::{Connected, Reports},
     patience::{Pace, SLOWEST, within},
     tcp::{CONNECT_TIMEOUT, IDLE_TIMEOUT},
     ticket::{KeyDigest, Ticket, TicketError},
@@ -85,14 +86,16 @@ impl Owner {
         &self,
         lane: &Lane,
         reader: Option<&KeyDigest>,
-        stream: Box<dyn Stream>,
+        connected: impl Into<Connected>,
         peer: String,
     ) -> Result<(), Error> {
+        let Connected { stream, gauge } = connected.into();
+        let reports = Reports::new(gauge);
         let greeted = within(self.patience.greeting, Connection::begin(stream, peer.clone())).await;
         let connection =
             greeted.unwrap_or_else(|| Err(Error::retry(Code::Stalled, format!("{peer} does not greet"))))?;
         let shelf = Shelf { owner: self, lane, reader, peer, objects: HashMap::new() };
-        let mut served = Served { connection, shelf };
+        let mut served = Served { connection, shelf, reports };
         let ended = served.answer_all().await;
         for shown in served.shelf.objects.into_values().flatten() {
             shown.source.close().await;
@@ -111,6 +114,7 @@ impl Owner {
 struct Served<'a> {
     connection: Connection,
     shelf: Shelf<'a>,
+    reports: Reports,
 }
 
 /// What a reader can have.
@@ -184,7 +188,8 @@ impl Served<'_> {
                 | Frame::Valid { .. }
                 | Frame::Refused { .. }
                 | Frame::Ping { .. }
-                | Frame::Pong { .. } => return Err(self.connection.violation("answers what it was not asked")),
+                | Frame::Pong { .. }
+                | Frame::SenderReport { .. } => return Err(self.connection.violation("answers what it was not asked")),
             }
         }
         Ok(())
@@ -220,6 +225,10 @@ impl Served<'_> {
         let pace = self.shelf.owner.patience.answer;
         let mut pieces = pieces(range, READ_BYTES);
         let Some(mut piece) = pieces.next() else { return Ok(()) };
+        // Where an answer follows, it is heard.
+        if let Some(report) = self.reports.due() {
+            self.say(&report).await?;
+        }
         let mut read = self.shelf.read(object, piece).await;
         loop {
             let chunk = match read {

@@ -2,22 +2,34 @@
 //! socket into the chunk's buffer without another stop; inside TLS, they are decrypted on the way.
 
 use std::{
+    cell::Cell,
     io,
+    mem::{MaybeUninit, offset_of},
     net::SocketAddr,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, future::LocalBoxFuture};
+use futures_util::{AsyncRead, AsyncWrite, FutureExt as _, future::LocalBoxFuture};
 use glommio::{
     GlommioError,
     net::{TcpListener, TcpStream},
 };
+use linux_raw_sys::net::tcp_info;
+use rustix::net::sockopt;
 use staccato_protocols::{Code, Error};
 
-use rustix::net::sockopt;
-
-use super::{connection::Stream, patience::within, remote::Transport, ticket::KeyDigest, tls::Identity};
+use super::{
+    connection::Stream,
+    gauge::{Connected, Gauge, Seen},
+    patience::within,
+    remote::Transport,
+    ticket::KeyDigest,
+    tls::Identity,
+};
 
 /// How long making a connection may take, and the TLS handshake again as long.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,17 +63,19 @@ impl Tcp {
         Self { address, tls: Some((host.into(), identity)) }
     }
 
-    async fn connect(&self) -> Result<Box<dyn Stream>, Error> {
+    async fn connect(&self) -> Result<Connected, Error> {
         let stream = TcpStream::connect_timeout(self.address, CONNECT_TIMEOUT).await;
-        let stream = stream.and_then(|stream| prepare(stream, STALL_TIMEOUT)).map_err(|error| {
+        let connected = stream.and_then(|stream| prepare(stream, STALL_TIMEOUT)).map_err(|error| {
             let error = io::Error::from(error);
             Error::retry(Code::ConnectFailed, format!("cannot connect to {}: {error}", self.peer()))
         })?;
-        let Some((host, identity)) = &self.tls else { return Ok(stream) };
-        in_time(identity.connect(stream, host)).await.map_err(|error| {
+        let Some((host, identity)) = &self.tls else { return Ok(connected) };
+        let Connected { stream, gauge } = connected;
+        let stream = in_time(identity.connect(stream, host)).await.map_err(|error| {
             // A certificate may be renewed, a clock set.
             Error::retry(Code::TlsFailed, format!("no TLS with {}: {error}", self.peer()))
-        })
+        })?;
+        Ok(Connected { stream, gauge })
     }
 }
 
@@ -73,7 +87,7 @@ impl Transport for Tcp {
         }
     }
 
-    fn connect(&self) -> LocalBoxFuture<'_, Result<Box<dyn Stream>, Error>> {
+    fn connect(&self) -> LocalBoxFuture<'_, Result<Connected, Error>> {
         self.connect().boxed_local()
     }
 }
@@ -84,15 +98,15 @@ pub async fn accept(listener: &TcpListener) -> io::Result<(Box<dyn Stream>, Sock
         let stream = listener.accept().await.map_err(io::Error::from)?;
         // One that is gone already is of no interest.
         let Ok(from) = stream.peer_addr() else { continue };
-        if let Ok(stream) = prepare(stream, IDLE_TIMEOUT) {
-            return Ok((stream, from));
+        if let Ok(connected) = prepare(stream, IDLE_TIMEOUT) {
+            return Ok((connected.stream, from));
         }
     }
 }
 
 /// Takes over a connection that was accepted elsewhere, and waits for its first byte: whether it begins TLS. What else may
 /// begin it is a greeting, and those are short.
-pub async fn greet(socket: std::net::TcpStream) -> io::Result<(Box<dyn Stream>, bool)> {
+pub async fn greet(socket: std::net::TcpStream) -> io::Result<(Connected, bool)> {
     const TLS_HANDSHAKE: u8 = 22;
     let _ = socket.set_nonblocking(false);
     // SAFETY: the descriptor is a TCP socket's, and this is its only owner from now on.
@@ -116,13 +130,73 @@ async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Resul
     within(CONNECT_TIMEOUT, handshake).await.unwrap_or_else(late)
 }
 
-fn prepare(stream: TcpStream, read_timeout: Duration) -> Result<Box<dyn Stream>, GlommioError<()>> {
+fn prepare(stream: TcpStream, read_timeout: Duration) -> Result<Connected, GlommioError<()>> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(read_timeout))?;
     stream.set_write_timeout(Some(STALL_TIMEOUT))?;
     notice_death(&stream)?;
     hold_up_on_loss(&stream);
-    Ok(Box::new(stream))
+    let descriptor = Rc::new(Cell::new(Some(stream.as_raw_fd())));
+    let watched = Watched { stream, descriptor: descriptor.clone() };
+    Ok(Connected { stream: Box::new(watched), gauge: Gauge::new(move || tcp_seen(descriptor.get()?)) })
+}
+
+/// A stream that can be looked at while it is there, whatever is wrapped around it.
+struct Watched {
+    stream: TcpStream,
+    descriptor: Rc<Cell<Option<i32>>>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // Before the stream closes it: then it may be somebody else's.
+        self.descriptor.set(None);
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_close(context)
+    }
+}
+
+/// What the kernel has seen of a connection (`TCP_INFO`, tcp(7); RFC 4898 has the same figures by name).
+fn tcp_seen(descriptor: i32) -> Option<Seen> {
+    /// Bytes up to the last figure that is looked at: an older kernel knows fewer.
+    const NEEDED: usize = offset_of!(tcp_info, tcpi_data_segs_out) + size_of::<u32>();
+    let mut info = MaybeUninit::<tcp_info>::zeroed();
+    let mut len = size_of::<tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `info`, which has so many, and how many it wrote to `len`.
+    let failed = unsafe {
+        let (info, len) = (info.as_mut_ptr().cast(), &raw mut len);
+        libc::getsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_INFO, info, len)
+    };
+    if failed != 0 || (len as usize) < NEEDED {
+        return None;
+    }
+    // SAFETY: it consists of numbers, and each of its bytes is zero or was written.
+    let info = unsafe { info.assume_init() };
+    // Before there was one, it is the greatest number.
+    let round_trip = Some(info.tcpi_min_rtt).filter(|micros| *micros != u32::MAX);
+    Some(Seen {
+        round_trip: round_trip.map(|micros| Duration::from_micros(micros.into())),
+        sent: info.tcpi_data_segs_out.into(),
+        lost: info.tcpi_total_retrans.into(),
+    })
 }
 
 /// Has the kernel go by what arrives where it can, and not by what is lost: on a long path that loses one packet in a

@@ -438,6 +438,31 @@ fn a_connection_that_was_lost_while_it_idled_is_made_again() {
 }
 
 #[test]
+fn there_are_never_more_connections_than_may_be_also_after_one_was_lost() {
+    let host = Host::start();
+    let made = host.make("a", (9 << 20) + 17);
+    on_lane(Runtime::Glommio, async move |lane| {
+        let ticket = ticket(&made.url).sign(&control_key());
+        let module = RemoteProtocol::new(host.way.transport(host.address), ticket).with_connections(1);
+        let source = module.open_source(&request(&made.url), &lane).await.unwrap();
+        let read = async |index: u64| {
+            let range = ByteRange::at(index * 700_000, 1_500_000).unwrap();
+            source.read(range, &lane.pool).await.unwrap();
+        };
+        let mut reads: Vec<_> = (0..8).map(|index| Box::pin(read(index))).collect();
+        for read in &mut reads {
+            let polled = std::future::poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await;
+            assert!(polled.is_pending());
+        }
+        // All have asked on one connection, and the first takes it along.
+        drop(reads.remove(0));
+        join_all(reads).await;
+        assert_eq!(host.accepted.load(Ordering::Relaxed), 2, "the first one, and one instead of it");
+        source.close().await;
+    });
+}
+
+#[test]
 fn questions_that_are_asked_at_once_share_connections_and_each_hears_its_own_answer() {
     for way in [Way::Plain, Way::tls()] {
         let host = Host::start_on(way);

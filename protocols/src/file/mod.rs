@@ -6,6 +6,7 @@
 //! beside it.
 
 mod destination;
+mod folder;
 mod lane_file;
 mod lock;
 mod names;
@@ -95,6 +96,6 @@ impl Protocol for FileProtocol {
     }
 
     fn sweep(&self, url: &ObjectUrl, transfer: &str) -> Result<(), Error> {
-        session::sweep(&self.roots, url, transfer)
+        folder::sweep(&self.roots, url, transfer)
     }
 }

@@ -1,69 +1,15 @@
 //! Two hosts with a path between them that delays and loses, goes away, carries no UDP, or swallows long packets.
 
 use std::{
-    fs,
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
-use staccato_bench::{
-    network::{Network, Wiring},
-    relay::{Conditions, weather::Weather},
-};
-use staccato_tests::{
-    bytes::{MIB, random},
-    deployment::{Deployment, Host, on},
-};
+use serde_json::json;
+use staccato_bench::relay::Conditions;
+use staccato_tests::bytes::{MIB, random};
 
-/// A path between two data centres.
-const PATH: Conditions = Conditions {
-    delay: Duration::from_millis(10),
-    jitter: Duration::ZERO,
-    loss: 0.0,
-    reordering: 0.0,
-    duplication: 0.0,
-    rate: Some(400_000_000),
-    queue_bytes_max: None,
-};
-
-/// The service's host `head`, and `far` at the other end of the path.
-struct Two {
-    deployment: Deployment,
-    far: Host,
-}
-
-impl Two {
-    /// Does something with them, on a thread of the service's host.
-    fn with(conditions: Conditions, test: impl FnOnce(&Two, &Weather) + Send) {
-        let network = Network::build(&Wiring { relay: Some(conditions), ..Wiring::default() }).unwrap();
-        let [here, there] = network.hosts() else { panic!("two hosts") };
-        let weather = network.relay().expect("there is a relay").weather();
-        let done = here.run(|| {
-            let deployment = Deployment::start_at(here.address(), &["--heartbeat", "500ms", "--lease", "3s"]);
-            let invitation = deployment.invite("far");
-            let listen = format!("{}:0", there.address());
-            let mut far = deployment.host("far", &["--listen", &listen]);
-            there.run(|| far.launch(&deployment, Some(&invitation))).unwrap();
-            deployment.wait_until_up("far");
-            test(&Two { deployment, far }, weather);
-        });
-        done.unwrap();
-    }
-
-    /// Puts an object on the service's host, and lets the other one fetch it.
-    fn submit(&self, name: &str, bytes: &[u8], more: Value) -> String {
-        let service = &self.deployment.service;
-        service.write(name, bytes);
-        service.submit(&on("head", &service.path(name)), &self.far.file(name), more)
-    }
-
-    fn complete(&self, id: &str, name: &str, bytes: &[u8]) -> Value {
-        let document = self.deployment.service.complete(id);
-        assert!(fs::read(self.far.path(name)).unwrap() == bytes, "{name}: {document:#}\n{}", self.far.log());
-        document
-    }
-}
+use super::path::{PATH, Two};
 
 #[test]
 fn losses_of_up_to_five_percent_and_packets_out_of_order_cost_time_only() {

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use staccato_dataplane::transport::peers::Refusals;
 
 use super::driver::Driver;
 use crate::{
-    model::{State, transfer::RECORD_VERSION},
+    model::{State, host::Announcement, transfer::RECORD_VERSION},
     store::Commit,
 };
 
@@ -65,6 +66,11 @@ async fn metrics_are_text_that_prometheus_reads() {
         driver.transfer_in(state).await;
     }
     driver.get("/nowhere").await;
+    let host = "h1".parse().unwrap();
+    let invitation = driver.ledger.invite(&host, None).await.unwrap().token;
+    driver.ledger.enrol(&host, &invitation, &[1; 32]).await.unwrap();
+    driver.ledger.join(Some(&host), "i@h1", Announcement::default()).await.unwrap();
+    driver.ledger.note_neighbours("i@h1", Vec::new(), Refusals { not_allowed: 3, too_many: 0 });
     let answer = driver.get("/metrics").await;
     assert_eq!(answer.status, 200);
     assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text; version=1.0.0"));
@@ -77,6 +83,8 @@ async fn metrics_are_text_that_prometheus_reads() {
         ("staccato_transfers_completed_total", 1.0),
         ("staccato_transfers_failed_total", 1.0),
         ("staccato_completed_bytes_total", 5.0),
+        ("staccato_executor_refusals_total{executor=\"h1\",why=\"not_allowed\"}", 3.0),
+        ("staccato_executor_refusals_total{executor=\"h1\",why=\"too_many\"}", 0.0),
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name}: {samples:#?}");
     }

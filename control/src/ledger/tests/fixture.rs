@@ -226,6 +226,7 @@ pub async fn open(store: SharedStore, seal: Seal, environment: Arc<Stub>) -> Led
         backoff: Backoff { first: Duration::from_secs(1), max: Duration::from_secs(300) },
         own_host: "own".parse().unwrap(),
         own_executor: true,
+        takes_hosts_in: true,
         outage_max: Duration::from_secs(1800),
     };
     Ledger::open(store, seal, Registry::new().with(StubProtocol), config, environment).await.unwrap()

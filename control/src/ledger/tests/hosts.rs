@@ -1,8 +1,11 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
-use staccato_dataplane::transport::ticket::{KeyDigest, Ticket};
-use staccato_protocols::{ByteRange, ObjectUrl};
+use staccato_dataplane::transport::{
+    peers::{LinkReport, Refusals},
+    ticket::{KeyDigest, Ticket},
+};
+use staccato_protocols::{ByteRange, ObjectUrl, Registry};
 
 use super::{
     Fixture,
@@ -10,9 +13,13 @@ use super::{
     invariants,
 };
 use crate::{
-    ledger::{JoinRefused, Ledger, NotEnrolled, Scope},
-    model::{CreateRequest, HostName, Place, ProblemCode, State, TransferId, host::Announcement},
+    ledger::{INDEXES, JoinRefused, Ledger, LedgerConfig, NotEnrolled, Scope, Seal, SystemEnvironment},
+    model::{
+        CreateRequest, HostName, Place, ProblemCode, State, TransferId,
+        host::{Announcement, RefusalsDocument},
+    },
     places::Places,
+    store::MemoryStore,
 };
 
 const KEY: KeyDigest = [7; 32];
@@ -178,4 +185,40 @@ async fn a_url_without_a_host_is_the_doors_or_must_name_one() {
         assert_eq!(place(url, here.clone()), Ok(found), "{url}");
     }
     assert_eq!(place("file://h9/x", here).unwrap_err().code, ProblemCode::UnknownHost);
+}
+
+#[tokio::test]
+async fn what_an_executor_says_of_its_links_and_of_strangers_is_shown_within_bounds() {
+    let fixture = Fixture::new().await;
+    let ledger = &fixture.ledger;
+    join(ledger, "h1", "i1@h1").await;
+    let shown = || ledger.executor_documents(false).into_iter().find(|one| one.name == "h1").unwrap();
+    assert_eq!(shown().refusals, Some(RefusalsDocument::default()));
+    let link = LinkReport {
+        host: "h2\n".into(),
+        transport: None,
+        reason: None,
+        tcp_goodput: None,
+        quic_goodput: Some(5),
+        delay_us: Some(50_250),
+        loss_ppm: Some(u32::MAX),
+    };
+    ledger.note_neighbours("i1@h1", vec![link; 2_000], Refusals { not_allowed: 3, too_many: 1 });
+    let document = shown();
+    assert_eq!((document.links.len(), document.refusals.unwrap().not_allowed), (1_000, 3));
+    let link = &document.links[0];
+    assert_eq!((link.host.as_str(), link.delay_ms, link.loss_percent), ("h2", Some(50.25), Some(100.0)));
+    // What the next process of it has seen is nothing yet; and of who never joined nothing is known.
+    ledger.join(Some(&name("h1")), "i2@h1", announced()).await.unwrap();
+    assert_eq!((shown().links.len(), shown().refusals), (0, Some(RefusalsDocument::default())));
+    let own = ledger.executor_documents(false).swap_remove(0);
+    assert_eq!((own.own, own.refusals), (true, None));
+}
+
+#[tokio::test]
+async fn nobody_is_invited_to_a_service_that_nobody_can_join() {
+    let config = LedgerConfig { takes_hosts_in: false, ..LedgerConfig::default() };
+    let (store, environment) = (Arc::new(MemoryStore::new(INDEXES)), Arc::new(SystemEnvironment::default()));
+    let ledger = Ledger::open(store, Seal::ephemeral(), Registry::new(), config, environment).await.unwrap();
+    assert_eq!(problem(ledger.invite(&name("h1"), None).await), ProblemCode::NoTls);
 }

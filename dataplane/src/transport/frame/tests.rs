@@ -54,6 +54,7 @@ fn samples() -> Vec<(&'static str, Frame)> {
         ("close", Frame::Close { object: 2 }),
         ("ping", Frame::Ping { nonce: 0x0102_0304_0506_0708 }),
         ("pong", Frame::Pong { nonce: u64::MAX }),
+        ("sender-report", Frame::SenderReport { packets: 70_000, lost: 701 }),
     ]
 }
 
@@ -173,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_body_is_a_frame_or_an_error(sample in 0usize..16, at in any::<prop::sample::Index>(), value in any::<u8>()) {
+    fn a_changed_body_is_a_frame_or_an_error(sample in 0usize..17, at in any::<prop::sample::Index>(), value in any::<u8>()) {
         let bytes = encoded(&samples()[sample].1);
         let mut body = bytes[HEAD_BYTES..].to_vec();
         let at = at.index(body.len());

@@ -20,7 +20,7 @@ use crate::{
         AttemptHandle, AttemptSpec, CheckpointReport, Completion, LaneChoice, Outcome, Part, Reply, Reporter,
         SignedTicket, SourceOwner, TransportChoice,
     },
-    transport::{authority::Authority, ticket::Ticket},
+    transport::{authority::Authority, ticket::Ticket, tls::Identity},
 };
 
 fn control_key() -> Ed25519KeyPair {
@@ -31,12 +31,16 @@ fn control_key() -> Ed25519KeyPair {
 struct Host {
     name: &'static str,
     folder: tempfile::TempDir,
-    identity: crate::transport::tls::Identity,
+    identity: Identity,
     dataplane: Dataplane,
 }
 
 impl Host {
     fn start(name: &'static str, authority: &Authority, plain: bool) -> Self {
+        Self::start_as(name, authority.identity(name), plain)
+    }
+
+    fn start_as(name: &'static str, identity: Identity, plain: bool) -> Self {
         let executable = std::env::current_exe().unwrap();
         let folder = tempfile::tempdir_in(executable.parent().unwrap()).unwrap();
         let root = Root::new(folder.path(), RootAccess::ReadWrite).unwrap();
@@ -49,7 +53,6 @@ impl Host {
             attempts_max: 4,
             among_others: true,
         };
-        let identity = authority.identity(name);
         let peers = PeersConfig {
             identity: identity.clone(),
             listen: Some("127.0.0.1:0".parse().unwrap()),
@@ -91,9 +94,20 @@ impl Host {
         tcp: SocketAddr,
         source: &str,
         destination: &str,
-        (plain, transport): (bool, TransportChoice),
+        way: (bool, TransportChoice),
         overwrite: Overwrite,
     ) -> Outcome {
+        self.run(AttemptSpec { overwrite, ..self.spec(owner, tcp, source, destination, way) })
+    }
+
+    fn spec(
+        &self,
+        owner: &Host,
+        tcp: SocketAddr,
+        source: &str,
+        destination: &str,
+        (plain, transport): (bool, TransportChoice),
+    ) -> AttemptSpec {
         let url = owner.url(source);
         let ticket = Ticket {
             transfer: "t".into(),
@@ -103,7 +117,7 @@ impl Host {
             reader: self.identity.key_digest(),
             until_ms: 2_000,
         };
-        let spec = AttemptSpec {
+        AttemptSpec {
             transfer: "0195f7f0-0000-7000-8000-000000000001".into(),
             epoch: 1,
             source_url: url,
@@ -111,7 +125,7 @@ impl Host {
             source_options: Options::new(),
             destination_options: Options::new(),
             part: Part::default(),
-            overwrite,
+            overwrite: Overwrite::Always,
             checksum: None,
             rate_limit: None,
             chunk_size: None,
@@ -128,7 +142,10 @@ impl Host {
                 plain,
                 ticket: SignedTicket(ticket.sign(&control_key())),
             }),
-        };
+        }
+    }
+
+    fn run(&self, spec: AttemptSpec) -> Outcome {
         let (ended, end) = flume::bounded(1);
         self.dataplane.attempt(spec, |handle| Box::new(Keeper { handle, ended }));
         end.recv_timeout(Duration::from_secs(60)).expect("an attempt ends")
@@ -191,6 +208,32 @@ fn what_one_executor_has_another_fetches_over_quic() {
     let outcome = stranger.fetch_by(&owner, owner.address(), "image", "copy", over_quic, Overwrite::Always);
     let Outcome::Failed { error } = outcome else { panic!("it is refused") };
     assert!(matches!(error.code, Code::TlsFailed | Code::ConnectionLost), "{error:?}");
+}
+
+#[test]
+fn how_far_the_owner_is_and_what_is_lost_on_the_way_is_known_whatever_the_transport() {
+    let authority = Authority::new();
+    for (plain, transport) in
+        [(false, TransportChoice::Quic), (true, TransportChoice::Tcp), (false, TransportChoice::Auto)]
+    {
+        let (owner, reader) = (Host::start("a", &authority, plain), Host::start("b", &authority, plain));
+        assert_eq!(reader.dataplane.links(), []);
+        owner.write("image", &sample("image", 48 << 20));
+        let spec = reader.spec(&owner, owner.address(), "image", "copy", (plain, transport));
+        // Slow enough for owners to tell.
+        let outcome = reader.run(AttemptSpec { rate_limit: Some(16 << 20), ..spec });
+        assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
+        let [link] = &reader.dataplane.links()[..] else { panic!("one link") };
+        assert_eq!(
+            (link.host.as_str(), link.transport.is_some()),
+            ("a", transport == TransportChoice::Auto),
+            "{link:?}"
+        );
+        assert!(link.delay_us.is_some_and(|delay| (1..100_000).contains(&delay)), "{link:?}");
+        // Over TCP, loopback takes so few packets that no share is told of them.
+        assert!(link.loss_ppm.map_or(transport != TransportChoice::Quic, |loss| loss < 10_000), "{link:?}");
+        assert_eq!(owner.dataplane.links(), [], "it has read nothing");
+    }
 }
 
 #[test]

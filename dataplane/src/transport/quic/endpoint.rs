@@ -14,7 +14,6 @@ use glommio::GlommioError;
 
 use super::{
     super::{
-        connection::Stream,
         tcp::{IDLE_TIMEOUT, STALL_TIMEOUT},
         ticket::KeyDigest,
         tls::Identity,
@@ -39,10 +38,21 @@ pub struct Endpoint {
     address: SocketAddr,
 }
 
+/// Why a reader has no connection.
+#[derive(Clone, Debug)]
+pub enum TurnedAway {
+    /// Its certificate, or what else it showed, was not accepted, or it did not accept the owner's; says why.
+    Stranger(String),
+    /// What came first does not begin what executors say; says why. Anybody may have sent it, from any address.
+    Nonsense(String),
+    /// There are as many connections as may be.
+    TooMany,
+}
+
 /// A stream that a reader has opened.
 pub struct Accepted {
     /// The stream.
-    pub stream: Box<dyn Stream>,
+    pub stream: QuicStream,
     /// The key in the reader's certificate: what its tickets name it by.
     pub reader: KeyDigest,
     /// Where it comes from.
@@ -92,7 +102,7 @@ impl Endpoint {
         address: SocketAddr,
         host: &str,
         patience: Duration,
-    ) -> io::Result<Box<dyn Stream>> {
+    ) -> io::Result<QuicStream> {
         if self.shared.is_ending() {
             return Err(closed());
         }
@@ -105,8 +115,7 @@ impl Endpoint {
         };
         let opened = glommio::timer::timeout(patience, opening).await;
         let id = opened.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "nobody answers"))??;
-        let stream = QuicStream::new(self.clone(), link, id, STALL_TIMEOUT, STALL_TIMEOUT);
-        Ok(Box::new(stream))
+        Ok(QuicStream::new(self.clone(), link, id, STALL_TIMEOUT, STALL_TIMEOUT))
     }
 
     /// The next stream that a reader opens. An error is that the endpoint was closed.
@@ -126,7 +135,12 @@ impl Endpoint {
         })
         .await?;
         let stream = QuicStream::new(self.clone(), link, id, IDLE_TIMEOUT, STALL_TIMEOUT);
-        Ok(Accepted { stream: Box::new(stream), reader, from })
+        Ok(Accepted { stream, reader, from })
+    }
+
+    /// Has each reader that is turned away told of, at once. What is called must not use the endpoint.
+    pub fn when_turned_away(&self, tell: impl Fn(SocketAddr, TurnedAway) + 'static) {
+        self.shared.port.borrow_mut().turned_away = Some(Box::new(tell));
     }
 
     /// Ends all connections with a word to their other ends, and the driver. A lane does this before it ends: what is on

@@ -33,9 +33,10 @@ use staccato_protocols::{Code, Error};
 
 pub use self::{
     config::{CONNECTIONS_MAX, Congestion, EndpointConfig, HANDSHAKES_MAX, HANDSHAKES_TRUSTED, STREAMS_MAX},
-    endpoint::{Accepted, Endpoint},
+    endpoint::{Accepted, Endpoint, TurnedAway},
+    stream::QuicStream,
 };
-use super::{connection::Stream, remote::Transport, tcp::CONNECT_TIMEOUT, tls::Identity};
+use super::{gauge::Connected, remote::Transport, tcp::CONNECT_TIMEOUT, tls::Identity};
 
 /// QUIC to one executor. It may be used on any lane: each has an endpoint of its own.
 pub struct Quic {
@@ -58,7 +59,7 @@ impl Quic {
         Self { patience, ..self }
     }
 
-    async fn connect(&self) -> Result<Box<dyn Stream>, Error> {
+    async fn connect(&self) -> Result<QuicStream, Error> {
         let connected = async { self.endpoint()?.connect(self.address, &self.host, self.patience).await }.await;
         connected.map_err(|error| match error.kind() {
             // A certificate may be renewed, a clock set.
@@ -86,7 +87,7 @@ impl Transport for Quic {
         format!("{} ({})", self.host, self.address)
     }
 
-    fn connect(&self) -> LocalBoxFuture<'_, Result<Box<dyn Stream>, Error>> {
-        self.connect().boxed_local()
+    fn connect(&self) -> LocalBoxFuture<'_, Result<Connected, Error>> {
+        async { Ok(self.connect().await?.into()) }.boxed_local()
     }
 }

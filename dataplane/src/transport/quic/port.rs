@@ -15,6 +15,7 @@ use quinn_proto::{DatagramEvent, Incoming, ServerConfig, StreamId, Transmit, cry
 
 use super::{
     config::{CONNECTIONS_MAX, EndpointConfig, HANDSHAKES_MAX, HANDSHAKES_TRUSTED},
+    endpoint::TurnedAway,
     link::{Link, Lost, State},
     pool::Pieces,
     socket::{Received, Socket, ecn, route_mtu},
@@ -81,6 +82,8 @@ pub struct Port {
     /// Opened by readers and not taken yet: no more than all may open.
     pub opened: VecDeque<Opened>,
     pub acceptors: Vec<Waker>,
+    /// Hears of readers that get no connection.
+    pub turned_away: Option<Box<dyn Fn(SocketAddr, TurnedAway)>>,
     /// What the kernel did not take; its bytes are in `out`.
     unsent: Option<Transmit>,
     out: Vec<u8>,
@@ -114,6 +117,7 @@ impl Port {
             ready: Vec::new(),
             opened: VecDeque::new(),
             acceptors: Vec::new(),
+            turned_away: None,
             unsent: None,
             out: Vec::new(),
             sweep_at: Instant::now() + SWEEP,
@@ -260,7 +264,11 @@ impl Port {
         let mut answer = Vec::new();
         let shaking = |link: &&SharedLink| matches!(link.borrow().state, State::Shaking);
         let handshakes = self.links().filter(shaking).count();
+        let from = incoming.remote_address();
         if self.closing || self.links().count() >= CONNECTIONS_MAX {
+            if !self.closing {
+                self.tell_turned_away(from, TurnedAway::TooMany);
+            }
             let transmit = self.endpoint.refuse(incoming, &mut answer);
             self.answer(&transmit, &answer);
         } else if handshakes >= HANDSHAKES_MAX {
@@ -277,11 +285,18 @@ impl Port {
             match self.endpoint.accept(incoming, now, &mut answer, Some(Arc::new(server))) {
                 Ok((handle, connection)) => drop(self.add(Link::new(handle, connection, self.pieces.clone(), now))),
                 Err(error) => {
+                    self.tell_turned_away(from, TurnedAway::Nonsense(error.cause.to_string()));
                     if let Some(transmit) = error.response {
                         self.answer(&transmit, &answer);
                     }
                 }
             }
+        }
+    }
+
+    fn tell_turned_away(&self, from: SocketAddr, why: TurnedAway) {
+        if let Some(tell) = &self.turned_away {
+            tell(from, why);
         }
     }
 
@@ -361,8 +376,16 @@ impl Port {
     fn handle_events(&mut self, shared: &SharedLink, now: Instant) {
         let mut link = shared.borrow_mut();
         self.exchange(&mut link);
+        let shaking = matches!(link.state, State::Shaking);
         let opened = link.handle_events(now);
         self.exchange(&mut link);
+        if let State::Lost(lost) = &link.state
+            && shaking
+            && lost.kind == io::ErrorKind::InvalidData
+            && link.connection.side().is_server()
+        {
+            self.tell_turned_away(link.connection.remote_address(), TurnedAway::Stranger(lost.reason.clone()));
+        }
         let State::Open(reader) = link.state else { return };
         let from = link.connection.remote_address();
         for id in opened {

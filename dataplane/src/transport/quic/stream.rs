@@ -12,7 +12,14 @@ use std::{
 use futures_util::{AsyncRead, AsyncWrite};
 use quinn_proto::StreamId;
 
-use super::{endpoint::Endpoint, link::Link};
+use super::{
+    super::gauge::{Connected, Gauge, Seen},
+    endpoint::Endpoint,
+    link::Link,
+};
+
+/// What quinn assumes before it knows better (RFC 9002, 6.2.2).
+const ASSUMED_ROUND_TRIP: Duration = Duration::from_millis(333);
 
 /// See the module. Dropping it ends it: what was written still leaves, what comes is not wanted.
 pub struct QuicStream {
@@ -37,9 +44,26 @@ impl QuicStream {
         Self { endpoint, link, id, read_patience, write_patience, broken: false }
     }
 
+    /// Looks at its connection, which others may share.
+    pub fn gauge(&self) -> Gauge {
+        let link = self.link.clone();
+        Gauge::new(move || {
+            let path = link.borrow().connection.stats().path;
+            // The shortest is not told where none was shorter than what is assumed before the first.
+            let shortest = if path.min_rtt < ASSUMED_ROUND_TRIP { path.min_rtt } else { path.rtt };
+            Some(Seen { round_trip: Some(shortest), sent: path.sent_packets, lost: path.lost_packets })
+        })
+    }
+
     fn note<T>(&mut self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         self.broken |= matches!(result, Poll::Ready(Err(_)));
         result
+    }
+}
+
+impl From<QuicStream> for Connected {
+    fn from(stream: QuicStream) -> Self {
+        Self { gauge: stream.gauge(), stream: Box::new(stream) }
     }
 }
 

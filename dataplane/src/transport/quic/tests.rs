@@ -44,7 +44,7 @@ impl Pair {
     }
 
     /// Both ends of a new stream, the reader's first; one byte has gone over it.
-    async fn stream(&self) -> (Box<dyn Stream>, Accepted) {
+    async fn stream(&self) -> (QuicStream, Accepted) {
         let opening = async {
             let mut stream = self.reader.connect(self.owner.local_addr(), "owner", CONNECT_TIMEOUT).await.unwrap();
             stream.write_all(b"!").await.unwrap();

@@ -42,7 +42,7 @@ async fn meet(reader: &Identity, wanted: &str, owner: &Identity) -> Met {
     };
     let reading = async {
         let transport = Tcp::secure(address, wanted, reader.clone());
-        let mut stream = crate::transport::remote::Transport::connect(&transport).await?;
+        let mut stream = crate::transport::remote::Transport::connect(&transport).await?.stream;
         let mut word = [0; 4];
         let heard = stream.read_exact(&mut word).await;
         heard.map_err(|error| Error::retry(Code::TlsFailed, error.to_string()))

@@ -82,15 +82,29 @@ fn whoever_is_turned_away_is_counted() {
     let owner = Host::start("a", &ours, false);
     owner.write("image", b"bytes");
     let refused = || owner.dataplane.refusals().not_allowed;
-    let count = |before: u64, by: &Host, plain: bool| {
-        let Outcome::Failed { .. } = by.fetch(&owner, "image", "copy", plain) else { panic!("it is refused") };
-        assert!(refused() > before, "it is counted");
-        refused()
+    let began = Instant::now();
+    let count = |by: &Host, plain: bool, transport: TransportChoice| {
+        let before = refused();
+        let outcome = by.fetch_by(&owner, owner.address(), "image", "copy", (plain, transport), Overwrite::Always);
+        let Outcome::Failed { .. } = outcome else { panic!("it is refused") };
+        // An owner hears of it when its reader has gone already.
+        while refused() == before {
+            assert!(began.elapsed() < Duration::from_secs(30), "it is counted");
+            thread::sleep(Duration::from_millis(10));
+        }
     };
     assert_eq!(owner.dataplane.refusals(), Refusals::default());
-    // Of another deployment; of ours, but plain.
-    let after = count(0, &Host::start("b", &Authority::new(), false), false);
-    count(after, &Host::start("b", &ours, true), true);
+    let theirs = Authority::new();
+    let (chain, key) = theirs.issue("b");
+    // One of another deployment does not believe the owner; one that does is not believed.
+    let strangers = [theirs.identity("b"), ours.identity_with(chain, key)];
+    for stranger in strangers {
+        let stranger = Host::start_as("b", stranger, false);
+        count(&stranger, false, TransportChoice::Tcp);
+        count(&stranger, false, TransportChoice::Quic);
+    }
+    // Of ours, but plain.
+    count(&Host::start("b", &ours, true), true, TransportChoice::Tcp);
     assert_eq!(owner.dataplane.refusals().too_many, 0);
 }
 
