@@ -2,9 +2,10 @@
 //!
 //! On a link that nothing is known of, both are tried, one after the other, until each is as fast as it becomes; then the
 //! faster one is used. What counts is time in which something was under way, over as many objects as it takes: a trial ends
-//! when a [`WINDOW`] of it was hardly faster than the one before, and after [`TRIAL`] in any case. What it reaches is followed. Now and then, and when it has become much slower
-//! than it was, the other one is tried again. One that fails to connect is not used for a while, which grows as it goes on
-//! failing; a UDP path that is blocked costs one time-out, and then rarely another.
+//! when a [`WINDOW`] of it was hardly faster than the one before, and after [`TRIAL`] in any case. What it reaches is
+//! followed. Now and then, and when it has become much slower than it was, the other one is tried again. One that fails to
+//! connect is not used for a while, which grows as it goes on failing; a UDP path that is blocked costs one time-out, and
+//! then rarely another.
 
 use std::{fmt, time::Duration};
 

@@ -52,6 +52,10 @@ fn two_executors_of_one_name_do_not_both_run() {
     let second = deployment.join("h1", &[]);
     assert_ne!(first.wait_for_exit(), Some(0));
     assert!(first.log().contains("not enrolled (any more)"), "{}", first.log());
+    // The host is up all the while: until the other one has joined, it is the first one's.
+    let root = second.root().display().to_string();
+    let joined = || deployment.executor("h1").filter(|one| one["roots"].to_string().contains(&root));
+    eventually(PATIENCE, "the second one has joined", joined);
     fs::write(second.path("x"), b"bytes").unwrap();
     let service = &deployment.service;
     service.complete(&service.submit(&second.file("x"), "null:///", json!({})));

@@ -10,6 +10,7 @@ use staccato_tests::{
     service::{PATIENCE, names},
 };
 
+/// For eight seconds; `TEST_SERVICE_GONE_S` makes it longer, as the soak does: ten minutes.
 #[test]
 fn while_the_service_is_gone_a_partial_is_filled_and_it_is_committed_when_it_comes_back() {
     let mut deployment = Deployment::start(&["--heartbeat", "500ms", "--lease", "2s"]);
@@ -20,7 +21,8 @@ fn while_the_service_is_gone_a_partial_is_filled_and_it_is_committed_when_it_com
     deployment.service.wait_for_progress(&id, 4 * MIB as u64);
     deployment.service.kill();
     // Longer than a lease, and than what is left to be fetched takes.
-    sleep(Duration::from_secs(8));
+    let gone = std::env::var("TEST_SERVICE_GONE_S").map_or(8, |text| text.parse().expect("seconds"));
+    sleep(Duration::from_secs(gone));
     assert!(!h2.path("copy").exists(), "nothing is committed without the service's word");
     let partial = names(&h2.root()).into_iter().find(|name| name.contains("staccato")).expect("a partial is there");
     let filled = || fs::read(h2.path(&partial)).unwrap().get(..bytes.len()) == Some(&bytes[..]);
