@@ -147,7 +147,8 @@ fn a_link_of_a_deployment_is_measured_from_memory_and_disk_to_memory_and_disk() 
     };
     refused(&format!("link one nobody {admin}"), "the service knows no host nobody; it knows ");
     refused(&format!("link one one {admin}"), "a link has two hosts");
-    refused(&format!("link one {admin}"), "2 values required");
+    refused(&format!("link one {admin}"), "HOST_B");
+    refused(&format!("link one other third {admin}"), "unexpected argument");
     refused(&format!("link one other {admin} --loopback"), "cannot be used with");
     refused(&format!("link one other {admin} --case disk-to-disk"), "HOST:/FOLDER");
     refused(&format!("link one other:/etc {admin}"), "/etc/staccato-bench-");

@@ -138,11 +138,6 @@ impl Contestant for Small {
 
     fn interpret(&self, ended: &Ended) -> io::Result<Told> {
         let told: SmallTold = serde_json::from_slice(&ended.output).map_err(io::Error::other)?;
-        Ok(Told {
-            seconds: Some(told.seconds),
-            cpu_seconds: told.cpu_seconds,
-            stages: told.stages,
-            ..Told::default()
-        })
+        Ok(Told { seconds: Some(told.seconds), cpu_seconds: told.cpu_seconds, stages: told.stages, ..Told::default() })
     }
 }

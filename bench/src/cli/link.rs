@@ -36,11 +36,14 @@ const SMALL_SLOTS: usize = 64;
 /// Arguments of `link`. Those that take several values measure every combination.
 #[derive(Debug, Args)]
 pub struct Link {
-    /// Two hosts of a deployment that is there (--server, --token-file and --ca say which), the one that has the object
-    /// first; with a folder (HOST:/FOLDER, as URLs write it) its disk is measured, too
-    #[arg(num_args = 2, value_names = ["HOST_A[:FOLDER]", "HOST_B[:FOLDER]"])]
+    /// Of two hosts of a deployment that is there (--server, --token-file and --ca say which), the one that has the object;
+    /// with a folder (HOST:/FOLDER, as URLs write it) its disk is measured, too
+    #[arg(value_name = "HOST_A[:FOLDER]", requires = "to")]
     #[arg(conflicts_with_all = ["loopback", "namespaces", "delay", "loss", "rate", "congestion", "transports"])]
-    hosts: Vec<HostArgument>,
+    from: Option<HostArgument>,
+    /// The one that gets it
+    #[arg(value_name = "HOST_B[:FOLDER]")]
+    to: Option<HostArgument>,
     /// Measure on loopback (the default)
     #[arg(long)]
     loopback: bool,
@@ -130,7 +133,7 @@ impl Planned {
 impl Link {
     /// Measures, and prints a table for each case and one of them all.
     pub fn run(self, program: &Program, client: Vec<String>) -> io::Result<()> {
-        if let [from, to] = &self.hosts[..] {
+        if let (Some(from), Some(to)) = (&self.from, &self.to) {
             return hosts::run(&self, program, client, from, to);
         }
         let (routes, planned) = (self.routes(), self.measuring.wanted(self.planned(), Planned::case)?);

@@ -30,7 +30,7 @@ pub enum Command {
     /// How fast this machine is, how fast Staccato is on it, and what limits it
     Local(local::Local),
     /// How fast Staccato carries an object from one host to another, and who is faster
-    Link(link::Link),
+    Link(Box<link::Link>),
     /// How fast the service answers: submissions, reads and lists under load, and its return after a kill
     Rest(rest::Rest),
     /// Every combination of lists of settings, as a file names them

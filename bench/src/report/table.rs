@@ -102,11 +102,12 @@ pub fn across<'a>(all: impl IntoIterator<Item = &'a Series>) -> String {
             .map(|(a, b)| (a.clone(), b.clone()))
             .collect::<BTreeMap<_, _>>()
     };
+    // A service's transfers have as many as they find good.
+    let streams_of = |one: &Series| one.settings.get("streams").cloned().unwrap_or_default();
     let mut links: Vec<BTreeMap<String, String>> = Vec::new();
     let mut lines: Vec<(String, String, String)> = Vec::new();
     for one in &all {
-        let streams = one.settings.get("streams").cloned().unwrap_or_default();
-        let line = (one.case.clone(), one.contestant.clone(), streams);
+        let line = (one.case.clone(), one.contestant.clone(), streams_of(one));
         if !links.contains(&link(one)) {
             links.push(link(one));
         }
@@ -137,7 +138,7 @@ pub fn across<'a>(all: impl IntoIterator<Item = &'a Series>) -> String {
                 let found = all.iter().find(|one| {
                     one.case == *case
                         && one.contestant == *contestant
-                        && one.settings.get("streams") == Some(streams)
+                        && streams_of(one) == *streams
                         && link(one) == *of
                 });
                 let cell = match found {
@@ -269,6 +270,8 @@ mod tests {
         let large = specimen::series("service auto", Kind::Ours, 1.0);
         let text = across([&small, &large]);
         assert!(text.contains("file-to-file") && !text.contains("small"), "{text}");
+        let line = text.lines().find(|line| line.contains("service auto")).unwrap();
+        assert_eq!(line.split_whitespace().last(), Some("1.0"), "it has no number of streams: {text}");
         assert_eq!(across([&small]), "");
     }
 
