@@ -1,16 +1,21 @@
 //! Which transport a link is best served by. Pure: it is told what moved and when, and says what to use next, and why.
 //!
-//! On a link that nothing is known of, both are tried, one after the other, for [`TRIAL`] of time in which something was
-//! under way; then the faster one is used. What it reaches is followed. Now and then, and when it has become much slower
+//! On a link that nothing is known of, both are tried, one after the other, until each is as fast as it becomes; then the
+//! faster one is used. What counts is time in which something was under way, over as many objects as it takes: a trial ends
+//! when a [`WINDOW`] of it was hardly faster than the one before, and after [`TRIAL`] in any case. What it reaches is followed. Now and then, and when it has become much slower
 //! than it was, the other one is tried again. One that fails to connect is not used for a while, which grows as it goes on
 //! failing; a UDP path that is blocked costs one time-out, and then rarely another.
 
 use std::{fmt, time::Duration};
 
-/// How long each is tried.
+/// How long each is tried at most, and in how much time the one that is used is measured.
 pub const TRIAL: Duration = Duration::from_millis(1500);
-/// Fewer bytes than that say nothing about a link: a trial goes on until it has them.
-pub const TRIAL_BYTES_MIN: u64 = 8 << 20;
+/// Speeds are those of so much time at least: shorter than what a fast link needs for one image.
+pub const WINDOW: Duration = Duration::from_millis(60);
+/// And of so many bytes at least: fewer say nothing about a link.
+pub const WINDOW_BYTES_MIN: u64 = 8 << 20;
+/// Where a window is so much faster than the one before, the next one may be faster still.
+pub const GROWING: f64 = 1.15;
 /// How long what was measured of the one that is not used is believed.
 pub const BELIEVED: Duration = Duration::from_secs(600);
 /// Below this part of its best, the one that is used counts as having become slow.
@@ -50,11 +55,73 @@ struct Known {
 #[derive(Clone, Copy, Debug)]
 struct Use {
     kind: Kind,
-    /// When the measurement under way began; none before something has moved.
-    since: Option<Duration>,
-    bytes: u64,
+    /// Whether nothing is known of it yet, or nothing that is still believed.
+    is_trial: bool,
+    /// Since when something has moved without a pause, and when it did last; none while nothing is under way.
+    moving: Option<(Duration, Duration)>,
+    /// What is measured of it, this window alone, the one before, and all together.
+    window: Moved,
+    before: Option<Moved>,
+    total: Moved,
     /// The best that was measured of it lately.
     best: f64,
+}
+
+/// Bytes that have moved, and in how much time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moved {
+    bytes: u64,
+    took: Duration,
+}
+
+impl Moved {
+    fn and(self, other: Self) -> Self {
+        Self { bytes: self.bytes + other.bytes, took: self.took + other.took }
+    }
+
+    fn per_second(self) -> f64 {
+        self.bytes as f64 / self.took.as_secs_f64().max(1e-9)
+    }
+}
+
+impl Use {
+    fn new(kind: Kind, is_trial: bool, best: f64) -> Self {
+        let (window, total) = (Moved::default(), Moved::default());
+        Self { kind, is_trial, moving: None, window, before: None, total, best }
+    }
+
+    /// Bytes have come. Bytes per second, once that is known; then a measurement is over, and the next one begins.
+    fn moved(&mut self, bytes: u64, now: Duration) -> Option<f64> {
+        let Some((since, last)) = &mut self.moving else {
+            // The first to come tell when it began, not how fast it is.
+            self.moving = Some((now, now));
+            return None;
+        };
+        *last = now;
+        let window = self.window.and(Moved { bytes, took: now.saturating_sub(*since) });
+        if window.took < WINDOW || window.bytes < WINDOW_BYTES_MIN {
+            self.window.bytes += bytes;
+            return None;
+        }
+        self.moving = Some((now, now));
+        self.total = self.total.and(window);
+        let is_steady = self.before.is_some_and(|before| window.per_second() < before.per_second() * GROWING);
+        if self.total.took < TRIAL && !(self.is_trial && is_steady) {
+            (self.before, self.window) = (Some(window), Moved::default());
+            return None;
+        }
+        // A trial begins slowly: that is not what comes of it.
+        let measured = if self.is_trial { window.and(self.before.unwrap_or_default()) } else { self.total };
+        let goodput = measured.per_second();
+        *self = Self { moving: self.moving, ..Self::new(self.kind, false, self.best.max(goodput)) };
+        Some(goodput)
+    }
+
+    /// Nothing is under way any more: what comes next goes on with the measurement.
+    fn pause(&mut self) {
+        let (since, last) = self.moving.take().unwrap_or_default();
+        self.window.took += last.saturating_sub(since);
+    }
 }
 
 impl Chooser {
@@ -71,7 +138,7 @@ impl Chooser {
             None => Kind::Quic,
         };
         if self.now.is_none_or(|current| current.kind != kind) {
-            self.now = Some(Use { kind, since: None, bytes: 0, best: 0.0 });
+            self.now = Some(Use::new(kind, !self.is_measured(kind) || self.wants_trial(kind, now), 0.0));
         }
         kind
     }
@@ -80,37 +147,26 @@ impl Chooser {
     pub fn handle_moved(&mut self, kind: Kind, bytes: u64, now: Duration) {
         self.known_mut(kind).shunned = None;
         let Some(current) = self.now.as_mut().filter(|current| current.kind == kind) else { return };
-        let Some(since) = current.since else {
-            // The first to come tell when it began, not how fast it is.
-            current.since = Some(now);
-            return;
-        };
-        current.bytes += bytes;
-        let took = now.saturating_sub(since);
-        if took < TRIAL || current.bytes < TRIAL_BYTES_MIN {
-            return;
-        }
-        let goodput = current.bytes as f64 / took.as_secs_f64();
-        let best = current.best.max(goodput);
-        (current.since, current.bytes, current.best) = (Some(now), 0, best);
+        let Some(goodput) = current.moved(bytes, now) else { return };
+        let best = current.best;
         self.known_mut(kind).goodput = Some((goodput, now));
         let other = kind.other();
         if let Some((theirs, _)) = self.known(other).goodput
             && theirs > goodput * MARGIN
             && self.known(other).shunned.is_none()
         {
-            self.now = Some(Use { kind: other, since: None, bytes: 0, best: theirs });
+            self.now = Some(Use::new(other, false, theirs));
         } else if goodput < best * SLOW {
             // What was measured of the other one is of a time when this one was faster, too.
             self.known_mut(other).goodput = None;
-            self.now = Some(Use { kind, since: Some(now), bytes: 0, best: goodput });
+            self.now.iter_mut().for_each(|current| current.best = goodput);
         }
     }
 
-    /// Nothing is under way any more: what comes next begins a measurement anew.
+    /// Nothing is under way any more: until something is, no time counts.
     pub fn handle_idle(&mut self) {
         if let Some(current) = &mut self.now {
-            (current.since, current.bytes) = (None, 0);
+            current.pause();
         }
     }
 
@@ -256,6 +312,54 @@ mod tests {
             assert!(bad == 0 && good > 0, "the second time only the best is used: {by_tcp} {by_quic}");
             assert!(link.chooser.reason(link.now).unwrap().1.starts_with("measured"));
         }
+    }
+
+    /// Objects of so many bytes, one after the other, in chunks of 4 MiB over a link that becomes fast only with time; for
+    /// each, the transports that had a part in it.
+    fn objects(bytes: u64, speed: impl Fn(Kind, Duration) -> f64, count: usize) -> Vec<Vec<Kind>> {
+        const CHUNK: u64 = 4 << 20;
+        let (mut chooser, mut now, mut used) = (Chooser::default(), Duration::from_secs(1000), Vec::new());
+        for _ in 0..count {
+            let mut kinds: Vec<Kind> = Vec::new();
+            let began = now;
+            for _ in 0..bytes / CHUNK {
+                let kind = chooser.choose(now);
+                now += Duration::from_secs_f64(CHUNK as f64 / speed(kind, now - began));
+                chooser.handle_moved(kind, CHUNK, now);
+                if kinds.last() != Some(&kind) {
+                    kinds.push(kind);
+                }
+            }
+            chooser.handle_idle();
+            now += Duration::from_secs(5);
+            used.push(kinds);
+        }
+        used
+    }
+
+    #[test]
+    fn one_image_over_a_fast_link_is_enough_to_know_it() {
+        let speed = |kind, _| if kind == Kind::Quic { 1.3e9 } else { 0.9e9 };
+        let used = objects(256 << 20, speed, 3);
+        assert_eq!(used, [vec![Kind::Tcp, Kind::Quic], vec![Kind::Quic], vec![Kind::Quic]]);
+    }
+
+    #[test]
+    fn many_objects_that_are_too_short_for_a_trial_are_one_together() {
+        let speed = |kind, _| if kind == Kind::Quic { 1.3e9 } else { 0.9e9 };
+        let used = objects(16 << 20, speed, 40);
+        assert_eq!((&used[0], &used[39]), (&vec![Kind::Tcp], &vec![Kind::Quic]));
+    }
+
+    #[test]
+    fn a_slow_start_is_not_what_comes_of_a_trial() {
+        // TCP is at its best after a second; QUIC at once, and only half of it.
+        let speed = |kind, since: Duration| match kind {
+            Kind::Tcp => 100e6 * since.as_secs_f64().clamp(0.05, 1.0),
+            Kind::Quic => 50e6,
+        };
+        let used = objects(1 << 30, speed, 2);
+        assert_eq!(used[0].last(), Some(&Kind::Tcp), "{used:?}");
     }
 
     #[test]
