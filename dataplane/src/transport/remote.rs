@@ -32,7 +32,8 @@ use super::{
 
 /// A way to the owner of an object.
 pub trait Transport: Send + Sync + 'static {
-    /// What the owner is called in errors.
+    /// What the owner is called in errors, and how it is reached: a connection that waits serves whoever would make one to
+    /// a peer of the same name.
     fn peer(&self) -> String;
 
     /// Makes a connection, on the calling lane.

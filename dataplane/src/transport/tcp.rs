@@ -82,8 +82,8 @@ impl Tcp {
 impl Transport for Tcp {
     fn peer(&self) -> String {
         match &self.tls {
-            Some((host, _)) => format!("{host} ({})", self.address),
-            None => self.address.to_string(),
+            Some((host, _)) => format!("{host} ({} over tcp)", self.address),
+            None => format!("{} over plain tcp", self.address),
         }
     }
 

@@ -110,11 +110,7 @@ impl Way {
 
     /// Who is at the other end, over this transport.
     pub(super) fn peer(&self, kind: Kind) -> String {
-        let transport = self.transport(kind);
-        match &self.routes {
-            Routes::One(_) => transport.peer(),
-            Routes::Either { .. } => format!("{} over {kind}", transport.peer()),
-        }
+        self.transport(kind).peer()
     }
 
     /// Makes a connection.

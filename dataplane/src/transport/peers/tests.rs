@@ -237,6 +237,26 @@ fn how_far_the_owner_is_and_what_is_lost_on_the_way_is_known_whatever_the_transp
 }
 
 #[test]
+fn whoever_asks_for_tcp_gets_no_connection_that_quic_has_left() {
+    let authority = Authority::new();
+    let (owner, reader) = (Host::start("a", &authority, false), Host::start("b", &authority, false));
+    owner.write("image", b"bytes");
+    // One on each lane: both have a connection that waits for the next object.
+    for _ in 0..2 {
+        let over_quic = (false, TransportChoice::Quic);
+        let outcome = reader.fetch_by(&owner, owner.address(), "image", "copy", over_quic, Overwrite::Always);
+        assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
+    }
+    // The same number of a port, as executors have it unless told; here nobody listens there over TCP.
+    let address = owner.dataplane.addresses().unwrap().quic[0];
+    for _ in 0..2 {
+        let over_tcp = (false, TransportChoice::Tcp);
+        let outcome = reader.fetch_by(&owner, address, "image", "copy", over_tcp, Overwrite::Always);
+        assert!(matches!(&outcome, Outcome::Failed { error } if error.code == Code::ConnectFailed), "{outcome:?}");
+    }
+}
+
+#[test]
 fn an_owner_that_has_come_back_is_found_again() {
     let authority = Authority::new();
     let reader = Host::start("b", &authority, false);

@@ -84,7 +84,7 @@ impl Quic {
 
 impl Transport for Quic {
     fn peer(&self) -> String {
-        format!("{} ({})", self.host, self.address)
+        format!("{} ({} over quic)", self.host, self.address)
     }
 
     fn connect(&self) -> LocalBoxFuture<'_, Result<Connected, Error>> {
