@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 use staccato_dataplane::{
     Dataplane, DataplaneConfig,
@@ -35,6 +35,16 @@ use crate::{
     service::{self, Service},
     small::{Small, SmallBetween},
 };
+
+/// What a worker is told that is more than words and numbers: one argument.
+pub fn argument<T: Serialize>(what: &T) -> String {
+    serde_json::to_string(what).expect("it is words and numbers")
+}
+
+/// Reads such an argument.
+pub fn from_argument<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(text)
+}
 
 /// The program that serves as its own worker, and the arguments that make it one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -84,8 +84,8 @@ pub fn between_hosts(
     let server = rsync::daemon(&place.path("fleet"), &source, at)?;
     let copy = format!("rsync --recursive --whole-file rsync://{at}/files/ \"$0\" && sync --file-system \"$0\"");
     let client = ["sh", "-c", &copy, "{to}"].map(str::to_owned).into();
-    let (name, needs) = ("rsync daemon", &["rsync"]);
-    let rsync = Both::new(program, bed, name, Kind::Rival, needs, at, server, client, seconds_max).durable();
+    let ends = bed.ends(at, server, client, seconds_max);
+    let rsync = Both::new(program, "rsync daemon", Kind::Rival, &["rsync"], ends).durable();
     contestants.push(Box::new(ManyCopied::new(rsync, &copies)));
     let mut settings = objects.settings.clone();
     for (name, value) in [("objects", count), ("size", bytes), ("slots", slots)] {

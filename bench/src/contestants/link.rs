@@ -19,14 +19,14 @@ use crate::{
     link::{
         Testbed,
         ends::FetchTold,
-        pair::{Ends, Pair, PairTold},
+        pair::{Ends, PairTold},
         pki,
     },
     measure::Ended,
     probe::disk::Direction,
     record::Kind,
     server,
-    worker::Program,
+    worker::{Program, argument},
 };
 
 /// Where bytes come from, or go to.
@@ -154,7 +154,7 @@ impl LinkCase {
         server: Vec<String>,
         client: Vec<String>,
     ) -> Both {
-        Both::new(&self.program, &self.bed, name, kind, needs, at, server, client, self.seconds_max)
+        Both::new(&self.program, name, kind, needs, self.bed.ends(at, server, client, self.seconds_max))
     }
 
     /// A folder of its own for a server's files.
@@ -283,25 +283,8 @@ impl LinkCase {
 }
 
 impl Both {
-    /// A server at `at` on the owner's host, and a client on the reader's that is given up after `seconds_max`.
-    #[expect(clippy::too_many_arguments, reason = "each says one thing about two processes")]
-    pub fn new(
-        program: &Program,
-        bed: &Testbed,
-        name: &str,
-        kind: Kind,
-        needs: &[&'static str],
-        at: SocketAddr,
-        server: Vec<String>,
-        client: Vec<String>,
-        seconds_max: f64,
-    ) -> Self {
-        let ends = Ends {
-            server: [bed.at_owner(), server].concat(),
-            listens: vec![at.port()],
-            client: [bed.at_reader(), client].concat(),
-            seconds_max,
-        };
+    /// These two, which need some programs.
+    pub fn new(program: &Program, name: &str, kind: Kind, needs: &[&'static str], ends: Ends) -> Self {
         Self {
             program: program.clone(),
             name: name.to_owned(),
@@ -347,7 +330,7 @@ impl Contestant for Both {
         };
         let ends = Ends { client: self.ends.client.iter().map(fill).collect(), ..self.ends.clone() };
         let mut command = self.program.command("pair");
-        command.arg(Pair::argument(&ends));
+        command.arg(argument(&ends));
         command
     }
 

@@ -17,12 +17,12 @@ use crate::{
         Testbed,
         client::{Chosen, Client},
         fleet::Fleet,
-        through::{Through, ThroughTold, Wish},
+        through::{ThroughTold, Wish},
     },
     measure::Ended,
     record::Kind,
     small::SmallTold,
-    worker::Program,
+    worker::{Program, argument},
 };
 
 /// What a request can say of how bytes cross. The first one is the reference.
@@ -145,7 +145,7 @@ impl Contestant for Transferred {
             wish.destination = format!("file://{}{}", self.meter.hosts.reader, target.display());
         }
         let mut command = self.program.command("through");
-        command.arg(Through::argument(&wish));
+        command.arg(argument(&wish));
         self.meter.begin();
         command
     }

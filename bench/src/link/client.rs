@@ -27,14 +27,22 @@ pub struct Executor {
     pub health: String,
     /// Links over which it has read.
     #[serde(default)]
-    pub links: Vec<Chosen>,
+    links: Vec<Link>,
+}
+
+/// A link of an executor.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+struct Link {
+    /// The host at the other end.
+    host: String,
+    /// What `auto` does on it: nothing while every transfer has named its transport.
+    #[serde(flatten)]
+    chosen: Option<Chosen>,
 }
 
 /// What `auto` does on a link.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Chosen {
-    /// The host at the other end.
-    host: String,
     /// The transport in use.
     pub transport: String,
     /// Why it is.
@@ -75,11 +83,11 @@ impl Client {
         serde_json::from_value(self.ask(&["executors"])?).map_err(io::Error::other)
     }
 
-    /// What `auto` does where `reader` reads from `owner`; nothing where it has not read yet.
+    /// What `auto` does where `reader` reads from `owner`; nothing where it has not read by `auto` yet.
     pub fn chosen(&self, reader: &str, owner: &str) -> io::Result<Option<Chosen>> {
         let executors = self.executors()?.into_iter().filter(|one| one.name == reader);
         let mut links = executors.flat_map(|one| one.links);
-        Ok(links.find(|link| link.host == owner))
+        Ok(links.find(|link| link.host == owner).and_then(|link| link.chosen))
     }
 }
 
@@ -117,6 +125,13 @@ mod tests {
         let answer = shell(r#"echo "[\"$1\", \"$2\"]""#).ask(&["executors"]).unwrap();
         assert_eq!(answer, serde_json::json!(["--json", "executors"]));
         assert_eq!(shell("true").ask(&["delete"]).unwrap(), Value::Null);
+        let executors = r#"[{"name": "b", "health": "up", "links": [
+            {"host": "a", "transport": null, "reason": null, "delay_ms": 1.5},
+            {"host": "c", "transport": "quic", "reason": "measured"}]}]"#;
+        let told = shell(&format!("echo '{executors}'"));
+        assert_eq!(told.chosen("b", "a").unwrap(), None, "every transfer has named its transport");
+        assert_eq!(told.chosen("b", "c").unwrap().map(|chosen| chosen.transport), Some("quic".into()));
+        assert_eq!(told.chosen("a", "b").unwrap(), None);
         let failed = shell(r#"echo '{"error": {"message": "no rights"}}' >&2; exit 6"#).ask(&[]).unwrap_err();
         assert_eq!(failed.to_string(), "no rights");
     }

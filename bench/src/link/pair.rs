@@ -13,7 +13,7 @@ use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-use crate::measure;
+use crate::{measure, worker::from_argument};
 
 /// How long a server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,7 +37,8 @@ pub struct Ends {
 #[derive(Clone, Debug, Args)]
 pub struct Pair {
     /// The ends, as JSON
-    ends: String,
+    #[arg(value_parser = from_argument::<Ends>)]
+    ends: Ends,
 }
 
 /// What became of both.
@@ -54,15 +55,9 @@ pub struct PairTold {
 }
 
 impl Pair {
-    /// The command line that makes a worker run these.
-    pub fn argument(ends: &Ends) -> String {
-        serde_json::to_string(ends).expect("ends are words and numbers")
-    }
-
     /// Runs them.
     pub fn run(&self) -> io::Result<PairTold> {
-        let ends: Ends = serde_json::from_str(&self.ends).map_err(io::Error::other)?;
-        ends.run()
+        self.ends.run()
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
+use super::pair::Ends;
 use crate::network::{Network, Wiring};
 
 /// Two hosts: an owner's and a reader's, which may be the same.
@@ -55,6 +56,16 @@ impl Testbed {
     /// Words before those of a command that make it run where the reader is.
     pub fn at_reader(&self) -> Vec<String> {
         self.at(1)
+    }
+
+    /// A server at `at`, where the owner is, and a client where the reader is, which is given up after `seconds_max`.
+    pub fn ends(&self, at: SocketAddr, server: Vec<String>, client: Vec<String>, seconds_max: f64) -> Ends {
+        Ends {
+            server: [self.at_owner(), server].concat(),
+            listens: vec![at.port()],
+            client: [self.at_reader(), client].concat(),
+            seconds_max,
+        }
     }
 
     fn at(&self, host: usize) -> Vec<String> {

@@ -6,13 +6,14 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::client::Client;
-use crate::api;
+use crate::{api, worker::from_argument};
 
 /// Makes a transfer and waits for it.
 #[derive(Clone, Debug, Args)]
 pub struct Through {
     /// The wish, as JSON
-    wish: String,
+    #[arg(value_parser = from_argument::<Wish>)]
+    wish: Wish,
 }
 
 /// What shall be transferred.
@@ -42,15 +43,9 @@ pub struct ThroughTold {
 }
 
 impl Through {
-    /// The argument that makes a worker do this.
-    pub fn argument(wish: &Wish) -> String {
-        serde_json::to_string(wish).expect("a wish is words and numbers")
-    }
-
     /// Does it.
     pub fn run(&self) -> io::Result<ThroughTold> {
-        let wish: Wish = serde_json::from_str(&self.wish).map_err(io::Error::other)?;
-        wish.fulfil()
+        self.wish.fulfil()
     }
 }
 

@@ -125,8 +125,9 @@ mod tests {
 
     #[test]
     fn who_is_not_there_is_named_with_what_to_do() {
-        let executor =
-            |name: &str, health: &str| Executor { name: name.into(), health: health.into(), links: Vec::new() };
+        let executor = |name: &str, health: &str| -> Executor {
+            serde_json::from_value(serde_json::json!({"name": name, "health": health})).unwrap()
+        };
         let all = [executor("a", "up"), executor("b", "up"), executor("away", "down"), executor("early", "new")];
         let why = |from, to| check(&host(from), &host(to), &all);
         assert_eq!(why("a", "b:/srv"), Ok(()));
