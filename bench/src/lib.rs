@@ -3,11 +3,13 @@
 //! What makes a comparison fair is in [`contest`]: contestants run in interleaved pairs, as processes, each from the
 //! same start, each until its bytes are durable. [`cases`] say what is measured, [`contestants`] who takes part.
 //! [`measure`] looks at a process and at the machine from outside, [`probe`] asks the hardware itself. [`load`] puts
-//! the service under load. [`link`] has both ends of what crosses a network, [`network`] builds networks on this machine, [`relay`] what delays and loses in them. [`record`] is the format of
-//! results, [`report`] shows them, [`cli`] has the commands.
+//! the service under load. [`link`] has both ends of what crosses a network, [`network`] builds networks on this machine,
+//! [`relay`] what delays and loses in them. [`record`] is the format of results, [`report`] shows them, [`cli`] has the
+//! commands.
 
 #![warn(missing_docs)]
 
+pub mod alias;
 pub mod api;
 pub mod cases;
 pub mod cli;

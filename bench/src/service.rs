@@ -11,6 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    alias::Alias,
     api::{self, Api, LOOK, PATIENCE},
     measure::cpu_seconds,
 };
@@ -27,7 +28,7 @@ pub struct Service {
 /// How it is started.
 struct Launch {
     binary: PathBuf,
-    data: PathBuf,
+    data: Alias,
     arguments: Vec<String>,
 }
 
@@ -35,7 +36,8 @@ impl Launch {
     /// Starts it and waits until it says that it is ready, and where. A process that does not is ended.
     fn start(&self) -> io::Result<(Child, BufReader<ChildStdout>, String)> {
         let mut command = Command::new(&self.binary);
-        command.args(["--json", "serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"]).arg(&self.data);
+        command.args(["--json", "serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"]);
+        command.arg(self.data.path());
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = command.spawn().map_err(|error| explain(error, &self.binary.display()))?;
         let mut said = BufReader::new(process.stdout.take().expect("it was asked for"));
@@ -54,7 +56,8 @@ impl Launch {
 impl Service {
     /// Starts `binary` on a free port, with its data in `data` and these arguments besides.
     pub fn start(binary: &Path, data: &Path, arguments: &[String]) -> io::Result<Self> {
-        let launch = Launch { binary: binary.to_owned(), data: data.to_owned(), arguments: arguments.to_vec() };
+        let data = Alias::of(data)?;
+        let launch = Launch { binary: binary.to_owned(), data, arguments: arguments.to_vec() };
         let (process, said, url) = launch.start()?;
         Ok(Self { launch, process, _said: said, api: Api::new(url) })
     }

@@ -163,9 +163,9 @@ fn a_link_of_a_deployment_is_measured_from_memory_and_disk_to_memory_and_disk() 
 }
 
 /// What a bench that measures prints, and the series that it writes down. It works in the folder where it is, as by
-/// default, and leaves nothing else there.
+/// default, and leaves nothing else there. That folder lies deep, as some do: Unix sockets' paths are short.
 pub fn measure(arguments: &str) -> (String, Vec<Series>) {
-    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let folder = tempfile::Builder::new().prefix(&"deep".repeat(25)).tempdir_in(scratch()).unwrap();
     let mut bench = command();
     bench.arg("bench").args(arguments.split(' ')).args(["--output", "results"]);
     let output = bench.current_dir(folder.path()).output().unwrap();

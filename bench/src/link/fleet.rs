@@ -18,7 +18,7 @@ use super::{
     Testbed,
     client::{Client, without_settings},
 };
-use crate::{measure::cpu_seconds, service};
+use crate::{alias::Alias, measure::cpu_seconds, service};
 
 /// What the owner's host is called.
 pub const OWNER: &str = "owner";
@@ -41,7 +41,7 @@ const LOG_LINES: usize = 10;
 pub struct Fleet {
     /// Name and process; the service last: executors say goodbye to it.
     processes: Vec<(&'static str, Process)>,
-    folder: PathBuf,
+    folder: Alias,
     api: String,
     client: Client,
     _bed: Rc<Testbed>,
@@ -58,6 +58,8 @@ impl Fleet {
         let binary = service::binary()?.display().to_string();
         let door = bed.port(1);
         let api = SocketAddr::from((Ipv4Addr::LOCALHOST, bed.port(1).port())).to_string();
+        let alias = Alias::of(folder)?;
+        let folder = alias.path().to_owned();
         let path = |name: &str| folder.join(name).display().to_string();
         let (pki, cert, key, data) = (path("pki"), path("cert.pem"), path("key.pem"), path("service.data"));
         let at = |host: Vec<String>, words: &[&str]| -> Vec<String> {
@@ -71,11 +73,10 @@ impl Fleet {
         let serve = ["serve", "--executors", "none", "--name", "service", "--log", "warn", "--slots", &slots];
         let listen = ["--listen", &api, "--listen", &url, "--data-dir", &data];
         let tls = ["--tls-cert", &cert, "--tls-key", &key, "--pki-dir", &pki];
-        let service = start(&at(bed.at_owner(), &[&serve[..], &listen, &tls].concat()), folder, "service")?;
+        let service = start(&at(bed.at_owner(), &[&serve[..], &listen, &tls].concat()), &folder, "service")?;
         let api = format!("http://{api}");
         let client = Client::of_own(at(bed.at_owner(), &["--server", &api]));
-        let mut fleet =
-            Self { processes: vec![("service", service)], folder: folder.to_owned(), api, client, _bed: bed.clone() };
+        let mut fleet = Self { processes: vec![("service", service)], folder: alias, api, client, _bed: bed.clone() };
         fleet.wait_until("the service answers", |client| client.executors().is_ok())?;
 
         let ca = format!("{pki}/ca.pem");
@@ -91,7 +92,7 @@ impl Fleet {
             let roots: Vec<String> =
                 roots.iter().flat_map(|root| ["--root".into(), format!("{}:rw", root.display())]).collect();
             let words = [at(host, &[&executor[..], &settings].concat()), roots].concat();
-            fleet.processes.insert(0, (name, start(&words, folder, name)?));
+            fleet.processes.insert(0, (name, start(&words, &folder, name)?));
         }
         let is_up = |client: &Client| {
             let executors = client.executors().unwrap_or_default();
@@ -135,7 +136,7 @@ impl Fleet {
     /// The last lines that each process has logged.
     pub fn logs(&self) -> String {
         let tail = |name: &str| {
-            let log = fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default();
+            let log = fs::read_to_string(self.folder.path().join(format!("{name}.log"))).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             format!("{name}:\n  {}", lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  "))
         };

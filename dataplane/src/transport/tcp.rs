@@ -199,14 +199,18 @@ fn tcp_seen(descriptor: i32) -> Option<Seen> {
     })
 }
 
+/// The socket of a stream, for its options.
+fn socket_of(stream: &TcpStream) -> BorrowedFd<'_> {
+    // SAFETY: the stream is borrowed as long, and closes its descriptor only when it is dropped.
+    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
+}
+
 /// Has the kernel go by what arrives where it can, and not by what is lost: on a long path that loses one packet in a
 /// hundred, that is a tenfold. Who is not root has the choice of those that the host allows
 /// (`net.ipv4.tcp_allowed_congestion_control`, tcp(7)); else the host's own stays.
 fn hold_up_on_loss(stream: &TcpStream) {
     const WANTED: &str = "bbr";
-    // SAFETY: the stream is borrowed as long, and closes its descriptor only when it is dropped.
-    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
-    if let Err(error) = sockopt::set_tcp_congestion(socket, WANTED) {
+    if let Err(error) = sockopt::set_tcp_congestion(socket_of(stream), WANTED) {
         tracing::debug!(%error, "this host has no congestion control {WANTED}, or does not allow it");
     }
 }
@@ -214,8 +218,7 @@ fn hold_up_on_loss(stream: &TcpStream) {
 /// Has the kernel find out whether the other host is there: with probes while nothing is under way, and by what it does
 /// not acknowledge (RFC 5482; tcp(7), where `TCP_USER_TIMEOUT` decides both).
 fn notice_death(stream: &TcpStream) -> io::Result<()> {
-    // SAFETY: the stream is borrowed as long, and closes its descriptor only when it is dropped.
-    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    let socket = socket_of(stream);
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, TRIED_AFTER)?;
     sockopt::set_tcp_keepintvl(socket, TRIED_EVERY)?;
@@ -237,8 +240,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             notice_death(&stream).unwrap();
-            // SAFETY: as above.
-            let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+            let socket = socket_of(&stream);
             assert!(sockopt::socket_keepalive(socket).unwrap());
             assert_eq!(sockopt::tcp_user_timeout(socket).unwrap(), 15_000);
             let tried = sockopt::tcp_keepidle(socket).unwrap() + 5 * sockopt::tcp_keepintvl(socket).unwrap();
@@ -252,8 +254,7 @@ mod tests {
         let test = async {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            // SAFETY: as above.
-            let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+            let socket = socket_of(&stream);
             let own = sockopt::tcp_congestion(socket).unwrap();
             let can_choose = sockopt::set_tcp_congestion(socket, "bbr").is_ok();
             sockopt::set_tcp_congestion(socket, &own).unwrap();

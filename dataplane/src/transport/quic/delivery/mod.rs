@@ -26,7 +26,7 @@ use std::{
 
 use quinn_proto::{
     RttEstimator,
-    congestion::{Controller, ControllerFactory, ControllerMetrics},
+    congestion::{Controller, ControllerFactory},
 };
 
 use self::{
@@ -294,12 +294,6 @@ impl Controller for Delivery {
 
     fn window(&self) -> u64 {
         self.window
-    }
-
-    fn metrics(&self) -> ControllerMetrics {
-        let mut metrics = ControllerMetrics::default();
-        metrics.congestion_window = self.window;
-        metrics
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
