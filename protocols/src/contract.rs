@@ -138,7 +138,7 @@ pub trait Source {
     /// Reads a range into a buffer of the pool. The range is not empty and lies within the object.
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>>;
 
-    /// Checks that the object still is the one that was opened.
+    /// Checks that the object still is the one that was opened; or was, until the last byte that was read left the storage.
     fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>>;
 
     /// Gives back what the source holds (descriptors, connections).

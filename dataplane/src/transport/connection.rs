@@ -17,6 +17,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 /// Read at once where frames are expected: what is behind them already is copied once more.
 const READ_BYTES: usize = 4 << 10;
+/// Memory for what is said that a connection keeps when it was.
+const OUTBOX_KEPT_BYTES: usize = 4 << 10;
+const NOT_ANNOUNCED: &str = "what follows a frame is what it announces";
 
 /// See the module.
 pub struct Connection {
@@ -28,6 +31,7 @@ pub struct Connection {
 pub struct Mouth {
     stream: WriteHalf<Box<dyn Stream>>,
     peer: Peer,
+    /// What is said with what is said next.
     outbox: Vec<u8>,
 }
 
@@ -82,6 +86,11 @@ impl Connection {
         self.mouth.send(frame, payload).await
     }
 
+    /// Says it with what is said next: small things travel together.
+    pub fn put(&mut self, frame: &Frame, payload: &[u8]) {
+        self.mouth.put(frame, payload);
+    }
+
     /// What the other end says next, but for pings, which are answered here; nothing when it has closed the connection
     /// behind its last frame. What follows the frame is to be taken before the next one.
     pub async fn receive(&mut self) -> Result<Option<Frame>, Error> {
@@ -105,17 +114,28 @@ impl Connection {
 }
 
 impl Mouth {
+    /// Says it with what is said next.
+    fn put(&mut self, frame: &Frame, payload: &[u8]) {
+        assert_eq!(frame.payload_bytes(), payload.len() as u64, "{NOT_ANNOUNCED}");
+        frame.encode(&mut self.outbox);
+        self.outbox.extend(payload);
+    }
+
     /// Says something, with the bytes that follow it.
     pub async fn send(&mut self, frame: &Frame, payload: &[u8]) -> Result<(), Error> {
-        assert_eq!(frame.payload_bytes(), payload.len() as u64, "what follows a frame is what it announces");
-        self.outbox.clear();
-        frame.encode(&mut self.outbox);
+        assert_eq!(frame.payload_bytes(), payload.len() as u64, "{NOT_ANNOUNCED}");
+        let mut outbox = std::mem::take(&mut self.outbox);
+        frame.encode(&mut outbox);
         let sent = async {
-            self.stream.write_all(&self.outbox).await?;
+            self.stream.write_all(&outbox).await?;
             self.stream.write_all(payload).await?;
             self.stream.flush().await
         };
         let sent = sent.await;
+        if outbox.capacity() <= OUTBOX_KEPT_BYTES {
+            outbox.clear();
+            self.outbox = outbox;
+        }
         sent.map_err(|error| self.peer.failed(&error))
     }
 }

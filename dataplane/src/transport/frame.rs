@@ -43,6 +43,8 @@ pub const HEAD_BYTES: usize = 12;
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// Most bytes that are asked for, or come, at a time.
 pub const CHUNK_BYTES_MAX: u64 = 64 << 20;
+/// Longest object that comes with the answer to its opening.
+pub const WHOLE_BYTES_MAX: u32 = 256 << 10;
 /// Longest ticket.
 pub const TICKET_BYTES_MAX: usize = 16 << 10;
 /// Longest entity tag.
@@ -65,7 +67,9 @@ pub enum Frame {
         /// Its [`CRC_BLOCK`]: the same on both sides, or they cannot work together.
         crc_block: u32,
     },
-    /// Asks for an object; answered by [`Frame::Opened`].
+    /// Asks for an object; answered by [`Frame::Opened`]. One that is no longer than `whole_up_to` comes as a whole behind
+    /// that: its [`Frame::Chunk`]s, [`Frame::Valid`] when it is known to have been the same until its last byte was read, and
+    /// the object is closed again. Many small objects then are a question each.
     Open {
         /// Number of the question.
         request: u32,
@@ -79,6 +83,8 @@ pub enum Frame {
         pinned: Option<Validator>,
         /// Whether every range that will be asked for begins at a multiple of [`CRC_BLOCK`].
         aligned: bool,
+        /// 0: whatever its length is, none of its bytes are wanted yet. At most [`WHOLE_BYTES_MAX`].
+        whole_up_to: u32,
     },
     /// The object is open.
     Opened {
@@ -272,13 +278,14 @@ impl Frame {
                 to.u16(versions.1);
                 to.u32(*crc_block);
             }
-            Self::Open { request, object, ticket, url, pinned, aligned } => {
+            Self::Open { request, object, ticket, url, pinned, aligned, whole_up_to } => {
                 to.u32(*request);
                 to.u32(*object);
                 to.bytes(ticket, TICKET_BYTES_MAX);
                 to.bytes(url.as_bytes(), URL_BYTES_MAX);
                 encode_validator(pinned.as_ref(), to);
                 to.u8((*aligned).into());
+                to.u32(*whole_up_to);
             }
             Self::Opened { request, size, validator, access } => {
                 to.u32(*request);
@@ -339,6 +346,7 @@ impl Frame {
                 url: from.text(URL_BYTES_MAX)?,
                 pinned: decode_validator(from)?,
                 aligned: from.flag()?,
+                whole_up_to: whole_up_to(from)?,
             },
             3 => Self::Opened {
                 request: from.u32()?,
@@ -386,6 +394,14 @@ pub(super) fn crc(head: &[u8], body: &[u8]) -> u32 {
 /// Blocks of a range, counted from its start.
 fn blocks(range: ByteRange) -> u64 {
     range.len().div_ceil(CRC_BLOCK)
+}
+
+fn whole_up_to(from: &mut Reader<'_>) -> Result<u32, FrameError> {
+    let bytes = from.u32()?;
+    if bytes > WHOLE_BYTES_MAX {
+        return Err(FrameError::Malformed("an object is wanted at once that is too long"));
+    }
+    Ok(bytes)
 }
 
 fn chunk_range(from: &mut Reader<'_>) -> Result<ByteRange, FrameError> {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::remote::Wire;
+use super::line::Wire;
 
 /// Most that wait on a lane; of more, the oldest are closed.
 const IDLE_MAX: usize = 128;

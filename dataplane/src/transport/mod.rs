@@ -2,7 +2,7 @@
 //!
 //! The reader asks, the owner of the object answers, over whichever transport their link has. `frame` is what they say
 //! to one another, `ticket` what allows the reader to ask: both pure. `connection` is one end of a stream of frames,
-//! `serve` the owner's side, `remote` the reader's: a source like any other. `tcp` and `quic` make connections, `tls` says
+//! `serve` the owner's side, `remote` the reader's: a source like any other, on `line`s; a small object is there as a `whole`. `tcp` and `quic` make connections, `tls` says
 //! who is at their ends, `choose` finds out which suits a link, on the `way`. `gauge` sees what a connection tells of its path,
 //! and `path` (pure) makes a delay and a loss of it. `idle` keeps those that wait for the next question, and `seats` counts
 //! those of readers. `peers` puts all together. `patience` says how long others are waited for, and `wire` has the numbers and
@@ -15,6 +15,7 @@ pub mod frame;
 pub mod fuzz;
 pub mod gauge;
 pub(crate) mod idle;
+mod line;
 pub mod path;
 mod patience;
 pub mod peers;
@@ -26,6 +27,7 @@ pub mod tcp;
 pub mod ticket;
 pub mod tls;
 pub mod way;
+mod whole;
 mod wire;
 
 #[cfg(test)]

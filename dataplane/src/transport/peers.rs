@@ -141,7 +141,10 @@ impl Peers {
             }
             _ => vec![Way::only(tcp, link)],
         };
-        let objects = RemoteProtocol::over(ways, owner.ticket.0.clone());
+        let mut objects = RemoteProtocol::over(ways, owner.ticket.0.clone());
+        if spec.part.start == 0 && spec.part.end.is_none() && spec.checkpoint.is_empty() {
+            objects = objects.with_short_ones_whole();
+        }
         match spec.connections {
             Some(connections) => objects.with_connections((connections as usize).div_ceil(lanes)),
             None => objects,

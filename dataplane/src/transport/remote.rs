@@ -1,33 +1,24 @@
 //! Objects of another executor, for this one: a source like any other.
 
-use std::{
-    cell::{Cell, RefCell},
-    future::poll_fn,
-    pin::pin,
-    rc::Rc,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use staccato_protocols::{
-    BufferPool, ByteRange, CRC_BLOCK, Capabilities, Chunk, Code, Disposition, Error, Interrupt, Lane, Object,
-    ObjectUrl, Options, Protocol, Runtime, Session, Source, Validator,
-    chunk::BlockCrcs,
+    BufferPool, ByteRange, Capabilities, Chunk, Code, Error, Interrupt, Lane, Object, ObjectUrl, Options, Protocol,
+    Runtime, Session, Source, Validator,
     contract::{DestinationRequest, SourceRequest, Sums},
     sums::pieces,
 };
-use tokio::sync::{Mutex, MutexGuard, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::{
     choose::Kind,
-    connection::{Connection, Ears, Mouth},
-    frame::{BODY_BYTES_MAX, Content, Frame},
-    gauge::{Connected, Gauge},
+    frame::WHOLE_BYTES_MAX,
+    gauge::Connected,
     idle,
-    patience::{SLOWEST, within},
+    line::{Line, Opening, Wire},
     way::Way,
+    whole::Whole,
 };
 
 /// A way to the owner of an object.
@@ -49,6 +40,7 @@ pub struct RemoteProtocol {
     ways: Vec<Way>,
     ticket: Vec<u8>,
     connections_max: usize,
+    whole_up_to: u32,
 }
 
 impl RemoteProtocol {
@@ -61,7 +53,7 @@ impl RemoteProtocol {
     /// suffice, so that those of both ends work in pairs.
     pub fn over(ways: Vec<Way>, ticket: Vec<u8>) -> Self {
         assert!(!ways.is_empty(), "there is a way");
-        Self { ways, ticket, connections_max: CONNECTIONS_MAX }
+        Self { ways, ticket, connections_max: CONNECTIONS_MAX, whole_up_to: 0 }
     }
 
     /// With at most so many connections for each source that is opened. Who reads more ranges at a time than that asks for
@@ -69,6 +61,12 @@ impl RemoteProtocol {
     /// round trip is, as long as what is asked for covers it.
     pub fn with_connections(self, connections_max: usize) -> Self {
         Self { connections_max: connections_max.max(1), ..self }
+    }
+
+    /// With objects that are short as a whole in the answer to their opening, for whoever wants all of them and has read
+    /// nothing yet. Such an object is one question, and holds no connection.
+    pub fn with_short_ones_whole(self) -> Self {
+        Self { whole_up_to: WHOLE_BYTES_MAX, ..self }
     }
 }
 
@@ -103,9 +101,14 @@ impl Protocol for RemoteProtocol {
                 url: request.url.as_str().to_owned(),
                 aligned: request.aligned,
             };
-            let (line, object) = request.interrupt.cut(link.open(request.pinned.clone())).await?;
-            let lines = Lines::new(line, self.connections_max);
-            Ok(Rc::new(RemoteSource { link, object, interrupt: request.interrupt.clone(), lines }) as Rc<dyn Source>)
+            let opened = request.interrupt.cut(link.open(request.pinned.clone(), self.whole_up_to)).await?;
+            Ok(match opened {
+                Opened::Whole(whole) => Rc::new(whole) as Rc<dyn Source>,
+                Opened::On(line, object) => {
+                    let lines = Lines::new(line, self.connections_max);
+                    Rc::new(RemoteSource { link, object, interrupt: request.interrupt.clone(), lines })
+                }
+            })
         }
         .boxed_local()
     }
@@ -131,44 +134,52 @@ struct Link {
     aligned: bool,
 }
 
+/// An object that was opened.
+enum Opened {
+    /// On this connection.
+    On(Line, Object),
+    /// All of it is here.
+    Whole(Whole),
+}
+
 impl Link {
     /// Opens the object on a connection that waits, or on a new one; where that fails, in the other way, if there is one.
-    async fn open(&self, pinned: Option<Validator>) -> Result<(Line, Object), Error> {
+    async fn open(&self, pinned: Option<Validator>, whole_up_to: u32) -> Result<Opened, Error> {
+        let (ticket, url, aligned) = (self.ticket.clone(), self.url.clone(), self.aligned);
+        let opening = Opening { ticket, url, pinned, aligned, whole_up_to };
         let kind = self.way.choose();
-        match self.open_over(kind, pinned.clone()).await {
+        match self.open_over(kind, &opening).await {
             Err(error) if is_unreachable(&error) && self.way.failed(kind) => {
                 tracing::info!(peer = self.way.peer(kind), %error, "not reached so; trying the other transport");
-                self.open_over(self.way.choose(), pinned).await
+                self.open_over(self.way.choose(), &opening).await
             }
             opened => opened,
         }
     }
 
-    async fn open_over(&self, kind: Kind, pinned: Option<Validator>) -> Result<(Line, Object), Error> {
+    async fn open_over(&self, kind: Kind, opening: &Opening) -> Result<Opened, Error> {
         let peer = self.way.peer(kind);
         if let Some(wire) = idle::take(&peer) {
-            match self.open_on(kind, wire, pinned.clone()).await {
+            match self.open_on(kind, wire, opening.clone()).await {
                 Err(error) if is_lost(&error) => idle::forget(&peer),
                 opened => return opened,
             }
         }
         let (connection, gauge) = self.way.connect(kind).await?;
-        self.open_on(kind, Wire::new(connection, gauge), pinned).await
+        self.open_on(kind, Wire::new(connection, gauge), opening.clone()).await
     }
 
-    async fn open_on(&self, kind: Kind, wire: Wire, pinned: Option<Validator>) -> Result<(Line, Object), Error> {
+    async fn open_on(&self, kind: Kind, wire: Wire, opening: Opening) -> Result<Opened, Error> {
         let line = Line::new(kind, wire);
-        let (ticket, url, object) = (self.ticket.clone(), self.url.clone(), line.object);
-        let open = |request| Frame::Open { request, object, ticket, url, pinned, aligned: self.aligned };
-        let mut turn = line.ask(open).await?;
-        match turn.answer().await? {
-            Frame::Opened { size, validator, access, .. } => {
-                turn.over();
-                line.tell(&self.way);
-                Ok((line, Object { size, validator, access }))
-            }
-            _ => Err(turn.unexpected()),
+        let (object, whole) = line.open(opening).await?;
+        line.tell(&self.way);
+        let Some(bytes) = whole else { return Ok(Opened::On(line, object)) };
+        self.way.moved(kind, bytes.len() as u64);
+        self.way.rests();
+        if let Some(wire) = line.rest() {
+            idle::keep(self.way.peer(kind), wire);
         }
+        Ok(Opened::Whole(Whole::new(object, bytes)))
     }
 }
 
@@ -184,242 +195,6 @@ fn is_unreachable(error: &Error) -> bool {
 
 /// CRCs of so many bytes are asked for at a time: the owner may have to read them first, and says nothing meanwhile.
 const SUMMED_BYTES: u64 = 64 << 20;
-/// So often an owner may ask before an answer whether this end is there, or tell of its packets.
-const ASIDES_MAX: usize = 1000;
-/// Longest wait that another executor may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-
-/// A connection on which the object is open. Questions are sent one behind the other, without waiting for answers, and are
-/// answered in that order. A question that is given up before its answer was heard to its end breaks the line: what
-/// would come next is nobody's.
-struct Line {
-    mouth: Mutex<Mouth>,
-    ears: Mutex<Ears>,
-    last_request: Cell<u32>,
-    /// The number of the object.
-    object: u32,
-    /// What it goes over.
-    kind: Kind,
-    gauge: Gauge,
-    /// Packets of the other end, and those of them that were lost, as it has told since [`Line::tell`].
-    reported: Cell<(u64, u64)>,
-    /// Questions that are not answered to their ends.
-    asked: Cell<usize>,
-    broken: Cell<bool>,
-    /// Another one was found to be gone since this one was made.
-    doubted: Cell<bool>,
-}
-
-/// A connection on which nothing is under way, and nothing open.
-pub(crate) struct Wire {
-    mouth: Mouth,
-    ears: Ears,
-    gauge: Gauge,
-    last_request: u32,
-    last_object: u32,
-}
-
-/// The turn of a question whose answer comes next.
-struct Turn<'a> {
-    line: &'a Line,
-    request: u32,
-    ears: MutexGuard<'a, Ears>,
-    asked: Asked<'a>,
-}
-
-/// A question that was asked; dropped before [`Asked::over`], it breaks its line.
-struct Asked<'a> {
-    line: &'a Line,
-    over: bool,
-}
-
-impl Wire {
-    fn new(connection: Connection, gauge: Gauge) -> Self {
-        let (mouth, ears) = connection.halves();
-        Self { mouth, ears, gauge, last_request: 0, last_object: 0 }
-    }
-}
-
-impl Line {
-    /// For the next object on a connection.
-    fn new(kind: Kind, Wire { mouth, ears, gauge, last_request, last_object }: Wire) -> Self {
-        Self {
-            mouth: Mutex::new(mouth),
-            ears: Mutex::new(ears),
-            last_request: Cell::new(last_request),
-            object: last_object.wrapping_add(1),
-            kind,
-            gauge,
-            reported: Cell::default(),
-            asked: Cell::new(0),
-            broken: Cell::new(false),
-            doubted: Cell::new(false),
-        }
-    }
-
-    /// Closes the object; what is left is for the next one. Nothing where the line is broken.
-    async fn close(self) -> Option<Wire> {
-        if self.broken.get() || self.asked.get() > 0 {
-            return None;
-        }
-        let Self { mouth, ears, gauge, last_request, object, .. } = self;
-        let mut mouth = mouth.into_inner();
-        mouth.send(&Frame::Close { object }, &[]).await.ok()?;
-        Some(Wire { mouth, ears: ears.into_inner(), gauge, last_request: last_request.get(), last_object: object })
-    }
-
-    /// Tells what is known of its path.
-    fn tell(&self, way: &Way) {
-        let seen = self.gauge.look().unwrap_or_default();
-        way.seen(seen.round_trip, self.reported.take());
-    }
-
-    /// Asks, and waits until it is this question's turn to be answered.
-    async fn ask(&self, question: impl FnOnce(u32) -> Frame) -> Result<Turn<'_>, Error> {
-        let asked = Asked::new(self);
-        let mut mouth = self.mouth.lock().await;
-        let request = self.last_request.get().wrapping_add(1);
-        self.last_request.set(request);
-        mouth.send(&question(request), &[]).await?;
-        // Whoever asks next is behind this one also where answers are awaited.
-        let mut turn = pin!(self.ears.lock());
-        let ears = match poll_fn(|context| Poll::Ready(turn.as_mut().poll(context))).await {
-            Poll::Ready(ears) => ears,
-            Poll::Pending => {
-                drop(mouth);
-                turn.await
-            }
-        };
-        if self.broken.get() {
-            return Err(ears.lost("it failed while something else was asked"));
-        }
-        Ok(Turn { line: self, request, ears, asked })
-    }
-
-    async fn revalidate(&self) -> Result<(), Error> {
-        let mut turn = self.ask(|request| Frame::Revalidate { request, object: self.object }).await?;
-        let Frame::Valid { .. } = turn.answer().await? else { return Err(turn.unexpected()) };
-        turn.over();
-        Ok(())
-    }
-
-    async fn sums(&self, wanted: ByteRange) -> Result<Vec<u32>, Error> {
-        let mut turn = self.ask(|request| Frame::Sums { request, object: self.object, range: wanted }).await?;
-        match turn.answer().await? {
-            Frame::Summed { range, crcs, .. } if range == wanted => {
-                turn.over();
-                Ok(crcs)
-            }
-            _ => Err(turn.unexpected()),
-        }
-    }
-
-    async fn fetch(&self, wanted: ByteRange, buffer: &mut [u8]) -> Result<BlockCrcs, Error> {
-        let mut turn = self.ask(|request| Frame::Fetch { request, object: self.object, range: wanted }).await?;
-        let (mut crcs, mut at) = (BlockCrcs::default(), wanted.start());
-        while at < wanted.end() {
-            let Frame::Chunk { range, content, .. } = turn.answer().await? else { return Err(turn.unexpected()) };
-            let from = at - wanted.start();
-            if range.start() != at || range.end() > wanted.end() || !from.is_multiple_of(CRC_BLOCK) {
-                return Err(turn.ears.violation(&format!("sent {range} where {at} should go on")));
-            }
-            let part = &mut buffer[from as usize..][..range.len() as usize];
-            match content {
-                Content::Zero => {
-                    part.fill(0);
-                    crcs.update(part);
-                }
-                Content::Data(announced) => {
-                    let taken = within(SLOWEST.time_for(range.len()), turn.ears.take_payload(part, &mut crcs)).await;
-                    taken.unwrap_or_else(|| Err(turn.ears.late()))?;
-                    if crcs.blocks()[(from / CRC_BLOCK) as usize..] != announced {
-                        return Err(turn.ears.violation(&format!("sent bytes at {range} with another CRC")));
-                    }
-                }
-            }
-            at = range.end();
-        }
-        turn.over();
-        Ok(crcs)
-    }
-}
-
-impl Turn<'_> {
-    /// What is answered; a refusal is an error, and the end of the answer.
-    async fn answer(&mut self) -> Result<Frame, Error> {
-        let heard = within(SLOWEST.time_for(BODY_BYTES_MAX as u64), self.hear()).await;
-        match heard.unwrap_or_else(|| Err(self.ears.late()))? {
-            Frame::Refused { request, error } if request == self.request => {
-                self.asked.over = true;
-                Err(self.believed(error))
-            }
-            Frame::Opened { request, .. }
-            | Frame::Chunk { request, .. }
-            | Frame::Summed { request, .. }
-            | Frame::Valid { request }
-            | Frame::Refused { request, .. }
-                if request != self.request =>
-            {
-                Err(self.unexpected())
-            }
-            frame => Ok(frame),
-        }
-    }
-
-    /// What comes next, but for pings and reports.
-    async fn hear(&mut self) -> Result<Frame, Error> {
-        for _ in 0..=ASIDES_MAX {
-            match self.ears.receive().await? {
-                Some(Frame::Ping { nonce }) => {
-                    self.line.mouth.lock().await.send(&Frame::Pong { nonce }, &[]).await?;
-                }
-                Some(Frame::SenderReport { packets, lost }) => {
-                    let before = self.line.reported.get();
-                    self.line.reported.set((before.0 + u64::from(packets), before.1 + u64::from(lost)));
-                }
-                Some(frame) => return Ok(frame),
-                None => return Err(self.ears.lost("it was closed instead of an answer")),
-            }
-        }
-        Err(self.ears.violation("says without end what nobody has asked"))
-    }
-
-    /// A refusal, as far as it is the other end's to say what this one does.
-    fn believed(&self, error: Error) -> Error {
-        match error.disposition {
-            Disposition::Canceled => self.ears.lost(&error.message),
-            Disposition::Retry { after: Some(wait) } => error.after(wait.min(RETRY_AFTER_MAX)),
-            _ => error,
-        }
-    }
-
-    fn unexpected(&self) -> Error {
-        self.ears.violation("answers what it was not asked")
-    }
-
-    /// The answer was heard to its end.
-    fn over(mut self) {
-        self.asked.over = true;
-        self.line.doubted.set(false);
-    }
-}
-
-impl<'a> Asked<'a> {
-    fn new(line: &'a Line) -> Self {
-        line.asked.set(line.asked.get() + 1);
-        Self { line, over: false }
-    }
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        self.line.asked.set(self.line.asked.get() - 1);
-        if !self.over {
-            self.line.broken.set(true);
-        }
-    }
-}
-
 /// The connections of a source: over each transport never more than may be.
 struct Lines {
     open: RefCell<Vec<Rc<Line>>>,
@@ -437,20 +212,20 @@ impl Lines {
     /// one more line is better. `permits`: those of whoever asks.
     fn best(&self, kind: Kind, permits: usize) -> Option<Rc<Line>> {
         let mut open = self.open.borrow_mut();
-        open.retain(|line| !line.broken.get());
+        open.retain(|line| !line.is_broken());
         let of_kind = || open.iter().filter(|line| line.kind == kind);
-        let best = of_kind().min_by_key(|line| (line.doubted.get(), line.asked.get()))?;
+        let best = of_kind().min_by_key(|line| (line.is_doubted(), line.asked()))?;
         let opening = self.max - self.opening.available_permits() - permits;
         let may_open = of_kind().count() + opening < self.max;
-        (best.asked.get() == 0 || !may_open).then(|| best.clone())
+        (best.asked() == 0 || !may_open).then(|| best.clone())
     }
 
     /// One was found to be gone. What happened to one most likely happened to all: those that wait to be asked are not
     /// believed, the others when there is a choice.
     fn doubt(&self) {
         let mut open = self.open.borrow_mut();
-        open.retain(|line| line.asked.get() > 0);
-        open.iter().for_each(|line| line.doubted.set(true));
+        open.retain(|line| line.asked() > 0);
+        open.iter().for_each(|line| line.doubt());
     }
 }
 
@@ -483,7 +258,9 @@ impl RemoteSource {
         if let Some(line) = self.lines.best(self.link.way.choose(), 1) {
             return Ok(line);
         }
-        let (line, object) = self.link.open(self.object.validator.clone()).await?;
+        let Opened::On(line, object) = self.link.open(self.object.validator.clone(), 0).await? else {
+            unreachable!("nothing was asked for as a whole");
+        };
         if object != self.object {
             return Err(Error::source_changed("the source changed while it was being read"));
         }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     future::poll_fn,
+    ops::Range,
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
     task::Poll,
@@ -134,6 +135,18 @@ struct Shown {
     url: ObjectUrl,
 }
 
+impl Shown {
+    fn opened(&self, request: u32) -> Frame {
+        let Object { size, validator, access } = self.source.object().clone();
+        Frame::Opened { request, size, validator, access }
+    }
+
+    /// Whether it is one whose bytes come with the answer to its opening.
+    fn is_short(&self, whole_up_to: u32) -> bool {
+        whole_up_to > 0 && self.source.object().size.is_some_and(|size| size <= whole_up_to.into())
+    }
+}
+
 async fn yield_now() {
     let mut yielded = false;
     poll_fn(|context| {
@@ -150,16 +163,19 @@ impl Served<'_> {
     async fn answer_all(&mut self) -> Result<(), Error> {
         while let Some(frame) = self.hear().await? {
             match frame {
-                Frame::Open { request, object, ticket, url, pinned, aligned } => {
+                Frame::Open { request, object, ticket, url, pinned, aligned, whole_up_to } => {
                     if self.shelf.objects.len() >= OBJECTS_MAX || self.shelf.objects.contains_key(&object) {
                         return Err(self.connection.violation("opens too many objects, or one number twice"));
                     }
-                    let opened = self.shelf.open(&ticket, &url, pinned, aligned).await;
-                    let answer = match &opened {
-                        Ok(shown) => {
-                            let Object { size, validator, access } = shown.source.object().clone();
-                            Frame::Opened { request, size, validator, access }
+                    let opened = match self.shelf.open(&ticket, &url, pinned, aligned).await {
+                        Ok(shown) if shown.is_short(whole_up_to) => {
+                            self.say_whole(request, shown).await?;
+                            continue;
                         }
+                        opened => opened,
+                    };
+                    let answer = match &opened {
+                        Ok(shown) => shown.opened(request),
                         Err(error) => Frame::Refused { request, error: error.clone() },
                     };
                     self.shelf.objects.insert(object, opened);
@@ -204,6 +220,32 @@ impl Served<'_> {
     /// Answers, in a word.
     async fn say(&mut self, answer: &Frame) -> Result<(), Error> {
         let said = within(self.shelf.owner.patience.answer.time_for(0), self.connection.send(answer, &[])).await;
+        said.unwrap_or_else(|| Err(self.connection.late()))
+    }
+
+    /// Says that an object is open, all of its bytes, and that they are of one version; then it is closed.
+    async fn say_whole(&mut self, request: u32, shown: Shown) -> Result<(), Error> {
+        let size = shown.source.object().size.unwrap_or_default();
+        let range = ByteRange::new(0, size).expect("0 is the smallest start");
+        let read = async {
+            let chunk = if size == 0 { Chunk::zero(0) } else { self.shelf.read_shown(&shown, range).await? };
+            shown.source.revalidate().await?;
+            Ok(chunk)
+        };
+        let read = read.await;
+        self.connection.put(&shown.opened(request), &[]);
+        shown.source.close().await;
+        let last = match read {
+            Ok(chunk) => {
+                for (frame, bytes) in parts(request, range, &chunk, &chunk.block_crcs()) {
+                    self.connection.put(&frame, bytes);
+                }
+                Frame::Valid { request }
+            }
+            Err(error) => Frame::Refused { request, error },
+        };
+        let pace = self.shelf.owner.patience.answer;
+        let said = within(pace.time_for(size), self.connection.send(&last, &[])).await;
         said.unwrap_or_else(|| Err(self.connection.late()))
     }
 
@@ -273,7 +315,10 @@ impl Shelf<'_> {
     }
 
     async fn read(&self, object: u32, range: ByteRange) -> Result<Chunk, Error> {
-        let shown = self.shown(object)?;
+        self.read_shown(self.shown(object)?, range).await
+    }
+
+    async fn read_shown(&self, shown: &Shown, range: ByteRange) -> Result<Chunk, Error> {
         shown.ticket.covers(range).map_err(|why| self.owner.not_allowed(&self.peer, &shown.url, why))?;
         if shown.source.object().size.is_some_and(|size| range.end() > size) {
             return Err(Error::fatal(Code::RangeOutsideObject, format!("{range} does not lie within the object")));
@@ -313,36 +358,36 @@ async fn send_chunk(
     sent.unwrap_or_else(|| Err(to.late()))
 }
 
-/// Zero blocks do not travel.
 async fn send_parts(to: &mut Connection, request: u32, range: ByteRange, chunk: &Chunk) -> Result<(), Error> {
-    let crcs = chunk.block_crcs();
-    let mut at = 0;
-    for zeros in zero_runs(chunk, &crcs) {
-        send_part(to, request, range, chunk, &crcs, at..zeros.start, false).await?;
-        at = zeros.end;
-        send_part(to, request, range, chunk, &crcs, zeros, true).await?;
+    for (frame, bytes) in parts(request, range, chunk, &chunk.block_crcs()) {
+        to.send(&frame, bytes).await?;
     }
-    send_part(to, request, range, chunk, &crcs, at..chunk.len(), false).await
+    Ok(())
 }
 
-async fn send_part(
-    to: &mut Connection,
-    request: u32,
-    whole: ByteRange,
-    chunk: &Chunk,
-    crcs: &[u32],
-    part: std::ops::Range<usize>,
-    zero: bool,
-) -> Result<(), Error> {
-    if part.is_empty() {
-        return Ok(());
+/// A chunk as frames, each with the bytes that follow it. Zero blocks do not travel.
+fn parts<'a>(request: u32, whole: ByteRange, chunk: &'a Chunk, crcs: &[u32]) -> Vec<(Frame, &'a [u8])> {
+    let mut parts = Vec::new();
+    let mut add = |part: Range<usize>, zero: bool| {
+        if part.is_empty() {
+            return;
+        }
+        let range = ByteRange::at(whole.start() + part.start as u64, part.len() as u64).expect("it lies within");
+        let (content, bytes) = if zero {
+            (Content::Zero, &[][..])
+        } else {
+            let block = CRC_BLOCK as usize;
+            let bytes = &chunk.bytes().expect("what is not zero is stored")[part.clone()];
+            (Content::Data(crcs[part.start / block..part.end.div_ceil(block)].to_vec()), bytes)
+        };
+        parts.push((Frame::Chunk { request, range, content }, bytes));
+    };
+    let mut at = 0;
+    for zeros in zero_runs(chunk, crcs) {
+        add(at..zeros.start, false);
+        at = zeros.end;
+        add(zeros, true);
     }
-    let range = ByteRange::at(whole.start() + part.start as u64, part.len() as u64).expect("it lies within");
-    if zero {
-        return to.send(&Frame::Chunk { request, range, content: Content::Zero }, &[]).await;
-    }
-    let block = CRC_BLOCK as usize;
-    let content = Content::Data(crcs[part.start / block..part.end.div_ceil(block)].to_vec());
-    let bytes = &chunk.bytes().expect("what is not zero is stored")[part];
-    to.send(&Frame::Chunk { request, range, content }, bytes).await
+    add(at..chunk.len(), false);
+    parts
 }

@@ -39,6 +39,7 @@ use super::{
 };
 
 mod misbehaviour;
+mod whole;
 
 const READER: KeyDigest = [7; 32];
 const NOW_MS: u64 = 1_000_000;
@@ -185,7 +186,7 @@ impl Host {
     }
 
     fn ticketed(&self) -> Ticketed {
-        Ticketed { address: self.address, way: self.way.clone() }
+        Ticketed { address: self.address, way: self.way.clone(), short_ones_whole: false }
     }
 
     fn url(&self, name: &str) -> ObjectUrl {
@@ -227,6 +228,7 @@ fn request(url: &ObjectUrl) -> SourceRequest {
 struct Ticketed {
     address: SocketAddr,
     way: Way,
+    short_ones_whole: bool,
 }
 
 impl Protocol for Ticketed {
@@ -253,7 +255,9 @@ impl Protocol for Ticketed {
     ) -> LocalBoxFuture<'a, Result<Rc<dyn Source>, Error>> {
         Box::pin(async move {
             let ticket = Ticket { reader: self.way.reader(), ..ticket(&request.url) }.sign(&control_key());
-            RemoteProtocol::new(self.way.transport(self.address), ticket).open_source(request, lane).await
+            let objects = RemoteProtocol::new(self.way.transport(self.address), ticket);
+            let objects = if self.short_ones_whole { objects.with_short_ones_whole() } else { objects };
+            objects.open_source(request, lane).await
         })
     }
 
@@ -382,6 +386,7 @@ fn questions_behind_an_object_that_is_refused_are_refused_alike() {
         url: url.as_str().to_owned(),
         pinned: None,
         aligned: false,
+        whole_up_to: 0,
     };
     let range = ByteRange::new(0, 100).unwrap();
     let hello = Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 };

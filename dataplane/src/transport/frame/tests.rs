@@ -32,6 +32,7 @@ fn samples() -> Vec<(&'static str, Frame)> {
                 url,
                 pinned: Some(inode),
                 aligned: true,
+                whole_up_to: 65_536,
             },
         ),
         ("opened", Frame::Opened { request: 1, size: None, validator: Some(etag), access: Access::Sequential }),

@@ -1,6 +1,6 @@
 //! What an endpoint may use, and how its connections behave.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use quinn_proto::{
     AckFrequencyConfig, HashedConnectionIdGenerator, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
@@ -48,17 +48,14 @@ pub enum Congestion {
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointConfig {
-    /// Most bytes of a stream that have come and were not read: bandwidth times delay, or the stream is slower than its
-    /// path.
-    pub stream_window_bytes: u64,
-    /// The same over all streams of a connection.
-    pub receive_window_bytes: u64,
-    /// Most bytes of a connection that were written and are not acknowledged.
-    pub send_window_bytes: u64,
-    /// Most bytes of all connections together, in either direction. The more there are, the smaller are the windows of
-    /// each.
+    /// Bytes of a connection that may have come and not been read, and as many that may have been written and not been
+    /// acknowledged: between these bounds, as many as its path takes (`window`). Whoever asks for bytes has a place for them,
+    /// and so no stream holds up the others of its connection.
+    pub window_bytes: RangeInclusive<u64>,
+    /// Most bytes of all connections together, in both directions. The more there are, the smaller are the windows of each.
     pub memory_bytes: u64,
-    /// Buffers that are asked for of the kernel, in each direction.
+    /// Buffers that are asked for of the kernel, in each direction: for what comes while a lane does something else, and that
+    /// has nothing to do with the length of the path. They take memory only while something is in them.
     pub socket_buffer_bytes: usize,
     /// Largest datagram that is tried, without the heads of IP and UDP.
     pub mtu_max: u16,
@@ -73,9 +70,8 @@ pub struct EndpointConfig {
 impl Default for EndpointConfig {
     fn default() -> Self {
         Self {
-            stream_window_bytes: 16 << 20,
-            receive_window_bytes: 32 << 20,
-            send_window_bytes: 16 << 20,
+            // 10 Gbit/s at 100 ms take 125 MB.
+            window_bytes: 4 << 20..=128 << 20,
             memory_bytes: 256 << 20,
             socket_buffer_bytes: 8 << 20,
             // 9,000 bytes of Ethernet, less the heads of IPv6 and UDP.
@@ -89,10 +85,10 @@ impl Default for EndpointConfig {
 }
 
 impl EndpointConfig {
-    /// What one of `connections` may receive without its being read, and have under way.
-    pub(super) fn windows(&self, connections: usize) -> (VarInt, u64) {
+    /// Bounds of the windows of one of `connections`.
+    pub(super) fn windows(&self, connections: usize) -> RangeInclusive<u64> {
         let share = (self.memory_bytes / 2 / connections.max(1) as u64).max(WINDOW_BYTES_MIN);
-        (varint(self.receive_window_bytes.min(share)), self.send_window_bytes.min(share))
+        (*self.window_bytes.start()).min(share)..=(*self.window_bytes.end()).min(share)
     }
 
     /// What quinn calls the endpoint's configuration.
@@ -113,7 +109,7 @@ impl EndpointConfig {
     /// What quinn calls the transport's configuration; on a route that takes datagrams of at most `route_mtu`, if known.
     pub(super) fn transport(&self, route_mtu: Option<u16>) -> io::Result<Arc<TransportConfig>> {
         let mut config = TransportConfig::default();
-        let (receive_window, send_window) = self.windows(1);
+        let (least, most) = (*self.window_bytes.start(), *self.window_bytes.end());
         let mut discovery = MtuDiscoveryConfig::default();
         discovery.upper_bound(self.mtu_max.min(route_mtu.unwrap_or(u16::MAX)).max(MTU_MIN));
         let mut acknowledgements = AckFrequencyConfig::default();
@@ -124,9 +120,9 @@ impl EndpointConfig {
             .max_concurrent_bidi_streams(STREAMS_MAX.into())
             .max_concurrent_uni_streams(0_u32.into())
             .datagram_receive_buffer_size(None)
-            .stream_receive_window(varint(self.stream_window_bytes))
-            .receive_window(receive_window)
-            .send_window(send_window)
+            .stream_receive_window(varint(most))
+            .receive_window(varint(least))
+            .send_window(least)
             // One stream at a time, to its end: what is asked for first is complete first, and packets are full.
             .send_fairness(false)
             .mtu_discovery_config(Some(discovery))
@@ -151,6 +147,6 @@ impl EndpointConfig {
     }
 }
 
-fn varint(value: u64) -> VarInt {
+pub(super) fn varint(value: u64) -> VarInt {
     VarInt::from_u64(value).unwrap_or(VarInt::MAX)
 }

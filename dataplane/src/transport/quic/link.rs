@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     io,
+    ops::RangeInclusive,
     task::{Poll, Waker},
     time::{Duration, Instant},
 };
@@ -15,7 +16,9 @@ use rustls::pki_types::CertificateDer;
 
 use super::{
     super::{ticket::KeyDigest, tls},
+    config::varint,
     pool::{PIECE_BYTES, Pieces},
+    window::{Room, Windows},
 };
 
 /// Said to the other end when a connection or a stream ends in good order.
@@ -43,6 +46,10 @@ pub struct Link {
     /// Bytes that were written since everything had left, and that had left the socket then.
     unsent: u64,
     sent_before: u64,
+    /// Bytes that were read.
+    read: u64,
+    windows: Windows,
+    room: Room,
     /// Since when it has no stream.
     pub unused_since: Instant,
     /// Datagrams that had come when it was last looked, and when there was one more than before.
@@ -123,6 +130,9 @@ impl Link {
             pieces,
             unsent: 0,
             sent_before: 0,
+            read: 0,
+            windows: Windows::new(now),
+            room: Room { receive: 0, send: 0 },
             unused_since: now,
             heard: 0,
             heard_at: now,
@@ -287,6 +297,7 @@ impl Link {
             }
         };
         let tell = chunks.finalize().should_transmit();
+        self.read += got as u64;
         let result = match (stopped_by, &self.state) {
             _ if got > 0 || waiting.ended => Poll::Ready(Ok(got)),
             (Some(ReadError::Reset(_)), _) => {
@@ -354,6 +365,26 @@ impl Link {
             self.streams.values_mut().for_each(|waiting| waiting.writer.wake());
         }
         (self.unsent, self.sent_before) = (left, sent_bytes);
+    }
+
+    /// Gives it the room that its path takes, within these bounds, when a round trip is over; `at_once`: because others have
+    /// come or gone.
+    pub fn make_room(&mut self, bounds: &RangeInclusive<u64>, at_once: bool, now: Instant) {
+        let round_trip = self.connection.rtt();
+        if self.windows.is_due(round_trip, now) {
+            let allowed = self.connection.congestion_state().window();
+            self.windows.handle_round(self.read, allowed, round_trip, now);
+        } else if !at_once {
+            return;
+        }
+        let room = self.windows.room(bounds);
+        if room.receive != self.room.receive {
+            self.connection.set_receive_window(varint(room.receive));
+        }
+        if room.send != self.room.send {
+            self.connection.set_send_window(room.send);
+        }
+        self.room = room;
     }
 
     /// Nothing more will be written.

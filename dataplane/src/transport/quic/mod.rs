@@ -2,7 +2,7 @@
 //!
 //! `quinn-proto` is QUIC without I/O; here is the rest. `socket` sends and receives datagrams in batches. `link` is one
 //! connection with those who wait for it, `port` all connections on one port, `driver` the task that turns them, `stream`
-//! what others read and write, and `delivery` decides how much may be under way. [`Endpoint`] is one port of a lane;
+//! what others read and write; `delivery` decides how much may be under way, `window` how much there is room for. [`Endpoint`] is one port of a lane;
 //! [`Quic`] the way to the owner of an object.
 //!
 //! Streams to one owner share a connection: its handshake, and what it has learned about the path. Sending costs one copy
@@ -12,11 +12,13 @@ mod config;
 mod delivery;
 mod driver;
 mod endpoint;
+mod filter;
 mod link;
 mod pool;
 mod port;
 mod socket;
 mod stream;
+mod window;
 
 #[cfg(test)]
 mod tests;

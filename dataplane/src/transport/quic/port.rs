@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     net::SocketAddr,
+    ops::RangeInclusive,
     rc::Rc,
     sync::Arc,
     task::Waker,
@@ -45,7 +46,7 @@ const FULL_WAIT: Duration = Duration::from_micros(100);
 
 /// So much of a round trip, and no more, datagrams may wait for others. On short paths nothing waits.
 const PAUSE_SHARE: u32 = 32;
-const PAUSES: std::ops::RangeInclusive<Duration> = Duration::from_micros(500)..=Duration::from_millis(2);
+const PAUSES: RangeInclusive<Duration> = Duration::from_micros(500)..=Duration::from_millis(2);
 
 /// A connection, shared by its streams and the driver.
 pub type SharedLink = Rc<RefCell<Link>>;
@@ -71,6 +72,8 @@ pub struct Port {
     pub socket: Socket,
     endpoint: quinn_proto::Endpoint,
     config: EndpointConfig,
+    /// Bounds of each connection's windows.
+    windows: RangeInclusive<u64>,
     client: Arc<QuicClientConfig>,
     server: ServerConfig,
     pieces: Pieces,
@@ -108,6 +111,7 @@ impl Port {
         Ok(Self {
             socket,
             endpoint,
+            windows: config.windows(1),
             config,
             client: identity.quic_client(),
             server,
@@ -166,13 +170,10 @@ impl Port {
     }
 
     /// All connections together stay within their memory.
-    fn share_memory(&self) {
-        let (receive, send) = self.config.windows(self.links().count());
-        for link in self.links() {
-            let connection = &mut link.borrow_mut().connection;
-            connection.set_receive_window(receive);
-            connection.set_send_window(send);
-        }
+    fn share_memory(&mut self) {
+        self.windows = self.config.windows(self.links().count());
+        let now = Instant::now();
+        self.links().for_each(|link| link.borrow_mut().make_room(&self.windows, true, now));
     }
 
     /// There is something to do for a connection.
@@ -409,6 +410,7 @@ impl Port {
     /// Sends what a connection has to say; with how many calls.
     fn transmit(&mut self, shared: &SharedLink, now: Instant) -> usize {
         let mut link = shared.borrow_mut();
+        link.make_room(&self.windows, false, now);
         let mtu = link.connection.stats().path.current_mtu;
         let segments = self.socket.segments_max(mtu.into());
         let mut sent = 0;

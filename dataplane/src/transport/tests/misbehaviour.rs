@@ -27,7 +27,7 @@ use super::{
 };
 
 /// An owner that greets so, and then answers each frame with these bytes, whatever it was.
-fn liar(hello: &Frame, says: Vec<Vec<u8>>) -> (SocketAddr, thread::JoinHandle<()>) {
+pub fn liar(hello: &Frame, says: Vec<Vec<u8>>) -> (SocketAddr, thread::JoinHandle<()>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let greeting = encoded(std::slice::from_ref(hello));
@@ -229,7 +229,8 @@ fn a_reader_that_sends_nonsense_ends_its_own_connection_only() {
 fn asks_for(url: &ObjectUrl, bytes: u64) -> Vec<u8> {
     let hello = Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 };
     let (ticket, pinned) = (ticket(url).sign(&control_key()), None);
-    let open = Frame::Open { request: 1, object: 1, ticket, url: url.as_str().into(), pinned, aligned: false };
+    let open =
+        Frame::Open { request: 1, object: 1, ticket, url: url.as_str().into(), pinned, aligned: false, whole_up_to: 0 };
     let range = ByteRange::new(0, bytes).unwrap();
     encoded(&[hello, open, Frame::Fetch { request: 2, object: 1, range }])
 }

@@ -12,7 +12,6 @@
 //!
 //! Pure: time comes from outside. A round ends when something is acknowledged that was sent after the one before had.
 
-mod filter;
 mod losses;
 mod rate;
 #[cfg(test)]
@@ -30,10 +29,10 @@ use quinn_proto::{
 };
 
 use self::{
-    filter::Highest,
     losses::Losses,
     rate::{Deliveries, Sample},
 };
+use super::filter::Highest;
 
 /// Under way while nothing is known of a path: 32 packets, as browsers' servers do it. (RFC 9002 says 10, which costs two
 /// more round trips.)
