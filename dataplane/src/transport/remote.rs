@@ -137,7 +137,7 @@ struct Link {
 /// An object that was opened.
 enum Opened {
     /// On this connection.
-    On(Line, Object),
+    On(Rc<Line>, Object),
     /// All of it is here.
     Whole(Whole),
 }
@@ -173,7 +173,7 @@ impl Link {
         let line = Line::new(kind, wire);
         let (object, whole) = line.open(opening).await?;
         line.tell(&self.way);
-        let Some(bytes) = whole else { return Ok(Opened::On(line, object)) };
+        let Some(bytes) = whole else { return Ok(Opened::On(Rc::new(line), object)) };
         self.way.moved(kind, bytes.len() as u64);
         self.way.rests();
         if let Some(wire) = line.rest() {
@@ -204,8 +204,8 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(first: Line, max: usize) -> Self {
-        Self { open: RefCell::new(vec![Rc::new(first)]), opening: Semaphore::new(max), max }
+    fn new(first: Rc<Line>, max: usize) -> Self {
+        Self { open: RefCell::new(vec![first]), opening: Semaphore::new(max), max }
     }
 
     /// Of those over this transport, the line with the fewest questions, if possible one that is not doubted; none where
@@ -264,7 +264,6 @@ impl RemoteSource {
         if object != self.object {
             return Err(Error::source_changed("the source changed while it was being read"));
         }
-        let line = Rc::new(line);
         self.lines.open.borrow_mut().push(line.clone());
         Ok(line)
     }
