@@ -199,7 +199,8 @@ impl Case {
     }
 
     /// One more sample of everybody who is there, in pairs with the reference; one more of the reference for each pair.
-    /// One that [may fail](Contestant::may_fail) and does is absent from then on, with its reason.
+    /// One that [may fail](Contestant::may_fail) and does is absent from then on, with its reason; so is one that takes too
+    /// long ([`io::ErrorKind::TimedOut`]), whoever it is, and nobody has a pair any more where it is the reference.
     pub fn round(&self, round: usize, series: &mut [Series], progress: &mut dyn Progress) -> io::Result<()> {
         if series.first().is_none_or(|reference| reference.absent.is_some()) {
             return Ok(());
@@ -215,14 +216,20 @@ impl Case {
             let pair = if round.is_multiple_of(2) { [0, opponent] } else { [opponent, 0] };
             let mut taken = Vec::new();
             for (place, index) in pair.into_iter().enumerate() {
+                let late = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+                let may_fail = index > 0 && self.contestants[index].may_fail();
                 match self.sample_of(index, round, Some(pair[1 - place]), progress) {
                     Ok(sample) => taken.push((index, sample)),
-                    Err(error) if index == 0 || !self.contestants[index].may_fail() => return Err(error),
-                    Err(error) => {
-                        series[index].absent = Some(format!("it failed: {error}"));
+                    Err(error) if late(&error) || may_fail => {
+                        let failed = if late(&error) { "" } else { "it failed: " };
+                        series[index].absent = Some(format!("{failed}{error}"));
                         series[index].samples.clear();
                     }
+                    Err(error) => return Err(error),
                 }
+            }
+            if series[0].absent.is_some() {
+                return Ok(());
             }
             for (index, sample) in taken {
                 series[index].samples.push(sample);
@@ -454,6 +461,36 @@ mod tests {
         assert!(series[1].samples.is_empty());
         assert!(series[1].absent.as_ref().is_some_and(|why| why.contains("made 500 bytes")), "{:?}", series[1]);
         assert_eq!(series[2].samples.len(), 2);
+    }
+
+    /// Whoever it is that takes too long.
+    struct Late;
+
+    impl Contestant for Late {
+        fn name(&self) -> String {
+            "late".into()
+        }
+
+        fn kind(&self) -> Kind {
+            Kind::Ours
+        }
+
+        fn command(&self, target: &Path) -> Command {
+            Zeros("", 1000).command(target)
+        }
+
+        fn interpret(&self, _: &Ended) -> io::Result<Told> {
+            Err(io::Error::new(io::ErrorKind::TimedOut, "it takes longer than 1 s"))
+        }
+    }
+
+    #[test]
+    fn who_takes_too_long_is_absent_also_as_the_reference() {
+        let absent = |series: &Series| series.absent.clone();
+        let series = run(vec![Box::new(Zeros("ours", 1000)), Box::new(Late)]).unwrap();
+        assert_eq!((absent(&series[0]), absent(&series[1])), (None, Some("it takes longer than 1 s".into())));
+        let series = run(vec![Box::new(Late), Box::new(Zeros("other", 1000))]).unwrap();
+        assert_eq!((absent(&series[0]), absent(&series[1])), (Some("it takes longer than 1 s".into()), None));
     }
 
     #[test]

@@ -62,8 +62,8 @@ pub struct Link {
     /// Bits per second in each direction, for instance 200mbit
     #[arg(long, value_delimiter = ',', value_parser = parse_rate)]
     rate: Vec<u64>,
-    /// TCP's congestion control between namespaces, for instance bbr; the machine's own when absent. Ours asks for bbr
-    /// whatever it is
+    /// TCP's congestion control between namespaces, for instance bbr; the machine's own when absent. On long paths ours asks
+    /// for bbr whatever it is
     #[arg(long, value_delimiter = ',')]
     congestion: Vec<String>,
     /// Folder on the disk to measure

@@ -344,6 +344,12 @@ impl Contestant for Both {
 
     fn interpret(&self, ended: &Ended) -> io::Result<Told> {
         let told: PairTold = serde_json::from_slice(&ended.output).map_err(io::Error::other)?;
+        if let Some(seconds) = told.late_after {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("it takes longer than {seconds} s (--patience)"),
+            ));
+        }
         let said = &told.client_said;
         let (seconds, reader) = match self.tells {
             Tells::Clock => (told.seconds, told.client_cpu_seconds),

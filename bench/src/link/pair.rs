@@ -52,6 +52,8 @@ pub struct PairTold {
     pub client_cpu_seconds: f64,
     /// What the client wrote to standard output.
     pub client_said: String,
+    /// How long the client was waited for, where that was not long enough.
+    pub late_after: Option<f64>,
 }
 
 impl Pair {
@@ -69,8 +71,12 @@ impl Ends {
         // A client that hangs ends with its time; timeout(1) tells it so.
         let mut client = Command::new("timeout");
         client.args(["--kill-after=2", &patience]).args(&self.client);
+        let began = Instant::now();
         let ended = measure::run(&mut client);
         let (server_cpu_seconds, server_said) = server.end();
+        if ended.is_err() && began.elapsed().as_secs_f64() >= self.seconds_max {
+            return Ok(PairTold { late_after: Some(self.seconds_max), ..PairTold::default() });
+        }
         let ended = ended.map_err(|error| {
             let said = String::from_utf8_lossy(&server_said);
             io::Error::other(format!("{error}; its server said: {}", said.trim()))
@@ -80,6 +86,7 @@ impl Ends {
             server_cpu_seconds: (server_cpu_seconds - before).max(0.0),
             client_cpu_seconds: ended.cpu_seconds,
             client_said: String::from_utf8_lossy(&ended.output).into_owned(),
+            late_after: None,
         })
     }
 }
@@ -220,6 +227,8 @@ mod tests {
         assert!(error.contains("ended at once") && error.contains("no room"), "{error}");
         let error = ends(&["sleep", "100"], vec![], &["sh", "-c", "echo lost >&2; exit 1"]).run().unwrap_err();
         assert!(error.to_string().contains("lost"), "{error}");
+        let hangs = Ends { seconds_max: 0.2, ..ends(&["sleep", "100"], vec![], &["sleep", "100"]) };
+        assert_eq!(hangs.run().unwrap().late_after, Some(0.2));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Objects of another executor, for this one: a source like any other.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use staccato_protocols::{
@@ -9,7 +9,6 @@ use staccato_protocols::{
     contract::{DestinationRequest, SourceRequest, Sums},
     sums::pieces,
 };
-use tokio::sync::Semaphore;
 
 use super::{
     choose::Kind,
@@ -17,6 +16,7 @@ use super::{
     gauge::Connected,
     idle,
     line::{Line, Opening, Wire},
+    lines::Lines,
     way::Way,
     whole::Whole,
 };
@@ -195,40 +195,6 @@ fn is_unreachable(error: &Error) -> bool {
 
 /// CRCs of so many bytes are asked for at a time: the owner may have to read them first, and says nothing meanwhile.
 const SUMMED_BYTES: u64 = 64 << 20;
-/// The connections of a source: over each transport never more than may be.
-struct Lines {
-    open: RefCell<Vec<Rc<Line>>>,
-    /// A permit for each that is made at a time.
-    opening: Semaphore,
-    max: usize,
-}
-
-impl Lines {
-    fn new(first: Rc<Line>, max: usize) -> Self {
-        Self { open: RefCell::new(vec![first]), opening: Semaphore::new(max), max }
-    }
-
-    /// Of those over this transport, the line with the fewest questions, if possible one that is not doubted; none where
-    /// one more line is better. `permits`: those of whoever asks.
-    fn best(&self, kind: Kind, permits: usize) -> Option<Rc<Line>> {
-        let mut open = self.open.borrow_mut();
-        open.retain(|line| !line.is_broken());
-        let of_kind = || open.iter().filter(|line| line.kind == kind);
-        let best = of_kind().min_by_key(|line| (line.is_doubted(), line.asked()))?;
-        let opening = self.max - self.opening.available_permits() - permits;
-        let may_open = of_kind().count() + opening < self.max;
-        (best.asked() == 0 || !may_open).then(|| best.clone())
-    }
-
-    /// One was found to be gone. What happened to one most likely happened to all: those that wait to be asked are not
-    /// believed, the others when there is a choice.
-    fn doubt(&self) {
-        let mut open = self.open.borrow_mut();
-        open.retain(|line| line.asked() > 0);
-        open.iter().for_each(|line| line.doubt());
-    }
-}
-
 struct RemoteSource {
     link: Link,
     object: Object,
@@ -254,7 +220,7 @@ impl RemoteSource {
 
     /// A new line; where all that may be were made meanwhile, the best of them.
     async fn one_more_line(&self) -> Result<Rc<Line>, Error> {
-        let _permit = self.lines.opening.acquire().await.expect("it is never closed");
+        let _leave = self.lines.leave().await;
         if let Some(line) = self.lines.best(self.link.way.choose(), 1) {
             return Ok(line);
         }
@@ -264,7 +230,7 @@ impl RemoteSource {
         if object != self.object {
             return Err(Error::source_changed("the source changed while it was being read"));
         }
-        self.lines.open.borrow_mut().push(line.clone());
+        self.lines.add(line.clone());
         Ok(line)
     }
 }
@@ -305,7 +271,7 @@ impl Source for RemoteSource {
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
         async move {
-            let lines = std::mem::take(&mut *self.lines.open.borrow_mut());
+            let lines = self.lines.take();
             // What somebody still asks on closes with them.
             for line in lines.into_iter().filter_map(Rc::into_inner) {
                 let kind = line.kind;

@@ -42,6 +42,8 @@ const DEAD_AFTER: Duration = Duration::from_secs(15);
 const TRIED_AFTER: Duration = Duration::from_secs(5);
 /// How often it is tried.
 const TRIED_EVERY: Duration = Duration::from_secs(2);
+/// A path whose round trip is as long as this is no wire between two hosts of one place.
+const LONG_PATH: Duration = Duration::from_millis(2);
 /// How long a reader may ask for nothing before it has to connect again.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -205,12 +207,22 @@ fn socket_of(stream: &TcpStream) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
 }
 
-/// Has the kernel go by what arrives where it can, and not by what is lost: on a long path that loses one packet in a
-/// hundred, that is a tenfold. Who is not root has the choice of those that the host allows
-/// (`net.ipv4.tcp_allowed_congestion_control`, tcp(7)); else the host's own stays.
+/// Has the kernel go by what arrives on a long path, and not by what is lost: where one packet in a hundred is, that is a
+/// tenfold. On a short one what was lost is made up for soon, and bbr's pace can cost half of the rate: there the host's own
+/// stays.
 fn hold_up_on_loss(stream: &TcpStream) {
+    // Both ends know it from the handshake.
+    let round_trip = tcp_seen(stream.as_raw_fd()).and_then(|seen| seen.round_trip);
+    if round_trip.is_none_or(|round_trip| round_trip >= LONG_PATH) {
+        ask_for_bbr(socket_of(stream));
+    }
+}
+
+/// Who is not root has the choice of those that the host allows (`net.ipv4.tcp_allowed_congestion_control`, tcp(7)); else the
+/// host's own stays.
+fn ask_for_bbr(socket: BorrowedFd<'_>) {
     const WANTED: &str = "bbr";
-    if let Err(error) = sockopt::set_tcp_congestion(socket_of(stream), WANTED) {
+    if let Err(error) = sockopt::set_tcp_congestion(socket, WANTED) {
         tracing::debug!(%error, "this host has no congestion control {WANTED}, or does not allow it");
     }
 }
@@ -250,16 +262,20 @@ mod tests {
     }
 
     #[test]
-    fn loss_is_not_taken_for_a_full_queue_where_the_host_has_a_choice() {
+    fn loss_is_not_taken_for_a_full_queue_on_long_paths_where_the_host_has_a_choice() {
         let test = async {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let socket = socket_of(&stream);
             let own = sockopt::tcp_congestion(socket).unwrap();
             let can_choose = sockopt::set_tcp_congestion(socket, "bbr").is_ok();
-            sockopt::set_tcp_congestion(socket, &own).unwrap();
-            hold_up_on_loss(&stream);
-            assert_eq!(sockopt::tcp_congestion(socket).unwrap(), if can_choose { "bbr" } else { &own });
+            for before in [&own, "reno"] {
+                sockopt::set_tcp_congestion(socket, before).unwrap();
+                hold_up_on_loss(&stream);
+                assert_eq!(sockopt::tcp_congestion(socket).unwrap(), before, "loopback is short");
+            }
+            ask_for_bbr(socket);
+            assert_eq!(sockopt::tcp_congestion(socket).unwrap(), if can_choose { "bbr" } else { "reno" });
         };
         LocalExecutorBuilder::default().make().unwrap().run(test);
     }

@@ -1,0 +1,155 @@
+//! The connections on which one source is open: never more than may be.
+
+use std::{cell::RefCell, rc::Rc};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::{choose::Kind, line::Line};
+
+/// See the module.
+pub struct Lines {
+    open: RefCell<Vec<Rc<Line>>>,
+    /// A permit for each that is made at a time.
+    opening: Semaphore,
+    max: usize,
+}
+
+impl Lines {
+    /// With the first one, of at most `max`.
+    pub fn new(first: Rc<Line>, max: usize) -> Self {
+        Self { open: RefCell::new(vec![first]), opening: Semaphore::new(max), max }
+    }
+
+    /// Waits for leave to make one more: as many at a time as there may be.
+    pub async fn leave(&self) -> SemaphorePermit<'_> {
+        self.opening.acquire().await.expect("it is never closed")
+    }
+
+    /// One more was made.
+    pub fn add(&self, line: Rc<Line>) {
+        self.open.borrow_mut().push(line);
+    }
+
+    /// The line to ask on, over this transport if possible: the one with the fewest questions that is not doubted. None
+    /// where one more line is better. `permits`: those of whoever asks.
+    ///
+    /// Where there are as many as may be, one of another transport that is not asked anything makes room.
+    pub fn best(&self, kind: Kind, permits: usize) -> Option<Rc<Line>> {
+        let mut open = self.open.borrow_mut();
+        open.retain(|line| !line.is_broken());
+        let opening = self.max - self.opening.available_permits() - permits;
+        let mut may_open = open.len() + opening < self.max;
+        if !may_open && let Some(unused) = open.iter().position(|line| line.kind != kind && line.asked() == 0) {
+            open.swap_remove(unused);
+            may_open = true;
+        }
+        let order = |line: &&Rc<Line>| (line.is_doubted(), line.asked());
+        let best = open.iter().filter(|line| line.kind == kind).min_by_key(order);
+        match best {
+            Some(best) if best.asked() == 0 || !may_open => Some(best.clone()),
+            _ if may_open => None,
+            _ => open.iter().min_by_key(order).cloned(),
+        }
+    }
+
+    /// One was found to be gone. What happened to one most likely happened to all: those that wait to be asked are not
+    /// believed, the others when there is a choice.
+    pub fn doubt(&self) {
+        let mut open = self.open.borrow_mut();
+        open.retain(|line| line.asked() > 0);
+        open.iter().for_each(|line| line.doubt());
+    }
+
+    /// All of them, for the last time.
+    pub fn take(&self) -> Vec<Rc<Line>> {
+        std::mem::take(&mut *self.open.borrow_mut())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use futures_util::{AsyncRead, AsyncWrite, FutureExt as _};
+    use staccato_protocols::CRC_BLOCK;
+
+    use super::{
+        super::{
+            connection::Connection,
+            frame::{Frame, VERSIONS},
+            gauge::Gauge,
+            line::Wire,
+        },
+        *,
+    };
+
+    /// Greets, and then is silent.
+    struct Silent(Vec<u8>);
+
+    impl AsyncRead for Silent {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+            let said = self.0.len().min(into.len());
+            into[..said].copy_from_slice(&self.0[..said]);
+            self.0.drain(..said);
+            if said > 0 { Poll::Ready(Ok(said)) } else { Poll::Pending }
+        }
+    }
+
+    impl AsyncWrite for Silent {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn line(kind: Kind) -> Rc<Line> {
+        let mut hello = Vec::new();
+        Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 }.encode(&mut hello);
+        let begun = Connection::begin(Box::new(Silent(hello)), "owner".into()).now_or_never();
+        let connection = begun.expect("the greeting is there").expect("and right");
+        Rc::new(Line::new(kind, Wire::new(connection, Gauge::default())))
+    }
+
+    #[test]
+    fn there_are_as_many_as_may_be_also_while_another_transport_takes_over() {
+        glommio::LocalExecutorBuilder::default().make().unwrap().run(async {
+            let tcp = line(Kind::Tcp);
+            let lines = Lines::new(tcp.clone(), 2);
+            let is = |best: Option<Rc<Line>>, line: &Rc<Line>| best.is_some_and(|best| Rc::ptr_eq(&best, line));
+            assert!(is(lines.best(Kind::Tcp, 0), &tcp), "it is asked nothing");
+            let mut asked = tcp.revalidate().boxed_local();
+            assert!((&mut asked).now_or_never().is_none());
+            assert!(lines.best(Kind::Tcp, 0).is_none(), "one more is better");
+            let other = line(Kind::Tcp);
+            lines.add(other.clone());
+            assert!(is(lines.best(Kind::Tcp, 0), &other));
+
+            // Over QUIC from now on: the one that is asked nothing makes room.
+            assert!(lines.best(Kind::Quic, 0).is_none());
+            let permit = lines.leave().await;
+            assert!(lines.best(Kind::Quic, 1).is_none(), "its place is that of whoever asks");
+            assert!(is(lines.best(Kind::Quic, 0), &tcp), "there is no place for a third, and only this one is there");
+            let quic = line(Kind::Quic);
+            lines.add(quic.clone());
+            drop(permit);
+            assert!(is(lines.best(Kind::Quic, 0), &quic));
+            let mut asked_too = quic.revalidate().boxed_local();
+            assert!((&mut asked_too).now_or_never().is_none());
+            assert!(is(lines.best(Kind::Quic, 0), &quic), "there is no third");
+            drop(asked);
+            assert!(lines.best(Kind::Quic, 0).is_none(), "what was given up is broken, and makes room");
+            assert_eq!(lines.take().len(), 1);
+        });
+    }
+}
