@@ -206,34 +206,46 @@ impl Case {
             return Ok(());
         }
         if series.len() == 1 {
-            let sample = self.sample_of(0, round, None, progress)?;
-            series[0].samples.push(sample);
+            self.add_samples(&[0], round, series, progress)?;
         }
         for opponent in 1..series.len() {
             if series[opponent].absent.is_some() {
                 continue;
             }
             let pair = if round.is_multiple_of(2) { [0, opponent] } else { [opponent, 0] };
-            let mut taken = Vec::new();
-            for (place, index) in pair.into_iter().enumerate() {
-                let late = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
-                let may_fail = index > 0 && self.contestants[index].may_fail();
-                match self.sample_of(index, round, Some(pair[1 - place]), progress) {
-                    Ok(sample) => taken.push((index, sample)),
-                    Err(error) if late(&error) || may_fail => {
-                        let failed = if late(&error) { "" } else { "it failed: " };
-                        series[index].absent = Some(format!("{failed}{error}"));
-                        series[index].samples.clear();
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
+            self.add_samples(&pair, round, series, progress)?;
             if series[0].absent.is_some() {
                 return Ok(());
             }
-            for (index, sample) in taken {
-                series[index].samples.push(sample);
+        }
+        Ok(())
+    }
+
+    /// One more sample of one, or of two beside one another; none of whoever turns out to be absent.
+    fn add_samples(
+        &self,
+        indexes: &[usize],
+        round: usize,
+        series: &mut [Series],
+        progress: &mut dyn Progress,
+    ) -> io::Result<()> {
+        let mut taken = Vec::new();
+        for &index in indexes {
+            let beside = indexes.iter().copied().find(|other| *other != index);
+            let late = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+            let may_fail = index > 0 && self.contestants[index].may_fail();
+            match self.sample_of(index, round, beside, progress) {
+                Ok(sample) => taken.push((index, sample)),
+                Err(error) if late(&error) || may_fail => {
+                    let failed = if late(&error) { "" } else { "it failed: " };
+                    series[index].absent = Some(format!("{failed}{error}"));
+                    series[index].samples.clear();
+                }
+                Err(error) => return Err(error),
             }
+        }
+        if series[0].absent.is_none() {
+            taken.into_iter().for_each(|(index, sample)| series[index].samples.push(sample));
         }
         Ok(())
     }
@@ -489,6 +501,7 @@ mod tests {
         let absent = |series: &Series| series.absent.clone();
         let series = run(vec![Box::new(Zeros("ours", 1000)), Box::new(Late)]).unwrap();
         assert_eq!((absent(&series[0]), absent(&series[1])), (None, Some("it takes longer than 1 s".into())));
+        assert_eq!(absent(&run(vec![Box::new(Late)]).unwrap()[0]), Some("it takes longer than 1 s".into()));
         let series = run(vec![Box::new(Late), Box::new(Zeros("other", 1000))]).unwrap();
         assert_eq!((absent(&series[0]), absent(&series[1])), (Some("it takes longer than 1 s".into()), None));
     }

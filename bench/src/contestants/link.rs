@@ -344,11 +344,8 @@ impl Contestant for Both {
 
     fn interpret(&self, ended: &Ended) -> io::Result<Told> {
         let told: PairTold = serde_json::from_slice(&ended.output).map_err(io::Error::other)?;
-        if let Some(seconds) = told.late_after {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("it takes longer than {seconds} s (--patience)"),
-            ));
+        if let Some(late) = told.late {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, late));
         }
         let said = &told.client_said;
         let (seconds, reader) = match self.tells {

@@ -325,8 +325,9 @@ impl Contestant for ManyCopied {
     }
 
     fn interpret(&self, ended: &Ended) -> io::Result<Told> {
+        let told = self.both.interpret(ended)?;
         self.copies.check()?;
-        self.both.interpret(ended)
+        Ok(told)
     }
 }
 

@@ -52,8 +52,8 @@ pub struct PairTold {
     pub client_cpu_seconds: f64,
     /// What the client wrote to standard output.
     pub client_said: String,
-    /// How long the client was waited for, where that was not long enough.
-    pub late_after: Option<f64>,
+    /// Why there is nothing to tell, where the client took too long.
+    pub late: Option<String>,
 }
 
 impl Pair {
@@ -75,7 +75,10 @@ impl Ends {
         let ended = measure::run(&mut client);
         let (server_cpu_seconds, server_said) = server.end();
         if ended.is_err() && began.elapsed().as_secs_f64() >= self.seconds_max {
-            return Ok(PairTold { late_after: Some(self.seconds_max), ..PairTold::default() });
+            let said = String::from_utf8_lossy(&server_said);
+            let said = said.lines().last().map_or(String::new(), |line| format!("; its server said: {line}"));
+            let late = Some(format!("it takes longer than {} s (--patience){said}", self.seconds_max));
+            return Ok(PairTold { late, ..PairTold::default() });
         }
         let ended = ended.map_err(|error| {
             let said = String::from_utf8_lossy(&server_said);
@@ -86,7 +89,7 @@ impl Ends {
             server_cpu_seconds: (server_cpu_seconds - before).max(0.0),
             client_cpu_seconds: ended.cpu_seconds,
             client_said: String::from_utf8_lossy(&ended.output).into_owned(),
-            late_after: None,
+            late: None,
         })
     }
 }
@@ -227,8 +230,10 @@ mod tests {
         assert!(error.contains("ended at once") && error.contains("no room"), "{error}");
         let error = ends(&["sleep", "100"], vec![], &["sh", "-c", "echo lost >&2; exit 1"]).run().unwrap_err();
         assert!(error.to_string().contains("lost"), "{error}");
-        let hangs = Ends { seconds_max: 0.2, ..ends(&["sleep", "100"], vec![], &["sleep", "100"]) };
-        assert_eq!(hangs.run().unwrap().late_after, Some(0.2));
+        let server = ["sh", "-c", "echo help >&2; exec sleep 100"];
+        let hangs = Ends { seconds_max: 0.5, ..ends(&server, vec![], &["sleep", "100"]) };
+        let late = hangs.run().unwrap().late;
+        assert_eq!(late.as_deref(), Some("it takes longer than 0.5 s (--patience); its server said: help"));
     }
 
     #[test]

@@ -35,7 +35,7 @@ mod tests;
 
 use super::wire::{Malformed, Reader, Writer};
 
-/// Versions of the protocol that this build speaks, first and last.
+/// Versions of the protocol that this build speaks, first and last. Version 1 may change until the first release.
 pub const VERSIONS: (u16, u16) = (1, 1);
 /// Bytes before each body.
 pub const HEAD_BYTES: usize = 12;
@@ -68,8 +68,9 @@ pub enum Frame {
         crc_block: u32,
     },
     /// Asks for an object; answered by [`Frame::Opened`]. One that is no longer than `whole_up_to` comes as a whole behind
-    /// that: its [`Frame::Chunk`]s, [`Frame::Valid`] when it is known to have been the same until its last byte was read, and
-    /// the object is closed again. Many small objects then are a question each.
+    /// that: its [`Frame::Chunk`]s, and [`Frame::Valid`], when it is known to have been the same until its last byte was
+    /// read; the object is closed again then. Where it cannot be read, or has changed, [`Frame::Refused`] follows in their
+    /// place. Many small objects are a question each that way.
     Open {
         /// Number of the question.
         request: u32,

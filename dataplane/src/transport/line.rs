@@ -16,6 +16,8 @@ use super::{
 
 /// So often an owner may ask before an answer whether this end is there, or tell of its packets.
 const ASIDES_MAX: usize = 1000;
+/// So many bytes that have come are told of at a time: chunks would be too many for whoever measures a slow link.
+const TOLD_BYTES: usize = 256 << 10;
 /// Longest wait that another executor may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
@@ -30,6 +32,8 @@ pub struct Line {
     object: u32,
     /// What it goes over.
     pub kind: Kind,
+    /// Hears what moves.
+    way: Way,
     gauge: Gauge,
     /// Packets of the other end, and those of them that were lost, as it has told since [`Line::tell`].
     reported: Cell<(u64, u64)>,
@@ -82,13 +86,14 @@ impl Wire {
 
 impl Line {
     /// For the next object on a connection.
-    pub fn new(kind: Kind, Wire { mouth, ears, gauge, last_request, last_object }: Wire) -> Self {
+    pub fn new(kind: Kind, way: Way, Wire { mouth, ears, gauge, last_request, last_object }: Wire) -> Self {
         Self {
             mouth: Mutex::new(mouth),
             ears: Mutex::new(ears),
             last_request: Cell::new(last_request),
             object: last_object.wrapping_add(1),
             kind,
+            way,
             gauge,
             reported: Cell::default(),
             asked: Cell::new(0),
@@ -116,9 +121,9 @@ impl Line {
     }
 
     /// Tells what is known of its path.
-    pub fn tell(&self, way: &Way) {
+    pub fn tell(&self) {
         let seen = self.gauge.look().unwrap_or_default();
-        way.seen(seen.round_trip, self.reported.take());
+        self.way.seen(seen.round_trip, self.reported.take());
     }
 
     /// Asks, and waits until it is this question's turn to be answered.
@@ -226,7 +231,15 @@ impl Turn<'_> {
                     crcs.update(part);
                 }
                 Content::Data(announced) => {
-                    let taken = within(SLOWEST.time_for(range.len()), self.ears.take_payload(part, &mut crcs)).await;
+                    let (line, ears) = (self.line, &mut self.ears);
+                    let taking = async {
+                        for piece in part.chunks_mut(TOLD_BYTES) {
+                            ears.take_payload(piece, &mut crcs).await?;
+                            line.way.moved(line.kind, piece.len() as u64);
+                        }
+                        Ok(())
+                    };
+                    let taken = within(SLOWEST.time_for(range.len()), taking).await;
                     taken.unwrap_or_else(|| Err(self.ears.late()))?;
                     if crcs.blocks()[(from / CRC_BLOCK) as usize..] != announced {
                         return Err(self.ears.violation(&format!("sent bytes at {range} with another CRC")));

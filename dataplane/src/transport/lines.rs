@@ -1,6 +1,9 @@
 //! The connections on which one source is open: never more than may be.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::RefCell,
+    rc::{Rc, Weak},
+};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -9,6 +12,8 @@ use super::{choose::Kind, line::Line};
 /// See the module.
 pub struct Lines {
     open: RefCell<Vec<Rc<Line>>>,
+    /// One of another transport that was busy when it had to make room: it answers what it was asked, and nothing more.
+    retiring: RefCell<Weak<Line>>,
     /// A permit for each that is made at a time.
     opening: Semaphore,
     max: usize,
@@ -17,7 +22,8 @@ pub struct Lines {
 impl Lines {
     /// With the first one, of at most `max`.
     pub fn new(first: Rc<Line>, max: usize) -> Self {
-        Self { open: RefCell::new(vec![first]), opening: Semaphore::new(max), max }
+        let (open, retiring) = (RefCell::new(vec![first]), RefCell::default());
+        Self { open, retiring, opening: Semaphore::new(max), max }
     }
 
     /// Waits for leave to make one more: as many at a time as there may be.
@@ -33,14 +39,15 @@ impl Lines {
     /// The line to ask on, over this transport if possible: the one with the fewest questions that is not doubted. None
     /// where one more line is better. `permits`: those of whoever asks.
     ///
-    /// Where there are as many as may be, one of another transport that is not asked anything makes room.
+    /// Where there are as many as may be, those of another transport make room: whichever is not asked anything, and where
+    /// none of this one is there yet, one that is. As long as that has answers to give, there is one more.
     pub fn best(&self, kind: Kind, permits: usize) -> Option<Rc<Line>> {
         let mut open = self.open.borrow_mut();
         open.retain(|line| !line.is_broken());
         let opening = self.max - self.opening.available_permits() - permits;
         let mut may_open = open.len() + opening < self.max;
-        if !may_open && let Some(unused) = open.iter().position(|line| line.kind != kind && line.asked() == 0) {
-            open.swap_remove(unused);
+        if !may_open && let Some(place) = self.place(&open, kind, opening) {
+            *self.retiring.borrow_mut() = Rc::downgrade(&open.swap_remove(place));
             may_open = true;
         }
         let order = |line: &&Rc<Line>| (line.is_doubted(), line.asked());
@@ -50,6 +57,17 @@ impl Lines {
             _ if may_open => None,
             _ => open.iter().min_by_key(order).cloned(),
         }
+    }
+
+    /// The line that makes room for one over this transport.
+    fn place(&self, open: &[Rc<Line>], kind: Kind, opening: usize) -> Option<usize> {
+        let others = || open.iter().enumerate().filter(|(_, line)| line.kind != kind);
+        let unused = others().find(|(_, line)| line.asked() == 0);
+        let is_first = opening == 0 && open.iter().all(|line| line.kind != kind);
+        let busy = || others().min_by_key(|(_, line)| line.asked()).filter(|_| is_first);
+        let may_retire = self.retiring.borrow().strong_count() == 0;
+        let place = unused.or_else(|| busy().filter(|_| may_retire));
+        place.map(|(index, _)| index)
     }
 
     /// One was found to be gone. What happened to one most likely happened to all: those that wait to be asked are not
@@ -71,6 +89,7 @@ mod tests {
     use std::{
         io,
         pin::Pin,
+        sync::Arc,
         task::{Context, Poll},
     };
 
@@ -83,6 +102,8 @@ mod tests {
             frame::{Frame, VERSIONS},
             gauge::Gauge,
             line::Wire,
+            tcp::Tcp,
+            way::Way,
         },
         *,
     };
@@ -118,7 +139,8 @@ mod tests {
         Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 }.encode(&mut hello);
         let begun = Connection::begin(Box::new(Silent(hello)), "owner".into()).now_or_never();
         let connection = begun.expect("the greeting is there").expect("and right");
-        Rc::new(Line::new(kind, Wire::new(connection, Gauge::default())))
+        let way = Way::over(Arc::new(Tcp::plain("127.0.0.1:1".parse().unwrap())));
+        Rc::new(Line::new(kind, way, Wire::new(connection, Gauge::default())))
     }
 
     #[test]
@@ -126,7 +148,7 @@ mod tests {
         glommio::LocalExecutorBuilder::default().make().unwrap().run(async {
             let tcp = line(Kind::Tcp);
             let lines = Lines::new(tcp.clone(), 2);
-            let is = |best: Option<Rc<Line>>, line: &Rc<Line>| best.is_some_and(|best| Rc::ptr_eq(&best, line));
+            let is = is_one;
             assert!(is(lines.best(Kind::Tcp, 0), &tcp), "it is asked nothing");
             let mut asked = tcp.revalidate().boxed_local();
             assert!((&mut asked).now_or_never().is_none());
@@ -137,6 +159,7 @@ mod tests {
 
             // Over QUIC from now on: the one that is asked nothing makes room.
             assert!(lines.best(Kind::Quic, 0).is_none());
+            drop(other);
             let permit = lines.leave().await;
             assert!(lines.best(Kind::Quic, 1).is_none(), "its place is that of whoever asks");
             assert!(is(lines.best(Kind::Quic, 0), &tcp), "there is no place for a third, and only this one is there");
@@ -151,5 +174,30 @@ mod tests {
             assert!(lines.best(Kind::Quic, 0).is_none(), "what was given up is broken, and makes room");
             assert_eq!(lines.take().len(), 1);
         });
+    }
+
+    #[test]
+    fn another_transport_takes_over_although_every_line_is_busy() {
+        glommio::LocalExecutorBuilder::default().make().unwrap().run(async {
+            let old = [line(Kind::Tcp), line(Kind::Tcp)];
+            let lines = Lines::new(old[0].clone(), 2);
+            lines.add(old[1].clone());
+            let mut asked: Vec<_> = old.iter().chain(&old).map(|line| line.revalidate().boxed_local()).collect();
+            asked.iter_mut().for_each(|asked| assert!(asked.now_or_never().is_none()));
+            assert!(lines.best(Kind::Quic, 0).is_none(), "one of them answers to its end, and is asked no more");
+            let permit = lines.leave().await;
+            assert!(lines.best(Kind::Quic, 1).is_none());
+            let quic = line(Kind::Quic);
+            lines.add(quic.clone());
+            drop(permit);
+            let mut asked_too = quic.revalidate().boxed_local();
+            assert!((&mut asked_too).now_or_never().is_none());
+            assert!(is_one(lines.best(Kind::Quic, 0), &quic), "there is no place for another one");
+            assert!(lines.open.borrow().len() <= 2);
+        });
+    }
+
+    fn is_one(best: Option<Rc<Line>>, line: &Rc<Line>) -> bool {
+        best.is_some_and(|best| Rc::ptr_eq(&best, line))
     }
 }

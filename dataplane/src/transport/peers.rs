@@ -26,7 +26,7 @@ use std::{
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
-use staccato_protocols::{Code, Error, Interrupt, Lane, Registry};
+use staccato_protocols::{Code, Error, Interrupt, Lane, Registry, contract::Overwrite};
 
 use super::{
     gauge::Connected,
@@ -142,7 +142,9 @@ impl Peers {
             _ => vec![Way::only(tcp, link)],
         };
         let mut objects = RemoteProtocol::over(ways, owner.ticket.0.clone());
-        if spec.part.start == 0 && spec.part.end.is_none() && spec.checkpoint.is_empty() {
+        let wants_all = spec.part.start == 0 && spec.part.end.is_none() && spec.checkpoint.is_empty();
+        // What is to be repaired may be right already: then nothing shall travel.
+        if wants_all && spec.overwrite != Overwrite::Repair {
             objects = objects.with_short_ones_whole();
         }
         match spec.connections {

@@ -170,11 +170,10 @@ impl Link {
     }
 
     async fn open_on(&self, kind: Kind, wire: Wire, opening: Opening) -> Result<Opened, Error> {
-        let line = Line::new(kind, wire);
-        let (object, whole) = line.open(opening).await?;
-        line.tell(&self.way);
+        let line = Line::new(kind, self.way.clone(), wire);
+        let (object, whole) = line.open(opening).await.inspect_err(|_| self.way.rests())?;
+        line.tell();
         let Some(bytes) = whole else { return Ok(Opened::On(Rc::new(line), object)) };
-        self.way.moved(kind, bytes.len() as u64);
         self.way.rests();
         if let Some(wire) = line.rest() {
             idle::keep(self.way.peer(kind), wire);
@@ -250,8 +249,7 @@ impl Source for RemoteSource {
             let buffer = &mut buffer[..range.len() as usize];
             let fetch = async |line: &Line| {
                 let crcs = line.fetch(range, buffer).await?;
-                self.link.way.moved(line.kind, range.len());
-                line.tell(&self.link.way);
+                line.tell();
                 Ok(crcs)
             };
             let crcs = self.ask(fetch).await?;

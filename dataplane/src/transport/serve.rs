@@ -169,7 +169,7 @@ impl Served<'_> {
                     }
                     let opened = match self.shelf.open(&ticket, &url, pinned, aligned).await {
                         Ok(shown) if shown.is_short(whole_up_to) => {
-                            self.say_whole(request, shown).await?;
+                            self.say_whole(request, object, shown).await?;
                             continue;
                         }
                         opened => opened,
@@ -224,7 +224,7 @@ impl Served<'_> {
     }
 
     /// Says that an object is open, all of its bytes, and that they are of one version; then it is closed.
-    async fn say_whole(&mut self, request: u32, shown: Shown) -> Result<(), Error> {
+    async fn say_whole(&mut self, request: u32, object: u32, shown: Shown) -> Result<(), Error> {
         let size = shown.source.object().size.unwrap_or_default();
         let range = ByteRange::new(0, size).expect("0 is the smallest start");
         let read = async {
@@ -232,20 +232,28 @@ impl Served<'_> {
             shown.source.revalidate().await?;
             Ok(chunk)
         };
-        let read = read.await;
+        let read: Result<Chunk, Error> = read.await;
+        if let Some(report) = self.reports.due() {
+            self.connection.put(&report, &[]);
+        }
         self.connection.put(&shown.opened(request), &[]);
         shown.source.close().await;
-        let last = match read {
+        let last = match &read {
             Ok(chunk) => {
-                for (frame, bytes) in parts(request, range, &chunk, &chunk.block_crcs()) {
+                for (frame, bytes) in parts(request, range, chunk, &chunk.block_crcs()) {
                     self.connection.put(&frame, bytes);
                 }
                 Frame::Valid { request }
             }
-            Err(error) => Frame::Refused { request, error },
+            Err(error) => {
+                self.shelf.objects.insert(object, Err(error.clone()));
+                Frame::Refused { request, error: error.clone() }
+            }
         };
         let pace = self.shelf.owner.patience.answer;
+        // The chunk is held until it is over: it counts for its copy, which leaves.
         let said = within(pace.time_for(size), self.connection.send(&last, &[])).await;
+        drop(read);
         said.unwrap_or_else(|| Err(self.connection.late()))
     }
 

@@ -109,6 +109,13 @@ fn what_is_out_of_bounds_is_refused_before_it_is_there() {
     assert_eq!(Frame::decode(&head), Err(FrameError::TooLong(BODY_BYTES_MAX as u32 + 1)));
     assert_eq!(Frame::decode(&framed(0, b"")), Err(FrameError::UnknownKind(0)));
     assert_eq!(Frame::decode(&framed(200, b"")), Err(FrameError::UnknownKind(200)));
+    let (_, open) = samples().swap_remove(1);
+    let mut body = encoded(&open).split_off(HEAD_BYTES);
+    let at = body.len() - 4;
+    for (bytes, is_right) in [(WHOLE_BYTES_MAX, true), (WHOLE_BYTES_MAX + 1, false)] {
+        body[at..].copy_from_slice(&bytes.to_le_bytes());
+        assert_eq!(Frame::decode(&framed(2, &body)).is_ok(), is_right, "an object of {bytes} bytes as a whole");
+    }
     let malformed = |kind: u8, parts: &[&[u8]]| {
         let decoded = Frame::decode(&framed(kind, &parts.concat()));
         assert!(matches!(decoded, Err(FrameError::Malformed(_))), "{decoded:?}");

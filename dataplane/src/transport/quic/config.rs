@@ -52,7 +52,8 @@ pub struct EndpointConfig {
     /// acknowledged: between these bounds, as many as its path takes (`window`). Whoever asks for bytes has a place for them,
     /// and so no stream holds up the others of its connection.
     pub window_bytes: RangeInclusive<u64>,
-    /// Most bytes of all connections together, in both directions. The more there are, the smaller are the windows of each.
+    /// What all connections together aim at, in both directions: the more there are, the smaller are the windows of each. (What
+    /// one was allowed before others came it may still use once.)
     pub memory_bytes: u64,
     /// Buffers that are asked for of the kernel, in each direction: for what comes while a lane does something else, and that
     /// has nothing to do with the length of the path. They take memory only while something is in them.
@@ -106,10 +107,11 @@ impl EndpointConfig {
         Ok(config)
     }
 
-    /// What quinn calls the transport's configuration; on a route that takes datagrams of at most `route_mtu`, if known.
-    pub(super) fn transport(&self, route_mtu: Option<u16>) -> io::Result<Arc<TransportConfig>> {
+    /// What quinn calls the transport's configuration, for one more beside so many connections; on a route that takes datagrams
+    /// of at most `route_mtu`, if known.
+    pub(super) fn transport(&self, beside: usize, route_mtu: Option<u16>) -> io::Result<Arc<TransportConfig>> {
         let mut config = TransportConfig::default();
-        let (least, most) = (*self.window_bytes.start(), *self.window_bytes.end());
+        let (least, most) = self.windows(beside + 1).into_inner();
         let mut discovery = MtuDiscoveryConfig::default();
         discovery.upper_bound(self.mtu_max.min(route_mtu.unwrap_or(u16::MAX)).max(MTU_MIN));
         let mut acknowledgements = AckFrequencyConfig::default();

@@ -1,9 +1,9 @@
 //! QUIC between two executors (RFC 9000), driven on the lane itself.
 //!
-//! `quinn-proto` is QUIC without I/O; here is the rest. `socket` sends and receives datagrams in batches. `link` is one
-//! connection with those who wait for it, `port` all connections on one port, `driver` the task that turns them, `stream`
-//! what others read and write; `delivery` decides how much may be under way, `window` how much there is room for. [`Endpoint`] is one port of a lane;
-//! [`Quic`] the way to the owner of an object.
+//! `quinn-proto` is QUIC without I/O; here is the rest. `socket` sends and receives datagrams in batches. `link` is
+//! one connection with those who wait for it, `port` all connections on one port, `driver` the task that turns them,
+//! `stream` what others read and write; `delivery` decides how much may be under way, `window` how much there is room
+//! for. [`Endpoint`] is one port of a lane; [`Quic`] the way to the owner of an object.
 //!
 //! Streams to one owner share a connection: its handshake, and what it has learned about the path. Sending costs one copy
 //! into quinn's buffer and one into the datagram that is encrypted, receiving one into the reader's buffer.

@@ -100,7 +100,7 @@ pub struct Port {
 impl Port {
     pub fn new(socket: Socket, identity: &Identity, config: EndpointConfig) -> io::Result<Self> {
         let mut server = ServerConfig::with_crypto(identity.quic_server());
-        server.transport_config(config.transport(None)?).migration(false).max_incoming(HANDSHAKES_MAX);
+        server.transport_config(config.transport(0, None)?).migration(false).max_incoming(HANDSHAKES_MAX);
         let whole = socket.keeps_datagrams_whole();
         let endpoint = quinn_proto::Endpoint::new(
             Arc::new(config.endpoint(identity, socket.local_addr()?.port())?),
@@ -149,7 +149,8 @@ impl Port {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "there are too many connections already"));
         }
         let mut config = quinn_proto::ClientConfig::new(self.client.clone());
-        config.transport_config(self.config.transport(route_mtu(route.address))?);
+        let beside = self.links().count();
+        config.transport_config(self.config.transport(beside, route_mtu(route.address))?);
         let begun = self.endpoint.connect(now, config, route.address, &route.host);
         let (handle, connection) = begun.map_err(io::Error::other)?;
         let link = self.add(Link::new(handle, connection, self.pieces.clone(), now));
@@ -280,7 +281,7 @@ impl Port {
             }
         } else {
             let mut server = self.server.clone();
-            if let Ok(transport) = self.config.transport(route_mtu(incoming.remote_address())) {
+            if let Ok(transport) = self.config.transport(self.links().count(), route_mtu(incoming.remote_address())) {
                 server.transport_config(transport);
             }
             match self.endpoint.accept(incoming, now, &mut answer, Some(Arc::new(server))) {
@@ -332,6 +333,7 @@ impl Port {
             let mut link = shared.borrow_mut();
             link.wake_impatient(now);
             link.listen(now);
+            link.make_room(&self.windows, false, now);
             let unused = if link.connection.side().is_client() { UNUSED_OUT } else { UNUSED_IN };
             match link.state {
                 State::Shaking if now - link.since >= CONNECT_TIMEOUT => link.close(now, "the handshake took too long"),

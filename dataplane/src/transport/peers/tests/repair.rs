@@ -103,3 +103,24 @@ fn only_blocks_that_differ_travel() {
         assert_eq!(repair().bytes_fetched, bytes.len() as u64 - (20 << 20));
     }
 }
+
+#[test]
+fn a_small_object_travels_at_once_but_not_where_it_may_be_right_already() {
+    const BYTES: u64 = 200_000;
+    let authority = Authority::new();
+    let (owner, reader) = (Host::start("a", &authority, true), Host::start("b", &authority, true));
+    let meter = Meter::before(owner.address());
+    let bytes = sample("small", BYTES as usize);
+    owner.write("small", &bytes);
+    let fetch = |overwrite| {
+        let by = (true, TransportChoice::Tcp);
+        let outcome = reader.fetch_by(&owner, meter.address, "small", "copy", by, overwrite);
+        let Outcome::Committed(completion) = outcome else { panic!("{outcome:?}") };
+        assert!(reader.read("copy") == bytes, "the same bytes");
+        (completion.bytes_fetched, meter.take())
+    };
+    let (fetched, moved) = fetch(Overwrite::Never);
+    assert!(fetched == BYTES && (BYTES..BYTES + TALK_MAX).contains(&moved), "{fetched}, {moved}");
+    let (fetched, moved) = fetch(Overwrite::Repair);
+    assert!(fetched == 0 && moved < TALK_MAX, "{fetched}, {moved} for nothing");
+}
