@@ -51,6 +51,8 @@ pub enum Body {
     Heap(AlignedBuf),
     /// glommio's memory.
     Dma(glommio::io::DmaBuffer),
+    /// What glommio has read, in its own memory, which nobody can write to or from: it is copied by whoever wants that.
+    Read(glommio::io::ReadResult),
 }
 
 impl Chunk {
@@ -88,8 +90,13 @@ impl Chunk {
     /// [`ALIGNMENT`].
     pub fn buffer_mut(&mut self) -> Option<&mut [u8]> {
         self.crcs = None;
+        if let Body::Read(read) = &self.body {
+            let mut copy = glommio::allocate_dma_buffer(read.len().next_multiple_of(ALIGNMENT));
+            copy.as_bytes_mut()[..read.len()].copy_from_slice(read);
+            self.body = Body::Dma(copy);
+        }
         match &mut self.body {
-            Body::Zero => None,
+            Body::Zero | Body::Read(_) => None,
             Body::Fixed(buffer) => Some(&mut buffer[..]),
             Body::Heap(buffer) => Some(&mut buffer[..]),
             Body::Dma(buffer) => Some(buffer.as_bytes_mut()),
@@ -102,7 +109,16 @@ impl Chunk {
             Body::Fixed(buffer) => Some(&buffer[..]),
             Body::Heap(buffer) => Some(&buffer[..]),
             Body::Dma(buffer) => Some(buffer.as_bytes()),
+            Body::Read(read) => Some(read),
         }
+    }
+
+    /// Its bytes are those that glommio has read, all of them. The chunk's own buffer is given up, its right to memory is
+    /// not.
+    pub fn set_read(&mut self, read: glommio::io::ReadResult) {
+        assert!(read.len() >= self.len, "{} bytes are not all of {}", read.len(), self.len);
+        self.crcs = None;
+        self.body = Body::Read(read);
     }
 
     /// Says how many bytes of the buffer are valid.
@@ -124,7 +140,9 @@ impl Chunk {
     /// multiple.
     pub fn pad(&mut self) -> usize {
         let (len, padded) = (self.len, self.len.next_multiple_of(ALIGNMENT));
-        if let Some(buffer) = self.buffer_mut() {
+        if len < padded
+            && let Some(buffer) = self.buffer_mut()
+        {
             buffer[len..padded].fill(0);
         }
         padded

@@ -1,9 +1,9 @@
 //! One end of a connection: frames, and the bytes that follow them, over any stream.
 
-use std::{io::ErrorKind, rc::Rc};
+use std::{future::poll_fn, io::ErrorKind, pin::Pin, rc::Rc, task::Poll};
 
 use futures_util::{
-    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, FutureExt as _,
     io::{ReadHalf, WriteHalf},
 };
 use staccato_protocols::{CRC_BLOCK, Code, Error, chunk::BlockCrcs};
@@ -102,6 +102,17 @@ impl Connection {
         }
     }
 
+    /// What the other end has said already and nobody has heard yet, as of [`receive`](Self::receive).
+    pub fn heard(&mut self) -> Option<Result<Option<Frame>, Error>> {
+        loop {
+            match self.ears.receive().now_or_never()? {
+                // Said with what is said next.
+                Ok(Some(Frame::Ping { nonce })) => self.put(&Frame::Pong { nonce }, &[]),
+                heard => return Some(heard),
+            }
+        }
+    }
+
     /// The other end broke the protocol; says how.
     pub fn violation(&self, how: &str) -> Error {
         self.ears.violation(how)
@@ -142,7 +153,7 @@ impl Mouth {
 
 impl Ears {
     /// What the other end says next; nothing when it has closed the connection behind its last frame. What follows the frame
-    /// is to be taken before the next one.
+    /// is to be taken before the next one. May be dropped while it waits.
     pub async fn receive(&mut self) -> Result<Option<Frame>, Error> {
         loop {
             let decoded = Frame::decode(&self.inbox[self.taken..]);
@@ -153,9 +164,13 @@ impl Ears {
             self.inbox.drain(..self.taken);
             self.taken = 0;
             let had = self.inbox.len();
-            self.inbox.resize(had + READ_BYTES, 0);
-            let read = self.stream.read(&mut self.inbox[had..]).await;
-            self.inbox.truncate(had + *read.as_ref().unwrap_or(&0));
+            let read = poll_fn(|context| {
+                self.inbox.resize(had + READ_BYTES, 0);
+                let read = Pin::new(&mut self.stream).poll_read(context, &mut self.inbox[had..]);
+                self.inbox.truncate(if let Poll::Ready(Ok(read)) = read { had + read } else { had });
+                read
+            });
+            let read = read.await;
             match read {
                 Ok(0) if had == 0 => return Ok(None),
                 // Inside TLS, others could have cut it off; between two frames nothing is lost by that but the connection.

@@ -3,18 +3,15 @@
 //! The promises are those of [`frame`](super::frame) and of [`ticket`](super::ticket): bytes give what was written, or an
 //! error, and no panic; and what was read is written as the same bytes again.
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::{future::Future, pin::pin};
 
-use futures_util::{AsyncRead, AsyncWrite, FutureExt as _};
+use futures_util::FutureExt as _;
 use staccato_protocols::{CRC_BLOCK, Code, chunk::BlockCrcs};
 
 use super::{
     connection::Connection,
     frame::{Frame, HEAD_BYTES, VERSIONS, crc},
+    spoken::Spoken,
     ticket::Ticket,
 };
 
@@ -47,7 +44,7 @@ pub fn tickets(bytes: &[u8]) {
 }
 
 /// What comes behind a greeting, in pieces (the first byte tells how long): what is heard does not depend on them, and ends
-/// with an error or with the bytes. Frames are given right CRCs.
+/// with an error or with the bytes; nor on how often its hearer thinks better of waiting. Frames are given right CRCs.
 pub fn ears(bytes: &[u8]) {
     let Some((piece, bytes)) = bytes.split_first() else { return };
     let mut said = Vec::new();
@@ -55,23 +52,9 @@ pub fn ears(bytes: &[u8]) {
     let begin = said.len();
     said.extend(bytes);
     correct(&mut said[begin..]);
-    let stream = Spoken { rest: said.clone(), piece: usize::from(*piece) + 1 };
-    let hearing = async {
-        let connection = Connection::begin(Box::new(stream), "somebody".into()).await.expect("the greeting is right");
-        let (_, mut ears) = connection.halves();
-        let (mut heard, mut scrap) = (Vec::new(), vec![0; said.len()]);
-        while let Ok(Some(frame)) = ears.receive().await {
-            let payload = usize::try_from(frame.payload_bytes()).expect("chunks are short");
-            heard.push(frame);
-            if payload > scrap.len()
-                || ears.take_payload(&mut scrap[..payload], &mut BlockCrcs::default()).await.is_err()
-            {
-                break;
-            }
-        }
-        heard
-    };
-    let heard = hearing.now_or_never().expect("everything is there");
+    let stream = || Spoken::new(said.clone(), usize::from(*piece) + 1);
+    let heard = heard_from(stream(), said.len());
+    assert_eq!(heard_from(stream().with_pauses(), said.len()), heard, "whoever gives up waiting loses something");
     let mut rest = &said[begin..];
     for frame in &heard {
         let (decoded, len) = Frame::decode(rest).expect("it was heard").expect("all of it");
@@ -80,6 +63,33 @@ pub fn ears(bytes: &[u8]) {
     }
     let later = Frame::decode(rest);
     assert!(!matches!(later, Ok(Some(_))), "{later:?} was not heard");
+}
+
+/// All frames of a stream that says so many bytes.
+fn heard_from(stream: Spoken, bytes: usize) -> Vec<Frame> {
+    let connection = finish(Connection::begin(Box::new(stream), "somebody".into())).expect("the greeting is right");
+    let (_, mut ears) = connection.halves();
+    let (mut heard, mut scrap) = (Vec::new(), vec![0; bytes]);
+    // Whoever waits for a frame may think better of it at any time, and ask again.
+    while let Some(Ok(Some(frame))) = (0..2 * bytes).find_map(|_| ears.receive().now_or_never()) {
+        let payload = usize::try_from(frame.payload_bytes()).expect("chunks are short");
+        heard.push(frame);
+        let mut crcs = BlockCrcs::default();
+        if payload > scrap.len() || finish(ears.take_payload(&mut scrap[..payload], &mut crcs)).is_err() {
+            break;
+        }
+    }
+    heard
+}
+
+/// What comes of something that has to wait for nobody else.
+fn finish<T>(doing: impl Future<Output = T>) -> T {
+    let mut doing = pin!(doing);
+    loop {
+        if let Some(done) = doing.as_mut().now_or_never() {
+            return done;
+        }
+    }
 }
 
 /// A frame of this kind, whatever its body is.
@@ -102,35 +112,6 @@ fn correct(mut bytes: &mut [u8]) {
         let Ok(payload) = usize::try_from(frame.payload_bytes()) else { return };
         let Some(rest) = std::mem::take(&mut bytes).get_mut(len + payload..) else { return };
         bytes = rest;
-    }
-}
-
-/// A stream that says these bytes, so many at a time at most, and takes everything.
-struct Spoken {
-    rest: Vec<u8>,
-    piece: usize,
-}
-
-impl AsyncRead for Spoken {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let read = self.piece.min(into.len()).min(self.rest.len());
-        into[..read].copy_from_slice(&self.rest[..read]);
-        self.rest.drain(..read);
-        Poll::Ready(Ok(read))
-    }
-}
-
-impl AsyncWrite for Spoken {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -86,14 +86,9 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        pin::Pin,
-        sync::Arc,
-        task::{Context, Poll},
-    };
+    use std::sync::Arc;
 
-    use futures_util::{AsyncRead, AsyncWrite, FutureExt as _};
+    use futures_util::FutureExt as _;
     use staccato_protocols::CRC_BLOCK;
 
     use super::{
@@ -102,42 +97,19 @@ mod tests {
             frame::{Frame, VERSIONS},
             gauge::Gauge,
             line::Wire,
+            spoken::Spoken,
             tcp::Tcp,
             way::Way,
         },
         *,
     };
 
-    /// Greets, and then is silent.
-    struct Silent(Vec<u8>);
-
-    impl AsyncRead for Silent {
-        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-            let said = self.0.len().min(into.len());
-            into[..said].copy_from_slice(&self.0[..said]);
-            self.0.drain(..said);
-            if said > 0 { Poll::Ready(Ok(said)) } else { Poll::Pending }
-        }
-    }
-
-    impl AsyncWrite for Silent {
-        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-            Poll::Ready(Ok(bytes.len()))
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
     fn line(kind: Kind) -> Rc<Line> {
         let mut hello = Vec::new();
         Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 }.encode(&mut hello);
-        let begun = Connection::begin(Box::new(Silent(hello)), "owner".into()).now_or_never();
+        let bytes = hello.len();
+        let silent = Spoken::new(hello, bytes).without_end();
+        let begun = Connection::begin(Box::new(silent), "owner".into()).now_or_never();
         let connection = begun.expect("the greeting is there").expect("and right");
         let way = Way::over(Arc::new(Tcp::plain("127.0.0.1:1".parse().unwrap())));
         Rc::new(Line::new(kind, way, Wire::new(connection, Gauge::default())))

@@ -25,6 +25,8 @@ pub mod quic;
 pub mod remote;
 pub mod seats;
 pub mod serve;
+#[cfg(any(test, fuzzing))]
+mod spoken;
 pub mod tcp;
 pub mod ticket;
 pub mod tls;

@@ -96,7 +96,7 @@ impl Owner {
         let connection =
             greeted.unwrap_or_else(|| Err(Error::retry(Code::Stalled, format!("{peer} does not greet"))))?;
         let shelf = Shelf { owner: self, lane, reader, peer, objects: HashMap::new() };
-        let mut served = Served { connection, shelf, reports };
+        let mut served = Served { connection, shelf, reports, ahead: None };
         let ended = served.answer_all().await;
         for shown in served.shelf.objects.into_values().flatten() {
             shown.source.close().await;
@@ -116,6 +116,14 @@ struct Served<'a> {
     connection: Connection,
     shelf: Shelf<'a>,
     reports: Reports,
+    ahead: Option<Ahead>,
+}
+
+/// A question that was heard while the answer to another one left.
+struct Ahead {
+    heard: Result<Option<Frame>, Error>,
+    /// The first piece of its answer, where it asks for bytes.
+    first: Option<Result<Chunk, Error>>,
 }
 
 /// What a reader can have.
@@ -147,6 +155,10 @@ impl Shown {
     }
 }
 
+fn first_piece(range: ByteRange) -> Option<ByteRange> {
+    pieces(range, READ_BYTES).next()
+}
+
 async fn yield_now() {
     let mut yielded = false;
     poll_fn(|context| {
@@ -161,7 +173,12 @@ async fn yield_now() {
 
 impl Served<'_> {
     async fn answer_all(&mut self) -> Result<(), Error> {
-        while let Some(frame) = self.hear().await? {
+        loop {
+            let Ahead { heard, first } = match self.ahead.take() {
+                Some(ahead) => ahead,
+                None => Ahead { heard: self.hear().await, first: None },
+            };
+            let Some(frame) = heard? else { return Ok(()) };
             match frame {
                 Frame::Open { request, object, ticket, url, pinned, aligned, whole_up_to } => {
                     if self.shelf.objects.len() >= OBJECTS_MAX || self.shelf.objects.contains_key(&object) {
@@ -181,7 +198,7 @@ impl Served<'_> {
                     self.shelf.objects.insert(object, opened);
                     self.say(&answer).await?;
                 }
-                Frame::Fetch { request, object, range } => self.fetch(request, object, range).await?,
+                Frame::Fetch { request, object, range } => self.fetch(request, object, range, first).await?,
                 Frame::Sums { request, object, range } => self.sums(request, object, range).await?,
                 Frame::Revalidate { request, object } => {
                     let valid = match self.shelf.shown(object) {
@@ -208,7 +225,6 @@ impl Served<'_> {
                 | Frame::SenderReport { .. } => return Err(self.connection.violation("answers what it was not asked")),
             }
         }
-        Ok(())
     }
 
     /// The next question. One that comes byte by byte is none.
@@ -270,8 +286,15 @@ impl Served<'_> {
         self.say(&Frame::Summed { request, range, crcs }).await
     }
 
-    /// The bytes of a range, piece by piece: while one leaves, the next one is read.
-    async fn fetch(&mut self, request: u32, object: u32, range: ByteRange) -> Result<(), Error> {
+    /// The bytes of a range, piece by piece, of which the first may have been read already. While one leaves, the next one
+    /// is read: of this range, or of the next question's.
+    async fn fetch(
+        &mut self,
+        request: u32,
+        object: u32,
+        range: ByteRange,
+        first: Option<Result<Chunk, Error>>,
+    ) -> Result<(), Error> {
         let pace = self.shelf.owner.patience.answer;
         let mut pieces = pieces(range, READ_BYTES);
         let Some(mut piece) = pieces.next() else { return Ok(()) };
@@ -279,22 +302,38 @@ impl Served<'_> {
         if let Some(report) = self.reports.due() {
             self.say(&report).await?;
         }
-        let mut read = self.shelf.read(object, piece).await;
+        let mut read = match first {
+            Some(first) => first,
+            None => self.shelf.read(object, piece).await,
+        };
         loop {
             let chunk = match read {
                 Ok(chunk) => chunk,
                 Err(error) => return self.refuse(request, error).await,
             };
-            let Some(next) = pieces.next() else {
-                return send_chunk(&mut self.connection, pace, request, piece, &chunk).await;
+            let next = pieces.next();
+            let heard = if next.is_none() { self.connection.heard() } else { None };
+            let ahead = match &heard {
+                Some(Ok(Some(Frame::Fetch { object, range, .. }))) => first_piece(*range).map(|piece| (*object, piece)),
+                _ => next.map(|next| (object, next)),
             };
             // To their ends, both of them: what is being read must not be dropped.
             // What has left gives its memory back at once: who waits for the next piece's may wait for that.
-            let connection = &mut self.connection;
+            let (connection, shelf) = (&mut self.connection, &self.shelf);
             let sending = async move { send_chunk(connection, pace, request, piece, &chunk).await };
-            let (sent, next_read) = join(sending, self.shelf.read(object, next)).await;
+            let reading = async {
+                match ahead {
+                    Some((object, piece)) => Some(shelf.read(object, piece).await),
+                    None => None,
+                }
+            };
+            let (sent, ahead) = join(sending, reading).await;
             sent?;
-            (piece, read) = (next, next_read);
+            let Some(next) = next else {
+                self.ahead = heard.map(|heard| Ahead { heard, first: ahead });
+                return Ok(());
+            };
+            (piece, read) = (next, ahead.expect("it was read"));
         }
     }
 

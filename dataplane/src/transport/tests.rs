@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{Read as _, Seek as _, SeekFrom, Write as _},
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
     path::PathBuf,
     rc::Rc,
     sync::{
@@ -38,6 +38,7 @@ use super::{
     tls::Identity,
 };
 
+mod ahead;
 mod misbehaviour;
 mod whole;
 
@@ -213,6 +214,32 @@ impl Drop for Host {
     }
 }
 
+const HELLO: Frame = Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 };
+
+/// The question for an object, as a reader asks it.
+fn open(request: u32, object: u32, url: &ObjectUrl) -> Frame {
+    let ticket = ticket(url).sign(&control_key());
+    let url = url.as_str().to_owned();
+    Frame::Open { request, object, ticket, url, pinned: None, aligned: false, whole_up_to: 0 }
+}
+
+/// What a host says to whoever asks all this at once, and the bytes that follow.
+fn answers(host: &Host, asked: &[Frame]) -> Vec<(Frame, Vec<u8>)> {
+    let mut stream = std::net::TcpStream::connect(host.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(&encoded(asked)).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let (mut bytes, mut said) = (Vec::new(), Vec::new());
+    let _ = stream.read_to_end(&mut bytes);
+    let mut rest = &bytes[..];
+    while let Some((frame, len)) = Frame::decode(rest).unwrap() {
+        let payload;
+        (payload, rest) = rest[len..].split_at(frame.payload_bytes() as usize);
+        said.push((frame, payload.to_vec()));
+    }
+    said
+}
+
 fn encoded(frames: &[Frame]) -> Vec<u8> {
     let mut bytes = Vec::new();
     frames.iter().for_each(|frame| frame.encode(&mut bytes));
@@ -379,19 +406,9 @@ fn questions_behind_an_object_that_is_refused_are_refused_alike() {
     let host = Host::start();
     let made = host.make("a", 100);
     let missing = host.url("missing");
-    let open = |request, object, url: &ObjectUrl| Frame::Open {
-        request,
-        object,
-        ticket: ticket(url).sign(&control_key()),
-        url: url.as_str().to_owned(),
-        pinned: None,
-        aligned: false,
-        whole_up_to: 0,
-    };
     let range = ByteRange::new(0, 100).unwrap();
-    let hello = Frame::Hello { versions: VERSIONS, crc_block: CRC_BLOCK as u32 };
     let asked = [
-        hello.clone(),
+        HELLO,
         open(1, 1, &missing),
         Frame::Fetch { request: 2, object: 1, range },
         Frame::Ping { nonce: 5 },
@@ -404,17 +421,9 @@ fn questions_behind_an_object_that_is_refused_are_refused_alike() {
         open(7, 3, &made.url),
         Frame::Ping { nonce: 6 },
     ];
-    let mut stream = std::net::TcpStream::connect(host.address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    stream.write_all(&encoded(&asked)).unwrap();
-    let (mut bytes, mut said) = (Vec::new(), Vec::new());
-    let _ = stream.read_to_end(&mut bytes);
-    while let Some((frame, len)) = Frame::decode(&bytes).unwrap() {
-        said.push(frame);
-        bytes.drain(..len);
-    }
+    let said: Vec<_> = answers(&host, &asked).into_iter().map(|(frame, _)| frame).collect();
     let [greeting, first, second, pong, opened, sums, closed, again] = &said[..] else { panic!("{said:?}") };
-    assert_eq!((greeting, pong), (&hello, &Frame::Pong { nonce: 5 }));
+    assert_eq!((greeting, pong), (&HELLO, &Frame::Pong { nonce: 5 }));
     for (number, refused) in [(1, first), (2, second)] {
         let Frame::Refused { request, error } = refused else { panic!("{refused:?}") };
         assert_eq!((*request, error.code), (number, Code::SourceMissing));

@@ -10,7 +10,7 @@ use std::{
 use glommio::io::{BufferedFile, DmaFile, OpenOptions};
 use tokio_uring::{buf::BoundedBuf, fs::File as UringFile};
 
-use super::probe::{self, Probe};
+use super::probe;
 use crate::{
     ByteRange, Chunk, Runtime,
     chunk::{ALIGNMENT, Body},
@@ -33,16 +33,14 @@ impl LaneFile {
         match runtime {
             Runtime::TokioUring => Ok(Self::Uring(UringFile::from_std(file))),
             Runtime::Glommio => {
-                let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-                let mut options = OpenOptions::new();
+                let direct = direct && probe::learn(&file, write).await?;
+                let (path, mut options) = (probe::path_of(&file), OpenOptions::new());
                 options.read(true).write(write);
-                let probe = if direct { probe::prepare(&file, write)? } else { Probe::Unsound };
-                if probe == Probe::Unsound {
-                    return Ok(Self::Buffered(options.buffered_open(path).await?));
-                }
-                let opened = options.dma_open(path).await;
-                probe::done(probe, &file)?;
-                Ok(Self::Dma(Rc::new(opened?)))
+                Ok(if direct {
+                    Self::Dma(Rc::new(options.dma_open(path).await?))
+                } else {
+                    Self::Buffered(options.buffered_open(path).await?)
+                })
             }
         }
     }
@@ -73,6 +71,10 @@ impl LaneFile {
                 let mut done = 0;
                 while done < len {
                     let piece = file.read_at_aligned(range.start() + done as u64, padded - done).await?;
+                    if piece.len() >= len {
+                        chunk.set_read(piece);
+                        return Ok(chunk);
+                    }
                     let target = chunk.buffer_mut().ok_or_else(no_buffer)?;
                     target[done..done + piece.len()].copy_from_slice(&piece);
                     done += piece.len();
@@ -111,6 +113,8 @@ impl LaneFile {
                 result
             }
             Self::Dma(file) => {
+                // What was read is copied here: glommio writes from buffers that it knows nothing else of.
+                let _ = chunk.buffer_mut();
                 let (body, _rest) = chunk.into_parts();
                 let Body::Dma(mut buffer) = body else { return Err(no_buffer()) };
                 buffer.trim_to_size(len);

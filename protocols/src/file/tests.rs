@@ -4,11 +4,11 @@ use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Barrier},
     time::Duration,
 };
 
-use super::{FileProtocol, Root, RootAccess, Roots, session::FileSession};
+use super::{FileProtocol, Root, RootAccess, Roots, lane_file::LaneFile, session::FileSession};
 use crate::{
     ByteRange, CRC_BLOCK, Code, Error, Interrupt, ObjectUrl, Protocol, Runtime, Session,
     conformance::on_lane,
@@ -273,6 +273,37 @@ fn a_partial_that_begins_with_a_hole_or_ends_in_its_first_sector_is_resumed_on_a
         assert!(fs::read(&path).unwrap() == expected, "{name}");
         let first_data = rustix::fs::seek(File::open(path).unwrap(), rustix::fs::SeekFrom::Data(0)).unwrap();
         assert_eq!(first_data, data, "{name}: a hole stays one");
+    }
+}
+
+/// Each of them finds out whether the device can be polled; none may be led astray by what another takes back meanwhile.
+#[test]
+fn lanes_that_open_one_partial_at_once_learn_the_truth_about_its_device() {
+    let folder = Folder::new();
+    fs::write(folder.path().join("whole"), [7; 4096]).unwrap();
+    for round in 0..30 {
+        let mut session = folder.begin(&format!("d{round}"), 1).unwrap();
+        let both = Barrier::new(2);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                let open = session.open_on_lane(WriteShape { aligned: true }).unwrap();
+                scope.spawn(|| {
+                    on_lane(Runtime::Glommio, async |lane| {
+                        both.wait();
+                        let destination = open(&lane).await.unwrap();
+                        // Through the polled ring it fails where a device cannot be polled.
+                        let file = File::open(folder.path().join("whole")).unwrap();
+                        let whole = LaneFile::adopt(file, Runtime::Glommio, true, false).await.unwrap();
+                        let chunk = lane.pool.take(4096).await;
+                        let read = whole.read(ByteRange::new(0, 4096).unwrap(), chunk).await;
+                        assert_eq!(read.unwrap().len(), 4096, "round {round}");
+                        whole.close().await.unwrap();
+                        destination.close().await;
+                    });
+                });
+            }
+        });
+        session.discard().unwrap();
     }
 }
 
