@@ -102,15 +102,10 @@ impl Connection {
         }
     }
 
-    /// What the other end has said already and nobody has heard yet, as of [`receive`](Self::receive).
+    /// What the other end has said already, as of [`receive`](Self::receive), and nothing where it has to be waited for. Pings
+    /// come through: whoever hears one answers it.
     pub fn heard(&mut self) -> Option<Result<Option<Frame>, Error>> {
-        loop {
-            match self.ears.receive().now_or_never()? {
-                // Said with what is said next.
-                Ok(Some(Frame::Ping { nonce })) => self.put(&Frame::Pong { nonce }, &[]),
-                heard => return Some(heard),
-            }
-        }
+        self.ears.receive().now_or_never()
     }
 
     /// The other end broke the protocol; says how.

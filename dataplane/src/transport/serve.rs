@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join;
+use futures_util::future::{OptionFuture, join};
 use staccato_protocols::{
     ByteRange, CRC_BLOCK, Chunk, Code, Error, Interrupt, Lane, Object, ObjectUrl, Options, Registry, Source, Validator,
     contract::SourceRequest, sums::pieces,
@@ -155,10 +155,6 @@ impl Shown {
     }
 }
 
-fn first_piece(range: ByteRange) -> Option<ByteRange> {
-    pieces(range, READ_BYTES).next()
-}
-
 async fn yield_now() {
     let mut yielded = false;
     poll_fn(|context| {
@@ -214,13 +210,13 @@ impl Served<'_> {
                         shown.source.close().await;
                     }
                 }
+                Frame::Ping { nonce } => self.say(&Frame::Pong { nonce }).await?,
                 Frame::Hello { .. }
                 | Frame::Opened { .. }
                 | Frame::Chunk { .. }
                 | Frame::Summed { .. }
                 | Frame::Valid { .. }
                 | Frame::Refused { .. }
-                | Frame::Ping { .. }
                 | Frame::Pong { .. }
                 | Frame::SenderReport { .. } => return Err(self.connection.violation("answers what it was not asked")),
             }
@@ -296,8 +292,8 @@ impl Served<'_> {
         first: Option<Result<Chunk, Error>>,
     ) -> Result<(), Error> {
         let pace = self.shelf.owner.patience.answer;
-        let mut pieces = pieces(range, READ_BYTES);
-        let Some(mut piece) = pieces.next() else { return Ok(()) };
+        let mut rest = pieces(range, READ_BYTES);
+        let Some(mut piece) = rest.next() else { return Ok(()) };
         // Where an answer follows, it is heard.
         if let Some(report) = self.reports.due() {
             self.say(&report).await?;
@@ -311,29 +307,27 @@ impl Served<'_> {
                 Ok(chunk) => chunk,
                 Err(error) => return self.refuse(request, error).await,
             };
-            let next = pieces.next();
-            let heard = if next.is_none() { self.connection.heard() } else { None };
-            let ahead = match &heard {
-                Some(Ok(Some(Frame::Fetch { object, range, .. }))) => first_piece(*range).map(|piece| (*object, piece)),
-                _ => next.map(|next| (object, next)),
+            let next = rest.next();
+            let heard = if next.is_some() { None } else { self.connection.heard() };
+            let coming = match (next, &heard) {
+                (Some(next), _) => Some((object, next)),
+                (None, Some(Ok(Some(Frame::Fetch { object, range, .. })))) => {
+                    pieces(*range, READ_BYTES).next().map(|first| (*object, first))
+                }
+                _ => None,
             };
             // To their ends, both of them: what is being read must not be dropped.
             // What has left gives its memory back at once: who waits for the next piece's may wait for that.
-            let (connection, shelf) = (&mut self.connection, &self.shelf);
+            let connection = &mut self.connection;
             let sending = async move { send_chunk(connection, pace, request, piece, &chunk).await };
-            let reading = async {
-                match ahead {
-                    Some((object, piece)) => Some(shelf.read(object, piece).await),
-                    None => None,
-                }
-            };
-            let (sent, ahead) = join(sending, reading).await;
+            let reading = OptionFuture::from(coming.map(|(object, piece)| self.shelf.read(object, piece)));
+            let (sent, coming) = join(sending, reading).await;
             sent?;
             let Some(next) = next else {
-                self.ahead = heard.map(|heard| Ahead { heard, first: ahead });
+                self.ahead = heard.map(|heard| Ahead { heard, first: coming });
                 return Ok(());
             };
-            (piece, read) = (next, ahead.expect("it was read"));
+            (piece, read) = (next, coming.expect("there is a next one"));
         }
     }
 

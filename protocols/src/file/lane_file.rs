@@ -104,7 +104,9 @@ impl LaneFile {
 
     /// Writes `chunk`, padded to the alignment when `direct`, at `offset`.
     pub async fn write(&self, offset: u64, mut chunk: Chunk, direct: bool) -> io::Result<()> {
-        let len = if direct { chunk.pad() } else { chunk.len() };
+        // Not where it goes through the page cache after all.
+        let padded = direct && !matches!(self, Self::Buffered(_));
+        let len = if padded { chunk.pad() } else { chunk.len() };
         match self {
             Self::Uring(file) => {
                 let (body, rest) = chunk.into_parts();

@@ -16,7 +16,7 @@ use std::{
         fd::AsRawFd,
         unix::fs::{FileExt, MetadataExt},
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use glommio::io::OpenOptions;
@@ -42,12 +42,14 @@ pub(super) async fn learn(file: &StdFile, write: bool) -> io::Result<bool> {
         return Ok(true);
     }
     if write {
-        let beside = fs::read_link(path_of(file)).ok().and_then(|path| stand_in(path.parent()?).ok());
-        let Some(beside) = beside.filter(|beside| beside.metadata().is_ok_and(|found| found.dev() == stat.dev()))
-        else {
-            return Ok(false);
-        };
-        probe(&beside).await?;
+        match stand_in(file, stat.dev()) {
+            Ok(beside) => probe(&beside).await?,
+            // On a full disk, for instance: what needs no space still goes on.
+            Err(error) => {
+                tracing::warn!(%error, "no file to probe a device with: a destination is written through the page cache");
+                return Ok(false);
+            }
+        }
     } else {
         let first_sector = stat.size() >= ALIGNMENT as u64 && rustix::fs::seek(file, SeekFrom::Data(0)) == Ok(0);
         if !first_sector {
@@ -59,12 +61,16 @@ pub(super) async fn learn(file: &StdFile, write: bool) -> io::Result<bool> {
     Ok(true)
 }
 
-/// A file that has its first sector on the device, and nobody else's.
-fn stand_in(folder: &Path) -> io::Result<StdFile> {
-    let file = tempfile::tempfile_in(folder)?;
-    file.write_all_at(&[0; ALIGNMENT], 0)?;
-    file.sync_data()?;
-    Ok(file)
+/// A file of nobody else's beside another one, which has its first sector on this device.
+fn stand_in(file: &StdFile, device: u64) -> io::Result<StdFile> {
+    let path = fs::read_link(path_of(file))?;
+    let beside = tempfile::tempfile_in(path.parent().unwrap_or(&path))?;
+    if beside.metadata()?.dev() != device {
+        return Err(io::Error::other(format!("{} is on another device than its folder", path.display())));
+    }
+    beside.write_all_at(&[0; ALIGNMENT], 0)?;
+    beside.sync_data()?;
+    Ok(beside)
 }
 
 async fn probe(file: &StdFile) -> io::Result<()> {

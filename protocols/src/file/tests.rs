@@ -276,6 +276,34 @@ fn a_partial_that_begins_with_a_hole_or_ends_in_its_first_sector_is_resumed_on_a
     }
 }
 
+/// It can be written without O_DIRECT, and says nothing of its device that others would believe.
+#[test]
+fn a_partial_beside_which_there_is_no_room_is_written_all_the_same() {
+    let folder = Folder::new();
+    let gone = folder.path().join("gone");
+    fs::create_dir(&gone).unwrap();
+    let partial = File::options().read(true).write(true).create_new(true).open(gone.join("d")).unwrap();
+    fs::remove_dir_all(&gone).unwrap();
+    fs::write(folder.path().join("whole"), [7; 4096]).unwrap();
+    on_lane(Runtime::Glommio, async |lane| {
+        let range = ByteRange::new(0, 4096).unwrap();
+        let written = LaneFile::adopt(partial, Runtime::Glommio, true, true).await.unwrap();
+        assert!(matches!(written, LaneFile::Buffered(_)));
+        let whole = File::open(folder.path().join("whole")).unwrap();
+        let whole = LaneFile::adopt(whole, Runtime::Glommio, true, false).await.unwrap();
+        let chunk = whole.read(range, lane.pool.take(4096).await).await.unwrap();
+        written.write(0, chunk, true).await.unwrap();
+        // The last one ends where the object does.
+        let mut last = lane.pool.take(3).await;
+        last.buffer_mut().unwrap()[..3].copy_from_slice(b"end");
+        written.write(4096, last, true).await.unwrap();
+        let back = written.read(ByteRange::new(0, 4099).unwrap(), lane.pool.take(4099).await).await.unwrap();
+        assert_eq!(back.bytes(), Some(&[&[7; 4096][..], b"end"].concat()[..]));
+        whole.close().await.unwrap();
+        written.close().await.unwrap();
+    });
+}
+
 /// Each of them finds out whether the device can be polled; none may be led astray by what another takes back meanwhile.
 #[test]
 fn lanes_that_open_one_partial_at_once_learn_the_truth_about_its_device() {
