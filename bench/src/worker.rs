@@ -26,6 +26,7 @@ use staccato_protocols::{
     file::{FileProtocol, Root, RootAccess, Roots},
     http::HttpProtocol,
     synthetic::{NullProtocol, ZeroProtocol},
+    web::Web,
 };
 
 use crate::{
@@ -231,6 +232,7 @@ impl Attempt {
             connections: self.connections,
             validator: None,
             checkpoint: Vec::new(),
+            upload: None,
             prepared: None,
             owner: None,
             transport: Default::default(),
@@ -309,7 +311,7 @@ fn registry() -> io::Result<Registry> {
     let everything = Root::new("/", RootAccess::ReadWrite).map_err(io::Error::other)?;
     Ok(Registry::new()
         .with(FileProtocol::new(Roots::new(vec![everything])))
-        .with(HttpProtocol::new())
+        .with(HttpProtocol::new(Web::new()))
         .with(ZeroProtocol)
         .with(NullProtocol))
 }

@@ -19,7 +19,10 @@ use staccato_dataplane::{
         AttemptSpec, CheckpointReport, Checksum, Completion, Outcome, Part, Reply, Reporter, StartOver, StopReason,
     },
 };
-use staccato_protocols::{Code, Error, ObjectUrl, Options, Registry, contract::Overwrite};
+use staccato_protocols::{
+    Code, Error, ObjectUrl, Options, Registry,
+    contract::{Overwrite, SweepRequest},
+};
 use tokio::sync::mpsc;
 
 use crate::signals::Signals;
@@ -89,7 +92,7 @@ pub async fn run(
     let dataplane = Dataplane::start(DataplaneConfig { attempts_max: 1, ..config }, registry.clone())?;
     let mut notebook = Notebook::open(&request.source, &request.destination)?;
     if !notebook.notes.are_worth_keeping() {
-        sweep(&request, &registry)?;
+        sweep(&request, &registry, None)?;
     }
     let (told, mut hear) = mpsc::unbounded_channel();
     let mut bytes_resumed = notebook.notes.checkpoint.iter().map(|known| known.range.len()).sum();
@@ -118,6 +121,7 @@ pub async fn run(
                 notebook.note(|notes| {
                     notes.checkpoint = report.ranges;
                     notes.validator = report.validator;
+                    notes.upload = report.upload;
                 })?;
                 handle.reply(Reply::Checkpointed);
             }
@@ -167,6 +171,7 @@ fn spec(request: &CopyRequest, notebook: &Notebook) -> AttemptSpec {
         connections: request.connections,
         validator: notes.validator.clone(),
         checkpoint: notes.checkpoint.clone(),
+        upload: notes.upload.clone(),
         prepared: notes.prepared,
         owner: None,
         transport: Default::default(),
@@ -186,7 +191,7 @@ fn give_up(error: Error, mut notebook: Notebook, request: &CopyRequest, registry
         let message = format!("{}; what is there is kept: the same command, run again, goes on from it", error.message);
         return Error { message, ..error };
     }
-    if let Err(trouble) = noted.and_then(|()| sweep(request, registry)) {
+    if let Err(trouble) = noted.and_then(|()| sweep(request, registry, notebook.notes.upload.clone())) {
         let message = format!("{} (and something stays behind: {})", error.message, trouble.message);
         return Error { message, ..error };
     }
@@ -195,8 +200,10 @@ fn give_up(error: Error, mut notebook: Notebook, request: &CopyRequest, registry
 }
 
 /// Removes what earlier runs left beside the destination.
-fn sweep(request: &CopyRequest, registry: &Registry) -> Result<(), Error> {
-    registry.module(&request.destination)?.sweep(&request.destination, TRANSFER)
+fn sweep(request: &CopyRequest, registry: &Registry, upload: Option<String>) -> Result<(), Error> {
+    let leavings =
+        SweepRequest { url: request.destination.clone(), options: Options::new(), transfer: TRANSFER.into(), upload };
+    registry.module(&request.destination)?.sweep(&leavings)
 }
 
 /// Removes the notes. What cannot be removed does no harm: the next copy replaces it.

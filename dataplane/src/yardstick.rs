@@ -42,7 +42,9 @@ pub fn copy(
         epoch: 1,
         overwrite: Overwrite::Never,
         resume: false,
+        upload: None,
         prepared: None,
+        interrupt: Interrupt::default(),
     })?;
     let request = SourceRequest {
         url: source_url.clone(),

@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::{BufferPool, ByteRange, Chunk, Code, Error, Interrupt, Object, ObjectUrl, Validator};
+use crate::{BufferPool, ByteRange, Checksum, Chunk, Code, Error, Interrupt, Object, ObjectUrl, Validator};
 
 /// Options of one side of a transfer (`source_options`, `destination_options`): names and values as the client sent
 /// them. Each module declares the names it knows in its [`Capabilities`].
@@ -53,7 +53,7 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// Removes whatever attempts of this transfer left beside the destination. Blocks. Never touches a committed
     /// object. Must not fail when nothing is there.
-    fn sweep(&self, url: &ObjectUrl, transfer: &str) -> Result<(), Error>;
+    fn sweep(&self, request: &SweepRequest) -> Result<(), Error>;
 }
 
 /// What a module can do.
@@ -135,6 +135,11 @@ pub trait Source {
         None
     }
 
+    /// The checksum of the whole object that its storage publishes, if any: what was moved is compared with it.
+    fn published(&self) -> Option<Checksum> {
+        None
+    }
+
     /// Reads a range into a buffer of the pool. The range is not empty and lies within the object.
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>>;
 
@@ -165,11 +170,56 @@ pub struct DestinationRequest {
     pub epoch: u64,
     /// What to do with an object that is there already.
     pub overwrite: Overwrite,
-    /// Whether to keep what an earlier attempt wrote; `false` starts over with a new inode.
+    /// Whether to keep what an earlier attempt wrote; `false` starts over with a new inode, or a new upload.
     pub resume: bool,
+    /// The [upload](Session::upload) that an earlier attempt had begun, where it had one. One that is not gone on with
+    /// is given up at the storage.
+    pub upload: Option<String>,
     /// A commit that an earlier attempt had prepared: if that very object is at the destination, the transfer is
     /// complete.
-    pub prepared: Option<Identity>,
+    pub prepared: Option<PreparedCommit>,
+    /// Raised when the object is not wanted any more: waits for a network end soon with [`Code::Canceled`].
+    pub interrupt: Interrupt,
+}
+
+/// A commit that was recorded before it was done, and may have been done since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PreparedCommit {
+    /// Length of the object in bytes.
+    pub length: u64,
+    /// What tells it from every other, where the storage has such a thing.
+    pub identity: Option<Identity>,
+}
+
+/// Leavings to remove.
+#[derive(Clone, Debug)]
+pub struct SweepRequest {
+    /// Beside which object.
+    pub url: ObjectUrl,
+    /// The client's options for it.
+    pub options: Options,
+    /// Whose: the transfer's id.
+    pub transfer: String,
+    /// The [upload](Session::upload) that its last attempt had begun, where it had one.
+    pub upload: Option<String>,
+}
+
+/// How a destination takes what is written to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// Any chunk, in any order, several at once, over what was written before. What is written can be read back, and
+    /// lasts once it is synced.
+    Anywhere,
+    /// Parts of an upload, in any order, several at once: each begins at a multiple of `bytes` and is as long, but for
+    /// the object's last one. A part lasts when its write is complete, and cannot be read back.
+    Parts {
+        /// Length of a part, a multiple of [`CRC_BLOCK`](crate::CRC_BLOCK). The same for every attempt that goes on
+        /// with one upload.
+        bytes: u64,
+    },
+    /// From the front, one chunk after the other, each once. Nothing lasts before the commit, and nothing can be read
+    /// back: an attempt that fails leaves nothing to go on from.
+    InOrder,
 }
 
 /// What to do with an object that is at the destination already.
@@ -230,12 +280,35 @@ pub trait Session: Send {
     /// Identity of the partial; none where the storage has no such thing.
     fn identity(&self) -> Option<Identity>;
 
+    /// Makes ready for an object of this length (unknown where the source does not tell), and says how it is to be
+    /// written. Called once, before any lane's half is opened; where [parts](Writes::Parts) are written, their upload
+    /// has begun when this returns.
+    fn writes(&mut self, _length: Option<u64>) -> Result<Writes, Error> {
+        Ok(Writes::Anywhere)
+    }
+
+    /// What a later session has to be told to go on from here, for instance an upload's id; at most
+    /// [`UPLOAD_BYTES_MAX`]. It is recorded before the first part is written.
+    fn upload(&self) -> Option<String> {
+        None
+    }
+
+    /// Which of the ranges that a checkpoint promises are still there, whole: asked where [parts](Writes::Parts) of an
+    /// earlier attempt were found, because those cannot be read back.
+    fn kept(&mut self, _promised: &[ByteRange]) -> Result<Vec<ByteRange>, Error> {
+        Ok(Vec::new())
+    }
+
     /// CRC-32 of each of the first `blocks` blocks that an earlier attempt noted last, by the block's index. Empty when
     /// unknown.
-    fn load_block_crcs(&mut self, blocks: u64) -> Result<BTreeMap<u64, u32>, Error>;
+    fn load_block_crcs(&mut self, _blocks: u64) -> Result<BTreeMap<u64, u32>, Error> {
+        Ok(BTreeMap::new())
+    }
 
     /// Notes the CRCs of blocks, to be found by [`Session::load_block_crcs`] after a restart. Need not be durable.
-    fn append_block_crcs(&mut self, blocks: &[(u64, u32)]) -> Result<(), Error>;
+    fn append_block_crcs(&mut self, _blocks: &[(u64, u32)]) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Opens the lane's half. Called once for each lane, and for all of them before any of them is written to.
     fn open_on_lane(&self, shape: WriteShape) -> Result<OpenDestination, Error>;
@@ -261,12 +334,14 @@ pub trait Session: Send {
     }
 
     /// Makes the name of the partial durable, once, before the first checkpoint (sync of the directory).
-    fn sync_name(&mut self) -> Result<(), Error>;
+    fn sync_name(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Cuts or extends the object to its final length. The next sync makes it durable. Called with no write in flight.
     fn set_length(&mut self, length: u64) -> Result<(), Error>;
 
-    /// Gives the object its name, durably. What is there must be complete and synced.
+    /// Gives the object its name, durably. What is there must be complete and synced; the lanes' halves are closed.
     fn commit(&mut self) -> Result<(), CommitError>;
 
     /// Removes the partial and everything beside it. Called with no write in flight.
@@ -294,15 +369,22 @@ pub struct WriteShape {
 pub trait Destination {
     /// Writes the chunk at `offset` (a multiple of [`CRC_BLOCK`](crate::CRC_BLOCK)); its buffer goes back to the pool.
     /// Only the last chunk of an object may have a length that is no multiple of the block; the storage may pad it, and
-    /// [`Session::set_length`] cuts the padding.
+    /// [`Session::set_length`] cuts the padding. The chunk may be one without bytes ([`Chunk::zero`]). Where parts are
+    /// [taken](Session::writes), each is one chunk; where bytes are taken in order, that is the order of the calls, and
+    /// one is over before the next begins.
     fn write(&self, offset: u64, chunk: Chunk) -> LocalBoxFuture<'_, Result<(), Error>>;
 
     /// Makes a range read as zero without storing it. `untouched`: this inode was never written or allocated there, so
     /// nothing needs to be done; else the range is punched (or overwritten with zeros where the storage cannot punch).
-    fn zero(&self, range: ByteRange, untouched: bool) -> LocalBoxFuture<'_, Result<(), Error>>;
+    /// Called only where chunks may be written [anywhere](Writes::Anywhere).
+    fn zero(&self, _range: ByteRange, _untouched: bool) -> LocalBoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { Err(Error::fatal(Code::Internal, "this storage takes whole chunks only")) })
+    }
 
-    /// Reads back what was written.
-    fn read_back<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>>;
+    /// Reads back what was written. Called only where chunks may be written [anywhere](Writes::Anywhere).
+    fn read_back<'a>(&'a self, _range: ByteRange, _pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
+        Box::pin(async { Err(Error::fatal(Code::Internal, "this storage gives nothing back before it is complete")) })
+    }
 
     /// Reads from the object that is at the destination, where [`Session::use_present`] found one. The range lies within
     /// it and begins at a multiple of the block.
@@ -317,9 +399,12 @@ pub trait Destination {
     /// Makes every completed write durable. A failure is final: never call it again.
     fn sync(&self) -> LocalBoxFuture<'_, Result<(), Error>>;
 
-    /// Gives back what it holds.
+    /// Gives back what it holds. What a commit needs stays with the session.
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
 }
+
+/// Longest [`Session::upload`], in bytes.
+pub const UPLOAD_BYTES_MAX: usize = 1024;
 
 /// A protocol module, shared by everything in the process.
 pub type SharedProtocol = Arc<dyn Protocol>;

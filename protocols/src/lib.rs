@@ -6,6 +6,7 @@
 
 #![warn(missing_docs)]
 
+pub mod checksum;
 pub mod chunk;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -23,7 +24,9 @@ pub mod synthetic;
 pub mod testing;
 pub mod tls;
 pub mod url;
+pub mod web;
 
+pub use checksum::{Checksum, ChecksumKind};
 pub use chunk::{BufferPool, Chunk};
 pub use contract::{Capabilities, Destination, Lane, Options, Protocol, Runtime, Session, Source};
 pub use error::{Code, Disposition, Error};

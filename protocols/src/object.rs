@@ -49,6 +49,14 @@ pub enum Validator {
         /// Size in bytes, where the server told.
         size: Option<u64>,
     },
+    /// A name that the storage gave this version, and gives no other: a version id, or the id of an object that is
+    /// never changed.
+    Version {
+        /// The name.
+        version: String,
+        /// Size in bytes, where the storage told.
+        size: Option<u64>,
+    },
     /// An object that is made from its URL and options, and so never changes.
     Constant {
         /// Size in bytes.
@@ -79,6 +87,7 @@ mod tests {
         for validator in [
             Validator::Inode { device: u64::MAX, inode: 1, size: 2, mtime: time(i64::MIN), ctime: time(i64::MAX) },
             Validator::Etag { etag: "\"a\"".into(), size: None },
+            Validator::Version { version: "v".into(), size: Some(3) },
             Validator::Constant { size: 0, seed: None },
             Validator::Constant { size: 1, seed: Some(2) },
         ] {

@@ -7,7 +7,7 @@ use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use staccato_protocols::{
     Access, BufferPool, ByteRange, Capabilities, Chunk, Code, Error, Lane, Object, ObjectUrl, Options, Protocol,
     Runtime, Session, Source, Validator,
-    contract::{DestinationRequest, SourceRequest},
+    contract::{DestinationRequest, SourceRequest, SweepRequest},
 };
 
 /// Length of what is repeated.
@@ -74,7 +74,7 @@ impl Protocol for MemoryProtocol {
         Err(no_destination(&request.url))
     }
 
-    fn sweep(&self, _url: &ObjectUrl, _transfer: &str) -> Result<(), Error> {
+    fn sweep(&self, _request: &SweepRequest) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use staccato_protocols::{
     Code, Error, ObjectUrl, Options,
     contract::Overwrite,
     file::{Root, RootAccess},
-    http::networks::Networks,
+    web::networks::Networks,
 };
 
 use super::{Common, Exit, Failure, config::load, location::to_url, log, movement::Movement, on_client, output};

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use staccato_protocols::{CRC_BLOCK, http::networks::Networks};
+use staccato_protocols::{CRC_BLOCK, web::networks::Networks};
 
 use super::{Config, Environment, Executors, Listen, OwnedRoot, display_size, parse_size, this_machine};
 use crate::model::did_you_mean;

@@ -24,7 +24,7 @@ pub use registry::registry;
 pub use roots::OwnedRoot;
 pub use size::{display_size, parse_size};
 use staccato_dataplane::{DataplaneConfig, attempt::LaneChoice};
-use staccato_protocols::{Registry, http::networks::Networks};
+use staccato_protocols::{Registry, web::networks::Networks};
 
 use crate::model::HostName;
 

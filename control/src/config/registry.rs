@@ -3,8 +3,9 @@
 use staccato_protocols::{
     Registry,
     file::{FileProtocol, Roots},
-    http::{HttpProtocol, networks::Networks},
+    http::HttpProtocol,
     synthetic::{NullProtocol, ZeroProtocol},
+    web::{Web, networks::Networks},
 };
 
 use super::OwnedRoot;
@@ -12,8 +13,9 @@ use super::OwnedRoot;
 /// The protocols that these settings allow: files under `roots`, where there are any; `http` beside `https` where that
 /// is allowed, from the host's own `networks` where these are allowed; and those that need no permission.
 pub fn registry(roots: &[OwnedRoot], allow_http: bool, networks: Networks) -> Registry {
-    let http = if allow_http { HttpProtocol::new() } else { HttpProtocol::https_only() };
-    let registry = Registry::new().with(ZeroProtocol).with(NullProtocol).with(http.within(networks));
+    let web = Web::new().within(networks);
+    let web = if allow_http { web } else { web.secure() };
+    let registry = Registry::new().with(ZeroProtocol).with(NullProtocol).with(HttpProtocol::new(web));
     if roots.is_empty() {
         return registry;
     }

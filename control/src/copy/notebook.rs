@@ -39,6 +39,9 @@ pub(super) struct Notes {
     pub validator: Option<Validator>,
     /// What is durable.
     pub checkpoint: Vec<VerifiedRange>,
+    /// The upload that was begun, where the destination takes parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<String>,
     /// A commit that may have been done.
     pub prepared: Option<Completion>,
 }
@@ -46,7 +49,15 @@ pub(super) struct Notes {
 impl Notes {
     fn of(source: &ObjectUrl) -> Self {
         let source = HEXLOWER.encode(&Sha256::digest(source.as_str()));
-        Self { version: NOTES_VERSION, source, epoch: 0, validator: None, checkpoint: Vec::new(), prepared: None }
+        Self {
+            version: NOTES_VERSION,
+            source,
+            epoch: 0,
+            validator: None,
+            checkpoint: Vec::new(),
+            upload: None,
+            prepared: None,
+        }
     }
 
     /// Everything is to be fetched again.

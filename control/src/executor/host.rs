@@ -159,7 +159,7 @@ mod tests {
 
     use rustix::process::{Pid, Signal, kill_process};
     use serde_json::json;
-    use staccato_protocols::http::networks::Networks;
+    use staccato_protocols::web::networks::Networks;
     use tokio::sync::oneshot;
 
     use super::*;

@@ -15,7 +15,7 @@ use staccato_dataplane::{
     attempt::{AttemptHandle, AttemptSpec, Reporter, StopReason},
     transport::peers::{LinkReport, Refusals},
 };
-use staccato_protocols::Registry;
+use staccato_protocols::{Registry, contract::SweepRequest};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -332,11 +332,15 @@ impl Executor {
     }
 
     async fn sweep(self: Arc<Self>, sweeps: Vec<Sweep>) {
-        for Sweep { transfer, destination_url } in sweeps {
+        for Sweep { transfer, destination_url, destination_options, upload } in sweeps {
             let registry = self.options.registry.clone();
-            let swept = tokio::task::spawn_blocking(move || {
-                registry.module(&destination_url)?.sweep(&destination_url, &transfer.to_string())
-            });
+            let leavings = SweepRequest {
+                url: destination_url,
+                options: destination_options,
+                transfer: transfer.to_string(),
+                upload,
+            };
+            let swept = tokio::task::spawn_blocking(move || registry.module(&leavings.url)?.sweep(&leavings));
             let failure = match swept.await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),

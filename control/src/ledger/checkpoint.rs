@@ -76,6 +76,7 @@ impl Change {
         record.progress = progress;
         record.bytes_total = report.bytes_total.or(record.bytes_total);
         record.validator = report.validator.clone().or(record.validator.take());
+        record.upload = report.upload.clone();
         record.fetched_now = record.fetched_now.max(report.bytes_fetched);
         record.stages = report.stages;
         record.updated_at = now;

@@ -157,6 +157,7 @@ impl Ledger {
             checkpoint,
             transport: record.transport,
             window: record.window,
+            upload: record.upload.clone(),
             prepared: record.prepared.map(|prepared| prepared.completion),
         })
     }

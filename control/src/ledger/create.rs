@@ -310,6 +310,7 @@ impl Ledger {
             fetched_before: 0,
             fetched_now: 0,
             stages: StageTimes::default(),
+            upload: None,
             prepared: None,
             error: None,
             throughput: None,

@@ -4,14 +4,14 @@
 use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use staccato_protocols::ObjectUrl;
+use staccato_protocols::{ObjectUrl, Options};
 
 use crate::{
     model::{TransferId, TransferRecord, host::as_at_home, transfer::REDACTED},
     store::{Commit, CommitError},
 };
 
-use super::{Ledger, LedgerError, change::POISON, keys};
+use super::{Ledger, LedgerError, change::POISON, keys, seal::Secrets};
 
 /// Most sweeps that are handed out at once.
 pub const SWEEPS_MAX: usize = 16;
@@ -26,6 +26,12 @@ pub struct Sweep {
     pub transfer: TransferId,
     /// Beside which object.
     pub destination_url: ObjectUrl,
+    /// The options of the destination, secrets included, where an upload is to be given up.
+    #[serde(default, skip_serializing_if = "Options::is_empty")]
+    pub destination_options: Options,
+    /// The upload that its attempts had begun there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<String>,
 }
 
 /// A sweep as it is stored.
@@ -35,6 +41,12 @@ pub(crate) struct SweepRecord {
     /// The host it is on, where that is another than the service's own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     host: String,
+    /// The options of the destination as they may be shown, where an upload is to be given up.
+    #[serde(default, skip_serializing_if = "Options::is_empty")]
+    destination_options: Options,
+    /// The upload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upload: Option<String>,
     /// Whether the destination is sealed with the transfer's secrets, which wait for this sweep.
     sealed: bool,
     /// The destination that is kept from other transfers until this sweep is done, by its digest.
@@ -59,7 +71,10 @@ impl SweepRecord {
         let sealed = Self::needs_secrets(record);
         let kept = record.destination_digest.clone().filter(|_| record.may_commit_unseen());
         let host = record.destination_at().unwrap_or_default().to_owned();
-        Self { destination_url: record.destination_url.clone(), host, sealed, kept, failures: 0 }
+        let upload = record.upload.clone();
+        let destination_options = upload.as_ref().map(|_| record.destination_options.clone()).unwrap_or_default();
+        let destination_url = record.destination_url.clone();
+        Self { destination_url, host, destination_options, upload, sealed, kept, failures: 0 }
     }
 
     fn read(key: &[u8], value: &[u8]) -> Result<(TransferId, Self), LedgerError> {
@@ -69,7 +84,8 @@ impl SweepRecord {
     }
 
     pub fn needs_secrets(record: &TransferRecord) -> bool {
-        record.sealed && record.destination_url.ends_with(REDACTED)
+        let signs = || record.upload.is_some() && record.destination_options.values().any(|value| value == REDACTED);
+        record.sealed && (record.destination_url.ends_with(REDACTED) || signs())
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -99,13 +115,20 @@ impl Ledger {
                 let until = monotonic + self.inner.config.lease * 4;
                 out.insert(id, SweepOut { executor: executor.to_owned(), until, key });
             }
-            let url = if record.sealed {
-                self.load_secrets(id).await.map(|secrets| secrets.destination_url)
-            } else {
-                Ok(ObjectUrl::parse(&record.destination_url).ok())
-            };
-            match url {
-                Ok(Some(url)) => sweeps.push(Sweep { transfer: id, destination_url: as_at_home(url) }),
+            let secrets = if record.sealed { self.load_secrets(id).await } else { Ok(Secrets::default()) };
+            let destination = secrets.map(|secrets| {
+                let url = secrets.destination_url.or_else(|| ObjectUrl::parse(&record.destination_url).ok());
+                let mut options = record.destination_options;
+                options.extend(secrets.destination_options);
+                url.map(|url| (url, options))
+            });
+            match destination {
+                Ok(Some((url, destination_options))) => sweeps.push(Sweep {
+                    transfer: id,
+                    destination_url: as_at_home(url),
+                    destination_options: if record.upload.is_some() { destination_options } else { Options::new() },
+                    upload: record.upload,
+                }),
                 Err(LedgerError::Store(error)) => return Err(error.into()),
                 _ => {
                     tracing::error!(transfer = %id, "a sweep cannot be read and is dropped");

@@ -129,6 +129,9 @@ pub struct TransferRecord {
     /// Length of the part, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_total: Option<u64>,
+    /// The upload that its attempts have begun at the destination, where that takes parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<String>,
     /// Bytes that survive a power cut at the destination.
     #[serde(default, skip_serializing_if = "is_default")]
     pub progress: u64,

@@ -8,7 +8,8 @@ pub(crate) mod stages;
 
 pub use port::{AttemptHandle, Notice, Reply, Reporter};
 pub use spec::{
-    AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Part, Prepared,
-    SignedTicket, SourceOwner, StartOver, StopReason, TransportChoice, VerifiedRange,
+    AttemptSpec, CheckpointReport, Completion, LaneChoice, Outcome, Part, Prepared, SignedTicket, SourceOwner,
+    StartOver, StopReason, TransportChoice, VerifiedRange,
 };
+pub use staccato_protocols::checksum::{Checksum, ChecksumKind};
 pub use stages::StageTimes;

@@ -8,8 +8,10 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 use staccato_protocols::{
-    Access, ByteRange, CRC_BLOCK, Code, Disposition, Error, Object, Registry, Runtime, Session,
-    contract::{CommitError, DestinationRequest, Found, Overwrite, Present, SharedProtocol, SourceRequest},
+    Access, ByteRange, CRC_BLOCK, Code, Disposition, Error, Interrupt, Object, Registry, Runtime, Session,
+    contract::{
+        CommitError, DestinationRequest, Found, Overwrite, PreparedCommit, Present, SharedProtocol, SourceRequest,
+    },
 };
 
 use super::{
@@ -168,7 +170,8 @@ impl<'a> Attempt<'a> {
         // A commit that had been prepared may have been done: then the source does not matter any more.
         let mut partial_gone = false;
         if let Some(prepared) = spec.prepared {
-            let session = keep.insert(self.begin(DestinationRequest { resume: true, ..request_of(spec) })?);
+            let session = keep
+                .insert(self.begin(DestinationRequest { resume: true, ..request_of(spec, coordinator.interrupt()) })?);
             if session.found() == Found::Committed {
                 return Ok(Ready { completion: prepared, committed: true });
             }
@@ -181,7 +184,8 @@ impl<'a> Attempt<'a> {
         request.pinned = object.validator.clone();
         let useless = self.checkpoint_is_useless(&object, &part);
         let resume = !spec.checkpoint.is_empty() && useless.is_none() && !partial_gone;
-        let session = keep.insert(self.begin(DestinationRequest { resume, ..request_of(spec) })?);
+        let session =
+            keep.insert(self.begin(DestinationRequest { resume, ..request_of(spec, coordinator.interrupt()) })?);
         if let Some(reason) = coordinator.stop_reason() {
             return Err(Interrupted::Stopped(reason));
         }
@@ -425,7 +429,7 @@ struct Ready {
 }
 
 /// The destination as the request has it; starts over.
-fn request_of(spec: &AttemptSpec) -> DestinationRequest {
+fn request_of(spec: &AttemptSpec, interrupt: Interrupt) -> DestinationRequest {
     DestinationRequest {
         url: spec.destination_url.clone(),
         options: spec.destination_options.clone(),
@@ -433,7 +437,11 @@ fn request_of(spec: &AttemptSpec) -> DestinationRequest {
         epoch: spec.epoch,
         overwrite: spec.overwrite,
         resume: false,
-        prepared: spec.prepared.and_then(|prepared| prepared.identity),
+        upload: spec.upload.clone(),
+        prepared: spec
+            .prepared
+            .map(|prepared| PreparedCommit { length: prepared.bytes_total, identity: prepared.identity }),
+        interrupt,
     }
 }
 

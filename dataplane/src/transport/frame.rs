@@ -446,6 +446,11 @@ fn encode_validator(validator: Option<&Validator>, to: &mut Writer<'_>) {
             to.u64(*size);
             to.optional_u64(*seed);
         }
+        Some(Validator::Version { version, size }) => {
+            to.u8(4);
+            to.bytes(version.as_bytes(), ETAG_BYTES_MAX);
+            to.optional_u64(*size);
+        }
     }
 }
 
@@ -462,6 +467,7 @@ fn decode_validator(from: &mut Reader<'_>) -> Result<Option<Validator>, FrameErr
         }),
         2 => Some(Validator::Etag { etag: from.text(ETAG_BYTES_MAX)?, size: from.optional_u64()? }),
         3 => Some(Validator::Constant { size: from.u64()?, seed: from.optional_u64()? }),
+        4 => Some(Validator::Version { version: from.text(ETAG_BYTES_MAX)?, size: from.optional_u64()? }),
         _ => return Err(FrameError::Malformed("an unknown kind of validator")),
     })
 }

@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use staccato_protocols::{
     BufferPool, ByteRange, Capabilities, Chunk, Code, Error, Interrupt, Lane, Object, ObjectUrl, Options, Protocol,
     Runtime, Session, Source, Validator,
-    contract::{DestinationRequest, SourceRequest, Sums},
+    contract::{DestinationRequest, SourceRequest, Sums, SweepRequest},
     sums::pieces,
 };
 
@@ -117,7 +117,7 @@ impl Protocol for RemoteProtocol {
         Err(no_destination())
     }
 
-    fn sweep(&self, _url: &ObjectUrl, _transfer: &str) -> Result<(), Error> {
+    fn sweep(&self, _request: &SweepRequest) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ use staccato_protocols::{
     BufferPool, ByteRange, CRC_BLOCK, Capabilities, Code, Disposition, Error, Interrupt, Lane, ObjectUrl, Options,
     Protocol, Registry, Runtime, Session, Source,
     conformance::{self, Made, SourceHarness, on_lane, sample},
-    contract::{DestinationRequest, SharedProtocol, SourceRequest},
+    contract::{DestinationRequest, SharedProtocol, SourceRequest, SweepRequest},
     file::{FileProtocol, Root, RootAccess, Roots},
 };
 
@@ -292,7 +292,7 @@ impl Protocol for Ticketed {
         unreachable!("sources are checked")
     }
 
-    fn sweep(&self, _: &ObjectUrl, _: &str) -> Result<(), Error> {
+    fn sweep(&self, _: &SweepRequest) -> Result<(), Error> {
         unreachable!("sources are checked")
     }
 }

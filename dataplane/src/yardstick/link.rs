@@ -227,7 +227,9 @@ pub fn read(end: &End, reading: &Reading, registry: &Registry, begin: impl FnOnc
         epoch: 1,
         overwrite: Overwrite::Never,
         resume: false,
+        upload: None,
         prepared: None,
+        interrupt: Interrupt::default(),
     })?;
     let lanes = reading.lanes.clamp(1, reading.connections.max(1));
     // The lanes, and whoever calls `begin`: twice, before it and behind it.

@@ -6,7 +6,9 @@ use futures_util::future::LocalBoxFuture;
 use staccato_dataplane::{Dataplane, attempt::Outcome};
 use staccato_protocols::{
     ByteRange, Capabilities, Code, Error, Lane, ObjectUrl, Options, Protocol, Registry, Session, Source,
-    contract::{CommitError, DestinationRequest, Found, Identity, OpenDestination, SourceRequest, WriteShape},
+    contract::{
+        CommitError, DestinationRequest, Found, Identity, OpenDestination, SourceRequest, SweepRequest, WriteShape,
+    },
     synthetic::{NullProtocol, ZeroProtocol},
 };
 
@@ -44,8 +46,8 @@ impl Protocol for NoCommit {
         Ok(Box::new(NoCommitSession { null: NullProtocol.begin(request)?, error: self.0.clone() }))
     }
 
-    fn sweep(&self, url: &ObjectUrl, transfer: &str) -> Result<(), Error> {
-        NullProtocol.sweep(url, transfer)
+    fn sweep(&self, request: &SweepRequest) -> Result<(), Error> {
+        NullProtocol.sweep(request)
     }
 }
 

@@ -107,6 +107,7 @@ impl World {
             connections: None,
             validator: None,
             checkpoint: Vec::new(),
+            upload: None,
             prepared: None,
             owner: None,
             transport: Default::default(),

@@ -14,7 +14,7 @@ use staccato_dataplane::{
 use staccato_protocols::{
     BufferPool, ByteRange, Capabilities, Chunk, Code, Error, Lane, Object, ObjectUrl, Options, Protocol, Registry,
     Session, Source,
-    contract::{DestinationRequest, Overwrite, SourceRequest, Sums},
+    contract::{DestinationRequest, Overwrite, SourceRequest, Sums, SweepRequest},
     file::{FileProtocol, Root, RootAccess, Roots},
 };
 
@@ -334,8 +334,8 @@ impl<S: Fn(Rc<dyn Source>) -> Rc<dyn Source> + Send + Sync + 'static> Protocol f
         self.files.begin(request)
     }
 
-    fn sweep(&self, url: &ObjectUrl, transfer: &str) -> Result<(), Error> {
-        self.files.sweep(url, transfer)
+    fn sweep(&self, request: &SweepRequest) -> Result<(), Error> {
+        self.files.sweep(request)
     }
 }
 

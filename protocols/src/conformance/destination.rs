@@ -9,8 +9,10 @@ use futures_util::future::join_all;
 
 use super::{CHUNK_BYTES, DestinationHarness, begin, critical_sizes, must_fail, sample};
 use crate::{
-    ByteRange, CRC_BLOCK, Chunk, Code, Destination, Disposition, Error, Lane, ObjectUrl, Session,
-    contract::{CommitError, DestinationRequest, Found, Identity, Overwrite, Present, WriteShape},
+    ByteRange, CRC_BLOCK, Chunk, Code, Destination, Disposition, Error, Interrupt, Lane, ObjectUrl, Session,
+    contract::{
+        CommitError, DestinationRequest, Found, Identity, Overwrite, PreparedCommit, Present, SweepRequest, WriteShape,
+    },
 };
 
 pub(super) async fn all(harness: &dyn DestinationHarness, lane: &Lane) {
@@ -77,8 +79,16 @@ impl Suite<'_> {
             epoch,
             overwrite: Overwrite::Never,
             resume: true,
+            upload: None,
             prepared: None,
+            interrupt: Interrupt::default(),
         }
+    }
+
+    fn sweep(&self, url: &ObjectUrl, transfer: &str) {
+        let leavings =
+            SweepRequest { url: url.clone(), options: self.harness.options(), transfer: transfer.into(), upload: None };
+        self.harness.protocol().sweep(&leavings).expect("leavings are swept, also where there are none");
     }
 
     fn session(&self, request: &DestinationRequest) -> Result<Box<dyn Session>, Error> {
@@ -164,9 +174,8 @@ impl Suite<'_> {
         attempt.destination.sync().await.expect("it is synced");
         attempt.destination.sync().await.expect("it is synced again");
         self.complete(attempt, 3 * CHUNK_BYTES).await;
-        let protocol = self.harness.protocol();
-        protocol.sweep(&url, TRANSFER).expect("sweeping after commit");
-        protocol.sweep(&self.harness.url("never heard of"), TRANSFER).expect("sweeping where nothing is");
+        self.sweep(&url, TRANSFER);
+        self.sweep(&self.harness.url("never heard of"), TRANSFER);
         let mut attempt = self.begin(&self.harness.url("discarded"), 1).await;
         self.write(&attempt, 0, b"x").await;
         attempt.destination.close().await;
@@ -362,15 +371,14 @@ impl Suite<'_> {
     async fn sweep_removes_what_attempts_left_and_nothing_else(&self) {
         begin("sweep_removes_what_attempts_left_and_nothing_else");
         let (swept, kept) = (self.harness.url("swept"), self.harness.url("kept"));
-        let protocol = self.harness.protocol();
         self.leave_partial(&self.request(&swept, 1), b"left").await;
         self.leave_partial(&self.request(&kept, 1), b"kept").await;
         let stranger = DestinationRequest { transfer: OTHER_TRANSFER.into(), ..self.request(&swept, 1) };
         self.leave_partial(&stranger, b"a stranger's").await;
         let before = self.harness.left_overs();
-        protocol.sweep(&swept, TRANSFER).expect("it is swept");
+        self.sweep(&swept, TRANSFER);
         assert!(self.harness.left_overs() < before, "something was removed");
-        protocol.sweep(&swept, TRANSFER).expect("sweeping twice");
+        self.sweep(&swept, TRANSFER);
         if self.harness.abilities().resumes {
             let attempt = self.begin(&kept, 2).await;
             assert_eq!(attempt.session.found(), Found::Partial, "the partial of another destination stays");
@@ -380,16 +388,21 @@ impl Suite<'_> {
             assert_eq!(attempt.session.found(), Found::Partial, "the partial of another transfer stays");
             attempt.destination.close().await;
         }
-        protocol.sweep(&kept, TRANSFER).expect("it is swept");
-        protocol.sweep(&swept, OTHER_TRANSFER).expect("it is swept");
+        self.sweep(&kept, TRANSFER);
+        self.sweep(&swept, OTHER_TRANSFER);
         self.assert_clean();
 
         let committed = self.begin(&swept, 3).await;
         self.write(&committed, 0, b"whole").await;
         self.complete(committed, 5).await;
-        protocol.sweep(&swept, TRANSFER).expect("it is swept");
+        self.sweep(&swept, TRANSFER);
         self.assert_visible(&swept, Some(b"whole"));
     }
+}
+
+/// What the next attempt is told of a commit that was prepared.
+fn commit_of(identity: Option<Identity>) -> Option<PreparedCommit> {
+    Some(PreparedCommit { length: 5, identity })
 }
 
 fn range(start: usize, end: usize) -> ByteRange {

@@ -28,7 +28,7 @@ pub use roots::{Root, RootAccess, Roots};
 
 use crate::{
     Capabilities, Code, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
-    contract::{DestinationRequest, SourceRequest},
+    contract::{DestinationRequest, SourceRequest, SweepRequest},
 };
 
 /// The module for `file://` URLs.
@@ -95,7 +95,7 @@ impl Protocol for FileProtocol {
         Ok(Box::new(session::FileSession::begin(self.roots.clone(), request, self.fence_wait)?))
     }
 
-    fn sweep(&self, url: &ObjectUrl, transfer: &str) -> Result<(), Error> {
-        folder::sweep(&self.roots, url, transfer)
+    fn sweep(&self, request: &SweepRequest) -> Result<(), Error> {
+        folder::sweep(&self.roots, &request.url, &request.transfer)
     }
 }

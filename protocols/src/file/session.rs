@@ -98,7 +98,8 @@ impl FileSession {
         let predecessor = left.and_then(|left| self.take_over(&left));
         let predecessor = predecessor.map_err(|error| self.failed(&error, "take over the partial of"))?;
         let present = self.stat(&self.name).map_err(|error| self.failed(&error, "look at"))?;
-        if let (Some((identity, _)), Some(prepared)) = (present, request.prepared)
+        let prepared = request.prepared.and_then(|prepared| prepared.identity);
+        if let (Some((identity, _)), Some(prepared)) = (present, prepared)
             && identity == prepared
         {
             // The rename was done; whether it was durable is not known.
@@ -497,7 +498,8 @@ impl FileSession {
 mod tests {
     use super::*;
     use crate::{
-        ObjectUrl,
+        Interrupt, ObjectUrl,
+        contract::PreparedCommit,
         file::{Root, RootAccess},
     };
 
@@ -515,7 +517,9 @@ mod tests {
             epoch,
             overwrite: Overwrite::Never,
             resume: true,
+            upload: None,
             prepared: None,
+            interrupt: Interrupt::default(),
         }
     }
 
@@ -523,7 +527,7 @@ mod tests {
     fn a_rename_that_is_not_known_to_be_durable_is_not_called_undone() {
         let (folder, roots) = folder();
         let mut session = FileSession::begin(roots.clone(), &request(&folder, 1), Duration::ZERO).unwrap();
-        let prepared = session.identity();
+        let prepared = Some(PreparedCommit { length: 0, identity: session.identity() });
         // What is open for its path only takes renames and refuses to be synced.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         session.folder = rustix::fs::open(folder.path(), flags, Mode::empty()).unwrap();

@@ -12,10 +12,14 @@ use super::{FileProtocol, Root, RootAccess, Roots, lane_file::LaneFile, session:
 use crate::{
     ByteRange, CRC_BLOCK, Code, Error, Interrupt, ObjectUrl, Protocol, Runtime, Session,
     conformance::on_lane,
-    contract::{CommitError, DestinationRequest, Found, Overwrite, WriteShape},
+    contract::{CommitError, DestinationRequest, Found, Overwrite, SweepRequest, WriteShape},
 };
 
 mod conformance;
+
+fn leavings(url: ObjectUrl) -> SweepRequest {
+    SweepRequest { url, options: Default::default(), transfer: "t".into(), upload: None }
+}
 
 struct Folder {
     folder: tempfile::TempDir,
@@ -45,7 +49,9 @@ impl Folder {
             epoch,
             overwrite: Overwrite::Never,
             resume: true,
+            upload: None,
             prepared: None,
+            interrupt: Interrupt::default(),
         }
     }
 
@@ -194,9 +200,9 @@ fn a_sweep_removes_what_belongs_to_the_transfer_and_nothing_else() {
         fs::write(folder.path().join(name), "").unwrap();
     }
     let protocol = FileProtocol::new((*folder.roots).clone());
-    protocol.sweep(&folder.url("d"), "t").unwrap();
+    protocol.sweep(&leavings(folder.url("d"))).unwrap();
     assert_eq!(folder.names(), [".d.staccato-u.1", ".other.staccato-t.1", "d"]);
-    protocol.sweep(&folder.url("nowhere/d"), "t").unwrap();
+    protocol.sweep(&leavings(folder.url("nowhere/d"))).unwrap();
 }
 
 #[test]

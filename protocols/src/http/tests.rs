@@ -13,6 +13,7 @@ use crate::{
     conformance::{self, Made, SourceHarness, on_lane, sample},
     contract::{SharedProtocol, SourceRequest},
     testing::http_server::{Framing, HttpServer, Page, Trick},
+    web::Web,
 };
 
 mod bad_servers;
@@ -41,7 +42,7 @@ fn request(url: &str, options: Options, pinned: Option<Validator>) -> SourceRequ
 }
 
 async fn try_open(url: &str, pairs: &[(&str, &str)], lane: &Lane) -> Result<Rc<dyn Source>, Error> {
-    HttpProtocol::new().open_source(&request(url, options(pairs), None), lane).await
+    HttpProtocol::new(Web::new()).open_source(&request(url, options(pairs), None), lane).await
 }
 
 async fn open(url: &str, pairs: &[(&str, &str)], lane: &Lane) -> Rc<dyn Source> {
@@ -67,7 +68,7 @@ const RETRY: Disposition = Disposition::Retry { after: None };
 
 #[test]
 fn urls_and_options_are_checked_without_a_server() {
-    let registry = Registry::new().with(HttpProtocol::new());
+    let registry = Registry::new().with(HttpProtocol::new(Web::new()));
     let check = |url: &str, pairs: &[(&str, &str)]| {
         registry.source(&ObjectUrl::parse(url).unwrap(), &options(pairs)).map(drop).map_err(|error| error.code)
     };

@@ -11,7 +11,9 @@ use futures_util::{FutureExt, future::LocalBoxFuture};
 use crate::{
     BufferPool, ByteRange, Capabilities, Chunk, Code, Destination, Error, Lane, ObjectUrl, Options, Protocol, Runtime,
     Session, Source,
-    contract::{CommitError, DestinationRequest, Found, Identity, OpenDestination, SourceRequest, WriteShape},
+    contract::{
+        CommitError, DestinationRequest, Found, Identity, OpenDestination, SourceRequest, SweepRequest, WriteShape,
+    },
 };
 
 /// The module for `null://` URLs; destinations only.
@@ -57,7 +59,7 @@ impl Protocol for NullProtocol {
         Ok(Box::new(NullSession))
     }
 
-    fn sweep(&self, _url: &ObjectUrl, _transfer: &str) -> Result<(), Error> {
+    fn sweep(&self, _request: &SweepRequest) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use futures_util::{FutureExt, future::LocalBoxFuture};
 use crate::{
     Access, BufferPool, ByteRange, Capabilities, Chunk, Code, Error, Lane, Object, ObjectUrl, Options, Protocol,
     Runtime, Session, Source, Validator,
-    contract::{DestinationRequest, OptionSpec, SourceRequest, Sums},
+    contract::{DestinationRequest, OptionSpec, SourceRequest, Sums, SweepRequest},
     sums,
 };
 
@@ -157,7 +157,7 @@ impl Protocol for ZeroProtocol {
         Err(no_destination(&request.url))
     }
 
-    fn sweep(&self, _url: &ObjectUrl, _transfer: &str) -> Result<(), Error> {
+    fn sweep(&self, _request: &SweepRequest) -> Result<(), Error> {
         Ok(()) // Nothing is ever written.
     }
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use staccato_dataplane::attempt::{CheckpointReport, Completion, Outcome, StageTimes, VerifiedRange};
-use staccato_protocols::{ByteRange, Code, Error, http::networks::Networks};
+use staccato_protocols::{ByteRange, Code, Error, web::networks::Networks};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
@@ -168,6 +168,7 @@ impl Driver {
                     bytes_total: Some(5),
                     validator: None,
                     bytes_fetched: 10,
+                    upload: None,
                     started_over: None,
                     stages: StageTimes::default(),
                 };

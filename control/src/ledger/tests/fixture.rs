@@ -16,6 +16,7 @@ use staccato_protocols::{
     ByteRange, Code, Error, ObjectUrl, Options, Registry, Validator,
     contract::{
         Capabilities, DestinationRequest, Identity, Lane, OptionSpec, Protocol, Session, Source, SourceRequest,
+        SweepRequest,
     },
 };
 
@@ -240,6 +241,7 @@ pub fn report(bytes: u64) -> CheckpointReport {
         bytes_total: Some(LENGTH),
         validator: Some(Validator::Constant { size: LENGTH, seed: None }),
         bytes_fetched: bytes,
+        upload: None,
         started_over: None,
         stages: StageTimes { open_us: 2, ..StageTimes::default() },
     }
@@ -304,7 +306,7 @@ impl Protocol for StubProtocol {
         unreachable!("the ledger looks at no storage")
     }
 
-    fn sweep(&self, _: &ObjectUrl, _: &str) -> Result<(), Error> {
+    fn sweep(&self, _: &SweepRequest) -> Result<(), Error> {
         unreachable!("the ledger looks at no storage")
     }
 }

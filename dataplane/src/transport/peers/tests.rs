@@ -132,6 +132,7 @@ impl Host {
             connections: None,
             validator: None,
             checkpoint: Vec::new(),
+            upload: None,
             prepared: None,
             transport,
             window: None,

@@ -80,7 +80,7 @@ impl Suite<'_> {
         self.complete(attempt, 5).await;
         // The commit was done, but nobody heard of it.
         for overwrite in [Overwrite::Never, Overwrite::Always] {
-            let request = DestinationRequest { prepared, overwrite, ..self.request(&url, 2) };
+            let request = DestinationRequest { prepared: commit_of(prepared), overwrite, ..self.request(&url, 2) };
             let mut session = self.session(&request).expect("the session begins");
             assert_eq!(session.found(), Found::Committed, "{overwrite:?}");
             session.discard().expect("there is nothing to discard");
@@ -94,7 +94,7 @@ impl Suite<'_> {
         let url = self.harness.url("not done");
         let prepared = self.leave_partial(&self.request(&url, 1), b"whole").await;
         self.harness.place(&url, b"mine");
-        let request = DestinationRequest { prepared, ..self.request(&url, 2) };
+        let request = DestinationRequest { prepared: commit_of(prepared), ..self.request(&url, 2) };
         must_fail(self.session(&request), &[Code::DestinationExists], "taking a foreign object for a commit");
         let request = DestinationRequest { overwrite: Overwrite::Always, ..request };
         let attempt = self.attempt(&request).await;

@@ -115,7 +115,11 @@ impl Suite<'_> {
         self.assert_visible(&url, Some(&old));
         self.assert_clean();
         if self.harness.abilities().identifies {
-            let request = DestinationRequest { prepared, overwrite: Overwrite::Repair, ..self.request(&url, 2) };
+            let request = DestinationRequest {
+                prepared: commit_of(prepared),
+                overwrite: Overwrite::Repair,
+                ..self.request(&url, 2)
+            };
             assert_eq!(self.session(&request).expect("the session begins").found(), Found::Committed);
         }
     }

@@ -74,7 +74,7 @@ fn what_waits_for_a_server_ends_when_it_is_interrupted() {
     on_lane(Runtime::TokioUring, async |lane| {
         let waits = [("stall_timeout", "1h")];
         let asks = |path: &str| request(&server.url(path), options(&waits), None);
-        let http = HttpProtocol::new();
+        let http = HttpProtocol::new(Web::new());
         let opening = asks("/silent");
         let mut open = pin!(http.open_source(&opening, &lane));
         assert!(timeout(Duration::from_millis(50), open.as_mut()).await.is_err(), "it waits");

@@ -21,7 +21,7 @@ impl Served {
 
 impl SourceHarness for Served {
     fn protocol(&self) -> SharedProtocol {
-        Arc::new(HttpProtocol::new())
+        Arc::new(HttpProtocol::new(Web::new()))
     }
     fn make(&self, name: &str, len: usize) -> Made {
         let (path, bytes) = (Self::path(name), sample(name, len));

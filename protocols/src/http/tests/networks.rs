@@ -1,7 +1,7 @@
 //! Addresses of the host itself.
 
 use super::*;
-use crate::http::networks::Networks;
+use crate::web::networks::Networks;
 
 #[test]
 fn the_hosts_own_addresses_are_read_only_where_they_were_allowed() {
@@ -13,7 +13,7 @@ fn the_hosts_own_addresses_are_read_only_where_they_were_allowed() {
     on_lane(Runtime::TokioUring, async |lane| {
         let open = async |allowed: &[&str], url: &str| {
             let networks = Networks::of(allowed.iter().map(|text| text.parse().unwrap()));
-            let http = HttpProtocol::new().within(networks);
+            let http = HttpProtocol::new(Web::new().within(networks));
             http.open_source(&request(url, options(&[]), None), &lane).await
         };
         for url in [&server.url("/a"), &by_name] {

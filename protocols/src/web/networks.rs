@@ -51,7 +51,7 @@ impl Networks {
     }
 
     /// The refusal of `host` where it is an address that may not be connected to.
-    pub(super) fn check_literal(&self, host: &str) -> Result<(), Error> {
+    pub(crate) fn check_literal(&self, host: &str) -> Result<(), Error> {
         let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         match literal.parse() {
             Ok(address) if !self.allow(address) => Err(refused(host, address)),
@@ -127,7 +127,7 @@ impl fmt::Display for Network {
 
 /// Finds the addresses of a name, and keeps those that may be connected to.
 #[derive(Clone)]
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     inner: GaiResolver,
     networks: Arc<Networks>,
 }

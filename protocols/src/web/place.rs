@@ -8,11 +8,11 @@ use url::Url;
 use crate::{Code, Error, ObjectUrl};
 
 /// Redirects that are followed for one request.
-pub(super) const REDIRECTS_MAX: usize = 10;
+pub(crate) const REDIRECTS_MAX: usize = 10;
 
 /// A URL that requests can be sent to.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(crate) struct Place {
     url: Url,
     uri: Uri,
     /// Whether no redirect on the way here led to another origin. The client's headers go nowhere else, and once an

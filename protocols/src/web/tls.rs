@@ -14,7 +14,7 @@ use crate::{Code, Error, tls::provider};
 /// The operating system's roots, loaded once, and the configuration made from them, shared by every source that names
 /// no roots of its own (so that TLS sessions are resumed over all lanes).
 #[derive(Default)]
-pub(super) struct Trust {
+pub(crate) struct Trust {
     native: OnceLock<Native>,
 }
 
@@ -26,7 +26,7 @@ struct Native {
 }
 
 /// How to speak TLS; the error to answer with where nobody is trusted.
-pub(super) struct Tls {
+pub(crate) struct Tls {
     pub config: Arc<ClientConfig>,
     pub unusable: Option<Error>,
 }
@@ -78,7 +78,7 @@ fn config(roots: RootCertStore) -> Arc<ClientConfig> {
 }
 
 /// What became of an attempt to connect to `host`.
-pub(super) fn connect_error(error: &(dyn StdError + 'static), host: &str) -> Error {
+pub(crate) fn connect_error(error: &(dyn StdError + 'static), host: &str) -> Error {
     // What was refused before anybody was asked.
     if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<Error>()) {
         return refused.clone();
@@ -98,13 +98,13 @@ pub(super) fn connect_error(error: &(dyn StdError + 'static), host: &str) -> Err
 }
 
 /// The TLS error among the causes of an error.
-pub(super) fn tls_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+pub(crate) fn tls_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// The causes of an error, itself first. `io::Error::source` skips the error it wraps, so that one is looked at by
 /// hand.
-pub(super) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+pub(crate) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn StdError + 'static) = *error;
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {

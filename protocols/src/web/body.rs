@@ -4,14 +4,14 @@ use std::{io, time::Duration};
 
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout_at};
 
 use super::{answer::Head, tls};
 use crate::{Code, Error, chunk::BlockCrcs};
 
 /// A body that must keep moving.
-pub(super) struct Body {
+pub(crate) struct Body {
     head: Head,
     incoming: Incoming,
     /// What arrived and was not asked for yet.
@@ -23,14 +23,14 @@ pub(super) struct Body {
 /// Fewer bytes than this within `stall_timeout` count as a stall: a server that sends a byte now and then holds a slot
 /// for ever. (The idea is that of curl's `speed-limit` and `speed-time`.) With the default of 20 s it is 205 bytes per
 /// second and connection.
-pub(super) const STALL_BYTES_MIN: u64 = 4 << 10;
+pub(crate) const STALL_BYTES_MIN: u64 = 4 << 10;
 
 /// So much is copied and then checksummed at a time: it stays in a core's own cache in between.
 const CACHED_BYTES: usize = 64 << 10;
 
 /// How long to wait for bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// Longest wait for an answer, and for each [`STALL_BYTES_MIN`] bytes of it.
     pub stall: Duration,
     /// When the object must have been read.
@@ -45,6 +45,24 @@ impl Body {
     /// What came before it.
     pub fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// Its length in bytes, or a bound of it, where its head tells.
+    pub fn upper_bound(&self) -> Option<u64> {
+        self.incoming.size_hint().upper()
+    }
+
+    /// A document of at most `bytes_max` bytes, whole.
+    pub async fn document(&mut self, bytes_max: usize) -> Result<Vec<u8>, Error> {
+        let mut limit = Limit::new(self.pace, Instant::now());
+        let mut document = Vec::new();
+        while self.more(&mut limit).await? {
+            if document.len() + self.rest.len() > bytes_max {
+                return Err(self.head.violation(format_args!("answered with more than {bytes_max} bytes")));
+            }
+            document.extend_from_slice(&std::mem::take(&mut self.rest));
+        }
+        Ok(document)
     }
 
     /// Fills `buffer` and returns how much of it; less than all only where the body ends, as its framing says. `crcs`
@@ -121,7 +139,7 @@ impl Body {
 }
 
 /// The end of a wait: too little arrived for too long, or the object's time is over.
-pub(super) struct Limit {
+pub(crate) struct Limit {
     pace: Pace,
     /// Bytes of the body that arrived since the wait began; fewer than [`STALL_BYTES_MIN`].
     arrived: u64,
@@ -170,12 +188,12 @@ impl Limit {
 
 /// The error when an object's total time-out has passed. Another attempt would begin with a new allowance; a client
 /// that set a limit does not mean that.
-pub(super) fn timed_out(url: &str) -> Error {
+pub(crate) fn timed_out(url: &str) -> Error {
     Error::fatal(Code::TimedOut, format!("{url} was not read within total_timeout; raise it, or leave it out"))
 }
 
 /// What a failure while sending a request or reading its answer means.
-pub(super) fn classify(error: &hyper::Error, url: &str) -> Error {
+pub(crate) fn classify(error: &hyper::Error, url: &str) -> Error {
     // hyper reports a broken chunk header as an I/O error of this kind.
     let unreadable = || {
         tls::causes(error)

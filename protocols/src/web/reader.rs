@@ -1,4 +1,6 @@
-//! An object behind HTTP, opened on one lane.
+//! One object behind HTTP, opened on one lane: read in ranges, or as one stream from the front.
+//!
+//! Every range is a GET of its own on a pooled connection, so as many connections carry data as reads are under way.
 
 use std::rc::Rc;
 
@@ -9,7 +11,7 @@ use tokio::sync::Mutex;
 use super::{
     answer::Facts,
     body::Body,
-    connection::{Ask, Connections},
+    client::{Ask, Condition, Connections},
 };
 use crate::{
     Access, BufferPool, ByteRange, Chunk, Code, Error, Interrupt, Object, Source, chunk::BlockCrcs,
@@ -17,10 +19,11 @@ use crate::{
 };
 
 /// An opened object.
-pub(super) struct HttpSource {
+pub(crate) struct Reader {
     connections: Connections,
     object: Object,
     facts: Facts,
+    condition: Condition,
     /// Cuts every wait. Nothing is lost by dropping it: an answer that is given up closes its connection.
     interrupt: Interrupt,
     /// The stream of a sequential object; reads of it wait for one another.
@@ -44,9 +47,9 @@ struct Probe {
     body: Option<Body>,
 }
 
-impl HttpSource {
+impl Reader {
     /// Asks the server for the object once and believes what the answer proves.
-    pub async fn open(connections: Connections, request: &SourceRequest) -> Result<Self, Error> {
+    pub async fn open(connections: Connections, condition: Condition, request: &SourceRequest) -> Result<Self, Error> {
         let Probe { facts, access, body } = request.interrupt.cut(probe(&connections)).await?;
         if let Some(difference) = request.pinned.as_ref().and_then(|pinned| facts.difference_from_pinned(pinned)) {
             return Err(Error::source_changed(format!(
@@ -56,15 +59,13 @@ impl HttpSource {
         let object = Object { size: facts.size, validator: facts.validator(), access };
         let stream = body.map(|body| Stream { body, position: 0, ended: false });
         let interrupt = request.interrupt.clone();
-        Ok(Self { connections, object, facts, interrupt, stream: Mutex::new(stream) })
+        Ok(Self { connections, object, facts, condition, interrupt, stream: Mutex::new(stream) })
     }
 
-    /// One ranged GET. `If-Range` rather than `If-Match`: it was made for ranges, so that whatever serves ranges
-    /// mostly knows it, while `If-Match` is often ignored. Where the object changed, the server sends the new one
-    /// whole; that costs a connection, once. Servers that ignore it are caught by the tag of their answer.
+    /// One ranged GET. Servers that do not look at its condition are caught by the tag of their answer.
     async fn read_part(&self, range: ByteRange, pool: &BufferPool) -> Result<Chunk, Error> {
         let mut chunk = pool.take(range.len() as usize).await;
-        let ask = Ask { range: Some(range), if_range: self.facts.strong_etag() };
+        let ask = Ask { range: Some(range), etag: self.facts.strong_etag(), condition: self.condition };
         let mut body = self.connections.get(&ask).await?;
         body.head().check_part(range, &self.facts)?;
         let mut crcs = BlockCrcs::default();
@@ -128,7 +129,7 @@ fn buffer(chunk: &mut Chunk, range: ByteRange) -> &mut [u8] {
 /// proof. A server without ranges answers with the whole object: that answer is kept and becomes the stream.
 async fn probe(connections: &Connections) -> Result<Probe, Error> {
     let first_byte = ByteRange::new(0, 1);
-    let mut body = connections.get(&Ask { range: first_byte, if_range: None }).await?;
+    let mut body = connections.get(&Ask { range: first_byte, ..Ask::default() }).await?;
     match body.head().status {
         StatusCode::PARTIAL_CONTENT => {
             body.head().check_encoding()?;
@@ -159,7 +160,7 @@ fn whole(body: Body) -> Result<Probe, Error> {
     Ok(Probe { facts, access, body: (access == Access::Sequential).then_some(body) })
 }
 
-impl Source for HttpSource {
+impl Source for Reader {
     fn object(&self) -> &Object {
         &self.object
     }

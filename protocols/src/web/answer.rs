@@ -21,7 +21,7 @@ const ETAG_BYTES_MAX: usize = 512;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Status and headers of an answer, with the URL that gave it (as it may be shown).
-pub(super) struct Head {
+pub(crate) struct Head {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub url: String,
@@ -29,7 +29,7 @@ pub(super) struct Head {
 
 /// What an answer tells about the object as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     pub size: Option<u64>,
     pub etag: Option<Etag>,
     pub last_modified: Option<String>,
@@ -37,7 +37,7 @@ pub(super) struct Facts {
 
 /// An entity tag, RFC 9110 §8.8.3.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Etag {
+pub(crate) struct Etag {
     pub weak: bool,
     /// Quotes included.
     pub opaque: String,
@@ -45,7 +45,7 @@ pub(super) struct Etag {
 
 /// A `Content-Range` header, RFC 9110 §14.4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ContentRange {
+pub(crate) enum ContentRange {
     /// `bytes FIRST-LAST/TOTAL`, the total perhaps `*`.
     Part { range: ByteRange, total: Option<u64> },
     /// `bytes */TOTAL`: what was asked for lies outside.
@@ -112,6 +112,9 @@ impl Head {
                     return Err(self.changed(format_args!("it has {total} bytes now")));
                 }
                 return Err(self.violation(format_args!("says that {range} lies outside the object")));
+            }
+            StatusCode::PRECONDITION_FAILED if known.strong_etag().is_some() => {
+                return Err(self.changed("it does not have the same tag any more"));
             }
             _ => return Err(self.status_error()),
         }

@@ -1,0 +1,387 @@
+//! Connections to servers, requests over them, and how long any of it may take.
+
+use std::{
+    cell::{Cell, RefCell},
+    error::Error as StdError,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::{Either, select};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::{
+        Client as HttpClient,
+        connect::{HttpConnector, capture_connection},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tower::Service;
+
+use super::{
+    Web,
+    answer::Head,
+    body::{Body, Limit, Pace, STALL_BYTES_MIN, classify, timed_out},
+    networks::{Networks, Resolver},
+    outgoing::{Feeder, Outgoing},
+    place::{Place, REDIRECTS_MAX},
+    settings::Settings,
+    sign::Sign,
+    tls::{Tls, connect_error},
+};
+use crate::{ByteRange, Chunk, Code, Error};
+
+/// How long an unused connection is kept. Servers close them after 5 s (Apache) to 75 s (nginx); the shorter we keep
+/// ours, the rarer a request meets a connection that is just being closed.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// Unused connections that are kept for one server.
+const IDLE_CONNECTIONS_MAX: usize = 32;
+
+/// Largest body of a redirect that is read to its end, so that its connection can be used again.
+const REDIRECT_BODY_BYTES_MAX: u64 = 16 << 10;
+
+/// Sends requests to servers: as many connections as requests are under way, kept for the next ones.
+pub(crate) struct Client {
+    http: HttpClient<TimedConnector, Outgoing>,
+    pace: Pace,
+    no_tls: Option<Error>,
+    plain: bool,
+    signer: Rc<dyn Sign>,
+}
+
+/// What a GET asks for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ask<'a> {
+    /// A part; the whole without.
+    pub range: Option<ByteRange>,
+    /// The strong tag that the object must still have for a part to be sent.
+    pub etag: Option<&'a str>,
+    /// How the server is told of it.
+    pub condition: Condition,
+}
+
+/// How a server is told which version of an object is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// `If-Range`: where the object changed, the server sends the new one whole. It was made for ranges, so that
+    /// whatever serves ranges mostly knows it, while `If-Match` is often ignored.
+    #[default]
+    IfRange,
+    /// `If-Match`: where the object changed, the server answers 412. Object stores know this one, and some no other.
+    IfMatch,
+}
+
+impl Client {
+    /// No connection yet. A total time-out begins now.
+    pub fn new(web: &Web, settings: &Settings, signer: Rc<dyn Sign>) -> Result<Self, Error> {
+        let Tls { config, unusable } = web.trust.with(&settings.roots)?;
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::new(web.networks.clone()));
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        // Divided among the server's addresses, so that one that swallows packets does not use up the whole limit.
+        tcp.set_connect_timeout(Some(settings.connect_timeout));
+        let inner = HttpsConnector::from((tcp, config));
+        let connector = TimedConnector { inner, networks: web.networks.clone(), limit: settings.connect_timeout };
+        let http = HttpClient::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .build(connector);
+        let deadline = settings.total_timeout.map(|total| Instant::now() + total);
+        let pace = Pace { stall: settings.stall_timeout, deadline };
+        Ok(Self { http, pace, no_tls: unusable, plain: web.plain, signer })
+    }
+
+    /// Sends a request without a body, or with a small one, and waits for the head of its answer. Signs it, and once
+    /// more where it was refused and the signature can be renewed. Follows no redirect.
+    pub async fn send(&self, method: Method, place: &Place, headers: &HeaderMap, body: &[u8]) -> Result<Body, Error> {
+        let send = || async {
+            let body = if body.is_empty() { Outgoing::Empty } else { Outgoing::whole(body.to_vec()) };
+            let request = self.request(method.clone(), place, headers, body).await?;
+            self.answer(self.exchange(request, &place.to_string()), place).await
+        };
+        let answer = send().await?;
+        if answer.head().status == StatusCode::UNAUTHORIZED && place.is_home() && self.signer.renew().await? {
+            return send().await;
+        }
+        Ok(answer)
+    }
+
+    /// Sends a chunk as the body of a request, and waits for the head of the answer.
+    pub async fn send_chunk(
+        &self,
+        method: Method,
+        place: &Place,
+        headers: &HeaderMap,
+        chunk: &Chunk,
+    ) -> Result<Body, Error> {
+        let send = || {
+            self.send_fed(method.clone(), place, headers, chunk.len() as u64, async |feeder, watch| {
+                // Where nobody takes it any more, the answer says why.
+                let _ = feeder.feed_chunk(chunk, |bytes| watch.sent(bytes)).await;
+            })
+        };
+        let answer = send().await?;
+        if answer.head().status == StatusCode::UNAUTHORIZED && place.is_home() && self.signer.renew().await? {
+            return send().await;
+        }
+        Ok(answer)
+    }
+
+    /// Sends a request whose body of `length` bytes `feed` gives, and waits for the head of the answer. While bytes
+    /// leave, at least [`STALL_BYTES_MIN`] must do so within the stall time-out; once `feed` is over, the answer must
+    /// come within it. An answer that comes earlier ends the request.
+    pub async fn send_fed(
+        &self,
+        method: Method,
+        place: &Place,
+        headers: &HeaderMap,
+        length: u64,
+        feed: impl AsyncFnOnce(Feeder, &Watch),
+    ) -> Result<Body, Error> {
+        let (feeder, body) = Outgoing::fed(length);
+        let request = self.request(method, place, headers, body).await?;
+        let url = place.to_string();
+        let watch = Watch::default();
+        let (answer, fed) = (pin!(self.http.request(request)), pin!(feed(feeder, &watch)));
+        let exchange = async {
+            let early = match select(answer, pin!(self.while_it_moves(fed, &watch, &url))).await {
+                Either::Left((answer, _)) => return answer.map_err(|error| request_error(&error, &url)),
+                Either::Right((moved, answer)) => moved.map(|()| answer)?,
+            };
+            let answer = Limit::new(self.pace, Instant::now()).keep(early, &url).await?;
+            answer.map_err(|error| request_error(&error, &url))
+        };
+        self.answer(exchange, place).await
+    }
+
+    /// Lets `work` go on as long as bytes leave.
+    async fn while_it_moves(&self, work: impl Future<Output = ()>, watch: &Watch, url: &str) -> Result<(), Error> {
+        let mut work = pin!(work);
+        loop {
+            let before = watch.bytes.get();
+            match timeout(self.pace.stall, &mut work).await {
+                Ok(()) => return Ok(()),
+                Err(_) if watch.waits.get() || watch.bytes.get() - before >= STALL_BYTES_MIN => (),
+                Err(_) => {
+                    return Err(Error::retry(
+                        Code::Stalled,
+                        format!(
+                            "{url} took next to nothing within {:?}; raise stall_timeout if it is so slow",
+                            self.pace.stall
+                        ),
+                    ));
+                }
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        exchange: impl Future<Output = Result<Response<Incoming>, Error>>,
+        place: &Place,
+    ) -> Result<Body, Error> {
+        let url = place.to_string();
+        let response = match self.pace.deadline {
+            Some(deadline) => timeout_at(deadline, exchange).await.unwrap_or_else(|_| Err(timed_out(&url)))?,
+            None => exchange.await?,
+        };
+        let (parts, body) = response.into_parts();
+        Ok(Body::new(Head { status: parts.status, headers: parts.headers, url }, body, self.pace))
+    }
+
+    /// Waits for a connection as long as its own time-out allows, and from then on for the answer.
+    async fn exchange(&self, mut request: Request<Outgoing>, url: &str) -> Result<Response<Incoming>, Error> {
+        let mut capture = capture_connection(&mut request);
+        let connected = pin!(async move { drop(capture.wait_for_connection_metadata().await) });
+        let result = match select(self.http.request(request), connected).await {
+            Either::Left((result, _)) => result,
+            Either::Right(((), response)) => Limit::new(self.pace, Instant::now()).keep(response, url).await?,
+        };
+        result.map_err(|error| request_error(&error, url))
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        place: &Place,
+        headers: &HeaderMap,
+        body: Outgoing,
+    ) -> Result<Request<Outgoing>, Error> {
+        match &self.no_tls {
+            Some(error) if place.is_secure() => return Err(error.clone()),
+            _ if !place.is_secure() && !self.plain => {
+                return Err(Error::fatal(
+                    Code::UnsupportedScheme,
+                    format!("{place} would be asked without TLS; start the service with --allow-http to allow that"),
+                ));
+            }
+            _ => (),
+        }
+        let (mut parts, body) = Request::new(body).into_parts();
+        parts.method = method;
+        parts.uri = place.uri().clone();
+        parts.headers = headers.clone();
+        parts.headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        // A server that believes whoever is on its host (this very service does) shall know that somebody else asks.
+        parts.headers.insert(header::VIA, HeaderValue::from_static("1.1 staccato"));
+        parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        self.signer.sign(&mut parts, place.is_home()).await?;
+        Ok(Request::from_parts(parts, body))
+    }
+}
+
+/// What has left of a body that is being fed.
+#[derive(Default)]
+pub(crate) struct Watch {
+    bytes: Cell<u64>,
+    waits: Cell<bool>,
+}
+
+impl Watch {
+    /// So many bytes were taken.
+    pub fn sent(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes as u64);
+    }
+
+    /// Whether it is us who keep the server waiting, so that it is not the server's fault when nothing moves.
+    pub fn set_waits(&self, waits: bool) {
+        self.waits.set(waits);
+    }
+}
+
+/// GETs of one object, wherever redirects lead.
+pub(crate) struct Connections {
+    client: Rc<Client>,
+    origin: Place,
+    /// Where redirects led last: later requests go there directly.
+    place: RefCell<Place>,
+}
+
+impl Connections {
+    /// The object at `origin`.
+    pub fn new(client: Rc<Client>, origin: Place) -> Self {
+        Self { client, place: RefCell::new(origin.clone()), origin }
+    }
+
+    /// Sends a GET, follows redirects, and returns the first answer that is none.
+    ///
+    /// A place that redirects led to may stop answering for good (signed URLs run out): then the way from the origin is
+    /// looked for again, once.
+    pub async fn get(&self, ask: &Ask<'_>) -> Result<Body, Error> {
+        let remembered = self.place.borrow().clone();
+        let direct = remembered.is(&self.origin);
+        let body = self.follow(remembered, ask).await?;
+        if !direct && matches!(body.head().status.as_u16(), 401 | 403 | 404 | 410) {
+            return self.follow(self.origin.clone(), ask).await;
+        }
+        Ok(body)
+    }
+
+    async fn follow(&self, from: Place, ask: &Ask<'_>) -> Result<Body, Error> {
+        let mut place = from;
+        for _ in 0..=REDIRECTS_MAX {
+            let mut answer = self.client.send(Method::GET, &place, &ask.headers(), &[]).await?;
+            let head = answer.head();
+            if !is_redirect(head.status) {
+                if head.status.is_success() {
+                    self.place.replace(place);
+                }
+                return Ok(answer);
+            }
+            let Some(location) = head.headers.get(header::LOCATION) else {
+                return Err(head.violation(format_args!("answered {} without a Location", head.status)));
+            };
+            place = place.redirected(location.as_bytes())?;
+            if answer.upper_bound().is_some_and(|upper| upper <= REDIRECT_BODY_BYTES_MAX) {
+                answer.skip(REDIRECT_BODY_BYTES_MAX + 1).await?;
+            }
+        }
+        Err(Error::fatal(
+            Code::RedirectRefused,
+            format!("{} redirects more than {REDIRECTS_MAX} times; name the final URL", self.origin),
+        ))
+    }
+}
+
+impl Ask<'_> {
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(range) = self.range {
+            assert!(!range.is_empty(), "HTTP has no words for an empty range");
+            let value = format!("bytes={}-{}", range.start(), range.end() - 1);
+            headers.insert(header::RANGE, HeaderValue::try_from(value).expect("digits fit a header"));
+        }
+        if let Some(etag) = self.etag {
+            let name = match self.condition {
+                Condition::IfRange => header::IF_RANGE,
+                Condition::IfMatch => header::IF_MATCH,
+            };
+            headers.insert(name, HeaderValue::from_str(etag).expect("it came in a header"));
+        }
+        headers
+    }
+}
+
+const USER_AGENT: &str = concat!("staccato/", env!("CARGO_PKG_VERSION"));
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+fn request_error(error: &hyper_util::client::legacy::Error, url: &str) -> Error {
+    let mut cause = error.source();
+    while let Some(at) = cause {
+        if let Some(error) = at.downcast_ref::<Error>() {
+            return error.clone();
+        }
+        if let Some(error) = at.downcast_ref::<hyper::Error>() {
+            return classify(error, url);
+        }
+        cause = at.source();
+    }
+    Error::retry(Code::ConnectionLost, format!("no answer from {url} ({error})"))
+}
+
+/// Connects, TLS handshake included, within a limit; its errors are the module's own.
+#[derive(Clone)]
+struct TimedConnector {
+    inner: HttpsConnector<HttpConnector<Resolver>>,
+    networks: Arc<Networks>,
+    limit: Duration,
+}
+
+impl Service<Uri> for TimedConnector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(context).map_err(|error| connect_error(error.as_ref(), "the server"))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let host = uri.authority().map(ToString::to_string).unwrap_or_default();
+        if let Err(error) = self.networks.check_literal(uri.host().unwrap_or_default()) {
+            return Box::pin(async { Err(error) });
+        }
+        let (limit, connecting) = (self.limit, self.inner.call(uri));
+        Box::pin(async move {
+            match timeout(limit, connecting).await {
+                Ok(Ok(stream)) => Ok(stream),
+                Ok(Err(error)) => Err(connect_error(error.as_ref(), &host)),
+                Err(_) => Err(Error::retry(Code::ConnectFailed, format!("no connection to {host} within {limit:?}"))),
+            }
+        })
+    }
+}

@@ -1,0 +1,55 @@
+//! Speaking HTTP to the servers of storage systems: what every module that does so shares.
+//!
+//! `client` sends requests over pooled connections and bounds every wait; `outgoing` is what is sent with them;
+//! `answer` judges what comes back and `place` redirects (both pure); `body` moves bytes into the pool's buffers, one
+//! copy each; `reader` reads one object in ranges, or as one stream; `sign` is how a module says who asks; `settings`
+//! parses the options that all of them have; [`networks`] says where may be connected to; `tls` knows whom to trust.
+
+pub(crate) mod answer;
+pub(crate) mod body;
+pub(crate) mod client;
+pub mod networks;
+pub(crate) mod outgoing;
+pub(crate) mod place;
+pub(crate) mod reader;
+pub(crate) mod settings;
+pub(crate) mod sign;
+pub(crate) mod tls;
+
+use std::sync::Arc;
+
+use networks::Networks;
+use tls::Trust;
+
+/// What the modules of one process share when they speak HTTP: whom they trust, and where they may connect to. Clones
+/// are one and the same.
+#[derive(Clone)]
+pub struct Web {
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) networks: Arc<Networks>,
+    pub(crate) plain: bool,
+}
+
+impl Web {
+    /// Connects to any address, with TLS or without. The operating system's trusted root certificates are loaded when
+    /// they are first needed.
+    pub fn new() -> Self {
+        Self { trust: Arc::default(), networks: Arc::new(Networks::any()), plain: true }
+    }
+
+    /// The same, with TLS only.
+    pub fn secure(self) -> Self {
+        Self { plain: false, ..self }
+    }
+
+    /// The same, which of the host's own addresses connects to these only.
+    pub fn within(self, networks: Networks) -> Self {
+        Self { networks: Arc::new(networks), ..self }
+    }
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self::new()
+    }
+}
