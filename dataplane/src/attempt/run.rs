@@ -11,6 +11,7 @@ use staccato_protocols::{
     Access, ByteRange, CRC_BLOCK, Code, Disposition, Error, Interrupt, Object, Registry, Runtime, Session,
     contract::{
         CommitError, DestinationRequest, Found, Overwrite, PreparedCommit, Present, SharedProtocol, SourceRequest,
+        Writes,
     },
 };
 
@@ -186,6 +187,9 @@ impl<'a> Attempt<'a> {
         let resume = !spec.checkpoint.is_empty() && useless.is_none() && !partial_gone;
         let session =
             keep.insert(self.begin(DestinationRequest { resume, ..request_of(spec, coordinator.interrupt()) })?);
+        let shape = self.shape(session.writes(part.length)?, part.length, object.access)?;
+        coordinator.set_writes(shape.writes);
+        let wanted = self.checksums(coordinator, &object, &part);
         if let Some(reason) = coordinator.stop_reason() {
             return Err(Interrupted::Stopped(reason));
         }
@@ -197,6 +201,7 @@ impl<'a> Attempt<'a> {
                 bytes_total: part.length,
                 validator: object.validator.clone(),
                 started_over,
+                upload: session.upload(),
                 ..CheckpointReport::default()
             },
             name_synced: false,
@@ -206,7 +211,7 @@ impl<'a> Attempt<'a> {
         let moved = match whole {
             // What lies on another host is no file here, whatever its URL says.
             Some(whole) if !resumed && spec.owner.is_none() && session.try_clone(&request, whole)? => {
-                coordinator.open_destination(0, session.as_ref())?;
+                coordinator.open_destination(0, session.as_ref(), None)?;
                 coordinator.stages().open_us = micros(opening.elapsed());
                 session.set_length(whole.len())?;
                 let syncing = Instant::now();
@@ -216,21 +221,24 @@ impl<'a> Attempt<'a> {
             }
             _ => {
                 let present = self.use_present(coordinator, &part, session.as_mut())?;
-                let lanes = self.lanes_for(part.length, object.access);
-                coordinator.open_destination(0, session.as_ref())?;
-                for lane in 1..lanes {
+                // What leaves in order is hashed on the way.
+                let hash = wanted.first().map(Checksum::kind).filter(|_| shape.writes == Writes::InOrder);
+                coordinator.open_destination(0, session.as_ref(), hash)?;
+                for lane in 1..shape.lanes {
                     coordinator.open_source(lane, &self.source, &request)?;
-                    coordinator.open_destination(lane, session.as_ref())?;
+                    coordinator.open_destination(lane, session.as_ref(), None)?;
                 }
-                coordinator.use_lanes(lanes);
-                if let Some(length) = part.length.filter(|_| !resumed) {
+                coordinator.use_lanes(shape.lanes);
+                if let Some(length) = part.length.filter(|_| !resumed && shape.writes == Writes::Anywhere) {
                     // On ext4 a write with O_DIRECT that makes a file longer is done alone, one into a hole is not
                     // (measured on ext4 in memory: chunks were in `write` for 54 % of their time instead of 81 %). What
                     // padding adds is cut at the end.
                     session.set_length(length)?;
                 }
-                let anew = started_over.is_some();
-                let config = self.engine_config(&object, &part, resumed, anew, present, lanes, session.as_mut())?;
+                // The ledger hears of an upload before its first part is sent, as it hears that nothing is left.
+                let tell_first = started_over.is_some() || (!resumed && session.upload().is_some());
+                let config =
+                    self.engine_config(&object, &part, resumed, tell_first, present, shape, session.as_mut())?;
                 let mut engine = Engine::new(config);
                 coordinator.stages().open_us = micros(opening.elapsed());
                 coordinator.run(&mut engine, session.as_mut(), reporter, &mut base, part.start)?
@@ -238,7 +246,7 @@ impl<'a> Attempt<'a> {
         };
 
         let verifying = Instant::now();
-        self.check_checksum(coordinator, &moved)?;
+        self.check_checksums(coordinator, &wanted, &moved, shape)?;
         coordinator.revalidate()?;
         coordinator.stages().verify_us = micros(verifying.elapsed());
         let completion = Completion {
@@ -274,6 +282,13 @@ impl<'a> Attempt<'a> {
         if self.spec.overwrite != Overwrite::Repair {
             return Ok(None);
         }
+        if coordinator.writes() != Writes::Anywhere {
+            tracing::info!(
+                transfer = self.spec.transfer,
+                "what is at the destination cannot be repaired: it is replaced"
+            );
+            return Ok(None);
+        }
         if !coordinator.source_tells_sums() || part.length.is_none() {
             tracing::info!(transfer = self.spec.transfer, "the source does not tell its CRCs: fetching everything");
             return Ok(None);
@@ -289,18 +304,24 @@ impl<'a> Attempt<'a> {
         resumed: bool,
         started_over: bool,
         present: Option<Present>,
-        lanes: usize,
+        shape: Shape,
         session: &mut dyn Session,
     ) -> Result<EngineConfig, Error> {
-        let checkpoint = if resumed { self.spec.checkpoint.clone() } else { Vec::new() };
+        let mut checkpoint = if resumed { self.spec.checkpoint.clone() } else { Vec::new() };
+        if shape.writes != Writes::Anywhere && !checkpoint.is_empty() {
+            let promised: Vec<_> = checkpoint.iter().map(|known| known.range).collect();
+            let kept = session.kept(&promised)?;
+            checkpoint.retain(|known| kept.contains(&known.range));
+        }
         let blocks = checkpoint.last().map_or(0, |known| known.range.end().div_ceil(CRC_BLOCK));
         let sidecar = if resumed { session.load_block_crcs(blocks)? } else { BTreeMap::new() };
         Ok(EngineConfig {
             length: part.length,
-            chunk_bytes: self.chunk_bytes,
-            window_chunks_max: self.window_chunks(lanes),
-            connections: self.connections(lanes),
+            chunk_bytes: shape.chunk_bytes,
+            window_chunks_max: self.window_chunks(shape),
+            connections: self.connections(shape),
             sequential: object.access == Access::Sequential,
+            writes: shape.writes,
             fresh: !resumed && !present.is_some_and(|present| present.in_place),
             started_over,
             rate_limit: self.spec.rate_limit,
@@ -311,29 +332,53 @@ impl<'a> Attempt<'a> {
         })
     }
 
+    /// How the attempt moves its bytes, given how the destination takes them.
+    fn shape(&self, writes: Writes, length: Option<u64>, access: Access) -> Result<Shape, Error> {
+        let chunk_bytes = match writes {
+            Writes::Anywhere | Writes::InOrder => self.chunk_bytes,
+            Writes::Parts { bytes } => {
+                let share = self.bench.config.share_bytes();
+                if bytes > share {
+                    return Err(Error::fatal(
+                        Code::InvalidOption,
+                        format!(
+                            "an object of this length is sent in parts of {} MiB, and a transfer has {} MiB of memory on \
+                             each lane; raise --memory, or lower --slots",
+                            bytes >> 20,
+                            share >> 20,
+                        ),
+                    ));
+                }
+                bytes
+            }
+        };
+        let lanes = if writes == Writes::InOrder { 1 } else { self.lanes_for(length, access, chunk_bytes) };
+        Ok(Shape { writes, chunk_bytes, lanes })
+    }
+
     /// As many chunks as keep the lanes busy and the attempt's share of their memory allows.
-    fn window_chunks(&self, lanes: usize) -> usize {
+    fn window_chunks(&self, shape: Shape) -> usize {
         let wanted = if self.source_is_local() { WINDOW_CHUNKS_PER_LANE } else { WINDOW_CONNECTIONS_PER_LANE_MAX };
-        let fitting = (self.bench.config.share_bytes() / self.chunk_bytes).max(1) as usize;
-        let most = self.spec.window.map_or(usize::MAX, |window| (window / self.chunk_bytes).max(1) as usize);
-        (lanes * wanted.min(fitting)).min(most)
+        let fitting = (self.bench.config.share_bytes() / shape.chunk_bytes).max(1) as usize;
+        let most = self.spec.window.map_or(usize::MAX, |window| (window / shape.chunk_bytes).max(1) as usize);
+        (shape.lanes * wanted.min(fitting)).min(most)
     }
 
     /// Each read of a source that is asked over a network is a connection.
-    fn connections(&self, lanes: usize) -> Connections {
+    fn connections(&self, shape: Shape) -> Connections {
         match self.spec.connections {
             _ if self.source_is_local() => Connections::Unlimited,
             // Whoever reads from another executor has connections of its own count, and asks ahead on each.
-            _ if self.spec.owner.is_some() => Connections::Adaptive { max: self.window_chunks(lanes) },
+            _ if self.spec.owner.is_some() => Connections::Adaptive { max: self.window_chunks(shape) },
             Some(connections) => {
-                let window_chunks = self.window_chunks(lanes);
+                let window_chunks = self.window_chunks(shape);
                 if connections as usize > window_chunks {
                     let transfer = &self.spec.transfer;
                     tracing::info!(transfer, window_chunks, "fewer connections than asked for: memory is shared");
                 }
                 Connections::Fixed(connections as usize)
             }
-            None => Connections::Adaptive { max: self.window_chunks(lanes) },
+            None => Connections::Adaptive { max: self.window_chunks(shape) },
         }
     }
 
@@ -342,11 +387,11 @@ impl<'a> Attempt<'a> {
         schemes.contains(&"file") || schemes.contains(&"zero")
     }
 
-    fn lanes_for(&self, length: Option<u64>, access: Access) -> usize {
+    fn lanes_for(&self, length: Option<u64>, access: Access, chunk_bytes: u64) -> usize {
         if access == Access::Sequential {
             return 1;
         }
-        let chunks = length.map_or(1, |length| length.div_ceil(self.chunk_bytes));
+        let chunks = length.map_or(1, |length| length.div_ceil(chunk_bytes));
         let lanes = (chunks / CHUNKS_PER_LANE_MIN).clamp(1, self.lanes.len() as u64) as usize;
         // Lanes share no connections.
         match self.spec.connections {
@@ -355,20 +400,41 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn check_checksum(&self, coordinator: &mut Coordinator<'_>, moved: &Moved) -> Result<(), Interrupted> {
-        let Some(wanted) = &self.spec.checksum else { return Ok(()) };
-        let digest = match (wanted.kind(), moved.crc32) {
-            (ChecksumKind::Crc32, Some(crc32)) => crc32.to_be_bytes().to_vec(),
-            (kind, _) => coordinator.hash(kind, moved, self.chunk_bytes)?,
-        };
-        if digest == wanted.digest() {
-            return Ok(());
+    /// The checksums that the moved bytes must have: the request's, and the one that the source's storage publishes,
+    /// where the whole object is moved.
+    fn checksums(&self, coordinator: &Coordinator<'_>, object: &Object, part: &WantedPart) -> Vec<Checksum> {
+        let whole = part.start == 0 && part.length == object.size;
+        let published = coordinator.published().filter(|_| whole);
+        let mut wanted: Vec<_> = self.spec.checksum.iter().chain(published).cloned().collect();
+        wanted.dedup();
+        wanted
+    }
+
+    fn check_checksums(
+        &self,
+        coordinator: &mut Coordinator<'_>,
+        wanted: &[Checksum],
+        moved: &Moved,
+        shape: Shape,
+    ) -> Result<(), Interrupted> {
+        for (index, wanted) in wanted.iter().enumerate() {
+            let shift = self.spec.part.start;
+            let digest = match (wanted.kind(), moved.crc32) {
+                (ChecksumKind::Crc32, Some(crc32)) => crc32.to_be_bytes().to_vec(),
+                // Only the first is computed on the way.
+                (kind, _) => coordinator.hash(kind, moved, shift, shape.chunk_bytes, index == 0)?,
+            };
+            if digest != wanted.digest() {
+                let found = Checksum::new(wanted.kind(), digest);
+                let who =
+                    if self.spec.checksum.as_ref() == Some(wanted) { "the request said" } else { "its storage says" };
+                return Err(Interrupted::Failed(Error::fatal(
+                    Code::ChecksumMismatch,
+                    format!("the bytes have {found}, {who} {wanted}; check which of the two is right"),
+                )));
+            }
         }
-        let found = Checksum::new(wanted.kind(), digest);
-        Err(Interrupted::Failed(Error::fatal(
-            Code::ChecksumMismatch,
-            format!("the bytes have {found}, the request said {wanted}; check which of the two is right"),
-        )))
+        Ok(())
     }
 
     fn commit(
@@ -420,6 +486,14 @@ impl<'a> Attempt<'a> {
         }
         discarded.is_ok()
     }
+}
+
+/// How an attempt moves its bytes.
+#[derive(Clone, Copy)]
+struct Shape {
+    writes: Writes,
+    chunk_bytes: u64,
+    lanes: usize,
 }
 
 /// An object that only lacks its name; or has it already.

@@ -14,6 +14,8 @@
 //! - [`Action::Finish`] comes when every byte is there, its CRC known, the length set and everything synced.
 //! - What is at the destination counts as written only where it is a clone's, and right; a whole that is right may stay
 //!   ([`Action::KeepPresent`]), and then nothing else of the object counts.
+//! - Parts of an upload are durable as soon as a sync says so, and are believed: nobody can read them back. Where bytes
+//!   leave in order nothing is durable, and no sync begins, before the last one is written.
 //! - [`Action::Finish`] and [`Action::End`] come last, with every action but a checkpoint answered.
 
 pub mod action;
@@ -41,7 +43,10 @@ use rate::RateLimit;
 use repair::Repair;
 use report::Report;
 use retry::{CHUNK_TRIES_MAX, chunk_wait};
-use staccato_protocols::{ByteRange, CRC_BLOCK, Code, Disposition, Error, contract::Present};
+use staccato_protocols::{
+    ByteRange, CRC_BLOCK, Code, Disposition, Error,
+    contract::{Present, Writes},
+};
 use unsynced::Unsynced;
 use verify::Verification;
 use window::{Connections, Window};
@@ -71,6 +76,9 @@ pub struct EngineConfig {
     pub connections: Connections,
     /// Whether the source must be read from the front, one chunk after the other.
     pub sequential: bool,
+    /// How the destination takes what is written. A chunk is a part where it takes parts, and the checkpoint is of
+    /// whole parts that are still there.
+    pub writes: Writes,
     /// Whether nothing was ever written to the destination, so that zero blocks may be left out.
     pub fresh: bool,
     /// Whether the ledger still promises what is not there any more (another source, another inode). It is told so
@@ -153,6 +161,11 @@ impl Engine {
             "a clone is written, and promises nothing"
         );
         assert!(config.present.is_none() || !config.sequential, "a stream is not compared");
+        assert!(config.present.is_none() || config.writes == Writes::Anywhere, "only files are repaired");
+        assert!(config.checkpoint.is_empty() || config.writes != Writes::InOrder, "what leaves in order does not last");
+        if let Writes::Parts { bytes } = config.writes {
+            assert_eq!(config.chunk_bytes, bytes, "a chunk is a part");
+        }
         assert!(!config.started_over || config.checkpoint.is_empty(), "starting over goes on from nothing");
         let reached = config.checkpoint.last().map_or(0, |known| known.range.end());
         // Only the end of an object lies within a block: an earlier attempt has found it.
@@ -161,15 +174,20 @@ impl Engine {
         // All that was promised is refuted: like every refuted range, it is missing once the ledger knows.
         let refuted = config.started_over.then_some(whole);
         let have = config.checkpoint.iter().map(|known| known.range).chain(refuted);
+        let (mut believed, mut doubted) = (CrcRanges::default(), &config.checkpoint[..]);
+        if config.writes != Writes::Anywhere {
+            doubted.iter().for_each(|known| believed.insert(known.range, known.crc32));
+            doubted = &[];
+        }
         let mut engine = Self {
             plan: Plan::new(length, config.chunk_bytes, have),
-            verification: Verification::new(&config.checkpoint, config.chunk_bytes),
+            verification: Verification::new(doubted, config.chunk_bytes),
             repair: Repair::new(config.present, length, config.checkpoint.is_empty()),
             keeping: Keeping::No,
             window: Window::new(config.connections),
             rate: config.rate_limit.map(|rate| RateLimit::new(rate, Duration::ZERO)),
             length,
-            durable: CrcRanges::default(),
+            durable: believed,
             unsynced: Unsynced::default(),
             report: Report::new(0),
             length_step: LengthStep::Open,
@@ -266,6 +284,12 @@ impl Engine {
             return self.fail(error);
         }
         self.plan.rest(range, now + chunk_wait(failures, after));
+    }
+
+    /// A range was read, but the stream it was to be written to is broken: the attempt is over.
+    pub fn handle_stream_broken(&mut self, range: ByteRange, error: Error) {
+        self.plan.failed(range);
+        self.fail(error);
     }
 
     /// A range of an earlier attempt was read back; `None` when that failed.
@@ -374,6 +398,11 @@ impl Engine {
         self.bytes_durable() + self.unsynced.bytes()
     }
 
+    /// Whether the attempt only waits for what is in flight.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
     /// Bytes read from the source.
     pub fn bytes_fetched(&self) -> u64 {
         self.bytes_fetched
@@ -437,14 +466,22 @@ impl Engine {
     }
 
     fn unsynced_has_room(&self) -> bool {
-        self.unsynced.bytes() + self.plan.bytes_in_flight() < self.config.sync_bytes_max * UNSYNCED_SHARES_MAX
+        // Nothing waits in a cache for its sync where bytes have left for another machine.
+        self.config.writes != Writes::Anywhere
+            || self.unsynced.bytes() + self.plan.bytes_in_flight() < self.config.sync_bytes_max * UNSYNCED_SHARES_MAX
     }
 
     /// When the next sync begins, as far as only time has to pass.
     fn sync_at(&self) -> Option<Duration> {
         // The last bytes wait for the length, so that one sync does for both.
         let last = self.is_everything_there();
-        self.unsynced.due_at(self.config.sync_bytes_max).filter(|_| !last)
+        let bytes_max = match self.config.writes {
+            Writes::Anywhere => self.config.sync_bytes_max,
+            // Each part may be the last one that this attempt sends.
+            Writes::Parts { .. } => 1,
+            Writes::InOrder => return None,
+        };
+        self.unsynced.due_at(bytes_max).filter(|_| !last)
     }
 
     /// When the next range is fetched, as far as only time has to pass.
@@ -452,7 +489,7 @@ impl Engine {
         if !self.window_has_room() || !self.window.has_room() || !self.unsynced_has_room() {
             return None;
         }
-        let ready = self.plan.ready_at(self.is_in_order())?;
+        let ready = self.plan.ready_at(self.is_in_order() || self.config.writes == Writes::InOrder)?;
         if ready > now {
             return Some(ready);
         }
@@ -479,7 +516,8 @@ impl Engine {
     /// Whether the commit follows at once when so many bytes are durable: no checkpoint of its own for what little came
     /// last.
     fn commits_without_checkpoint(&self, bytes: u64) -> bool {
-        let little = bytes < self.report.bytes() + self.config.sync_bytes_max / LAST_CHECKPOINT_SHARE;
+        let little = self.config.writes == Writes::InOrder
+            || bytes < self.report.bytes() + self.config.sync_bytes_max / LAST_CHECKPOINT_SHARE;
         self.ending.is_none() && self.is_everything_there() && little
     }
 
@@ -568,7 +606,7 @@ impl Engine {
         }
         let ending = self.ending.clone()?;
         if ending.keeps_written() && !self.sync_failed {
-            if self.unsynced.is_waiting() {
+            if self.unsynced.is_waiting() && self.config.writes != Writes::InOrder {
                 return Some(self.sync());
             }
             if let Some(checkpoint) = self.poll_checkpoint() {

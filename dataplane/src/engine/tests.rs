@@ -12,6 +12,7 @@ fn config(blocks: u64) -> EngineConfig {
         window_chunks_max: 2,
         connections: Connections::Unlimited,
         sequential: false,
+        writes: Writes::Anywhere,
         fresh: true,
         started_over: false,
         rate_limit: None,

@@ -7,13 +7,13 @@
 use std::time::{Duration, Instant};
 
 use staccato_protocols::{
-    Code, Error, Interrupt, Object, Session,
-    contract::{SharedProtocol, SourceRequest, WriteShape},
+    Checksum, Code, Error, Interrupt, Object, Session,
+    contract::{SharedProtocol, SourceRequest, WriteShape, Writes},
 };
 
 use super::{
     LaneHandle,
-    message::{AttemptKey, Command, Compared, Fetched, Input, JobRef, LaneEvent},
+    message::{AttemptKey, Command, Compared, Fetched, HashFrom, Input, JobRef, LaneEvent},
 };
 use crate::{
     attempt::{CheckpointReport, ChecksumKind, Notice, Reply, Reporter, StageTimes, StopReason, stages::micros},
@@ -28,6 +28,10 @@ pub(crate) struct Coordinator<'a> {
     load: Vec<usize>,
     opened: Vec<bool>,
     source_tells_sums: bool,
+    published: Option<Checksum>,
+    writes: Writes,
+    /// Raised when nobody's turn will come any more, where chunks are written in order.
+    order_over: Interrupt,
     inbox: &'a flume::Receiver<Input>,
     replies: flume::Sender<Input>,
     /// Raised with the first stop: who waits for a source must not wait for it any longer.
@@ -62,6 +66,9 @@ impl<'a> Coordinator<'a> {
             load: vec![0; lanes.len()],
             opened: vec![false; lanes.len()],
             source_tells_sums: false,
+            published: None,
+            writes: Writes::Anywhere,
+            order_over: Interrupt::default(),
             inbox,
             replies,
             interrupt: Interrupt::default(),
@@ -95,6 +102,7 @@ impl<'a> Coordinator<'a> {
         match self.receive() {
             LaneEvent::SourceOpened(opened) => opened.map(|opened| {
                 self.source_tells_sums = opened.tells_sums;
+                self.published = opened.published;
                 opened.object
             }),
             _ => unexpected(),
@@ -106,13 +114,35 @@ impl<'a> Coordinator<'a> {
         self.source_tells_sums
     }
 
-    /// Opens the destination on one lane.
-    pub fn open_destination(&mut self, lane: usize, session: &dyn Session) -> Result<(), Error> {
+    /// The checksum of the whole object that the storage of the source publishes, as the source that was opened last
+    /// told it.
+    pub fn published(&self) -> Option<&Checksum> {
+        self.published.as_ref()
+    }
+
+    /// How the destination takes what is written, from now on.
+    pub fn set_writes(&mut self, writes: Writes) {
+        self.writes = writes;
+    }
+
+    /// How it does.
+    pub fn writes(&self) -> Writes {
+        self.writes
+    }
+
+    /// Opens the destination on one lane; what is written there in order is hashed for a checksum of the kind `hash`.
+    pub fn open_destination(
+        &mut self,
+        lane: usize,
+        session: &dyn Session,
+        hash: Option<ChecksumKind>,
+    ) -> Result<(), Error> {
         self.opened[lane] = true;
         // Parts are written from offset 0 of the destination in chunks of whole blocks.
         let open = session.open_on_lane(WriteShape { aligned: true })?;
         let job = self.job(lane);
-        self.lanes[lane].send(Command::OpenDestination { job, open });
+        let (writes, over) = (self.writes, self.order_over.clone());
+        self.lanes[lane].send(Command::OpenDestination { job, open, writes, over, hash });
         match self.receive() {
             LaneEvent::DestinationOpened(result) => result,
             _ => unexpected(),
@@ -207,6 +237,9 @@ impl<'a> Coordinator<'a> {
                     Action::End(ending) => return Err(ending),
                 }
             }
+            if engine.is_ending() {
+                self.order_over.raise();
+            }
             let waits_for_sync = engine.waits_for_sync();
             let input = match engine.poll_timeout(began.elapsed()) {
                 Some(at) => self.inbox.recv_deadline(began + at).ok(),
@@ -255,6 +288,10 @@ impl<'a> Coordinator<'a> {
                         }
                     }
                 }
+                LaneEvent::StreamBroken { range, error } => {
+                    self.load[lane] -= 1;
+                    engine.handle_stream_broken(range, error);
+                }
                 LaneEvent::Compared { range, result } => {
                     self.load[lane] -= 1;
                     match result {
@@ -295,10 +332,23 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    /// Checksum of all that was moved, or was there already, read in order from the destination.
-    pub fn hash(&mut self, kind: ChecksumKind, moved: &Moved, chunk_bytes: u64) -> Result<Vec<u8>, Error> {
-        let (length, present) = (moved.length, moved.kept);
-        self.lanes[0].send(Command::Hash { job: self.job(0), kind, length, chunk_bytes, present });
+    /// Checksum of all that was moved, or was there already: read in order from the destination, where it was not
+    /// computed `on_the_way`, or from the source (from `source_shift` on) where nothing can be read back.
+    pub fn hash(
+        &mut self,
+        kind: ChecksumKind,
+        moved: &Moved,
+        source_shift: u64,
+        chunk_bytes: u64,
+        on_the_way: bool,
+    ) -> Result<Vec<u8>, Error> {
+        let from = match self.writes {
+            Writes::Parts { .. } => HashFrom::Source { shift: source_shift },
+            Writes::InOrder if !on_the_way => HashFrom::Source { shift: source_shift },
+            _ if moved.kept => HashFrom::Present,
+            _ => HashFrom::Written,
+        };
+        self.lanes[0].send(Command::Hash { job: self.job(0), kind, length: moved.length, chunk_bytes, from });
         match self.receive() {
             LaneEvent::Hashed(result) => result,
             _ => unexpected(),

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use staccato_protocols::{
-    ByteRange, Error, Interrupt, Object,
-    contract::{OpenDestination, SharedProtocol, SourceRequest},
+    ByteRange, Checksum, Error, Interrupt, Object,
+    contract::{OpenDestination, SharedProtocol, SourceRequest, Writes},
 };
 
 use crate::{
@@ -25,8 +25,9 @@ pub(crate) enum Command {
     OpenPort(Box<QuicPort>),
     /// Open the attempt's source.
     OpenSource { job: JobRef, module: SharedProtocol, request: Box<SourceRequest> },
-    /// Open the attempt's destination.
-    OpenDestination { job: JobRef, open: OpenDestination },
+    /// Open the attempt's destination, which takes what is written so. Where that is in order, waits for a turn end with
+    /// `over`, and what is written is hashed.
+    OpenDestination { job: JobRef, open: OpenDestination, writes: Writes, over: Interrupt, hash: Option<ChecksumKind> },
     /// Read a range (in the destination's offsets; the source's are `source_shift` further on) and write it. With
     /// `tell_read` it is also said when it is read and not written yet, unless blocks of it that are at the destination
     /// are reused.
@@ -45,13 +46,24 @@ pub(crate) enum Command {
     ReadBack { job: JobRef, range: ByteRange },
     /// Make completed writes durable.
     Sync { job: JobRef },
-    /// Read `0..length` of the destination in order and compute its checksum; of what is there already, where that stays
-    /// (`present`).
-    Hash { job: JobRef, kind: ChecksumKind, length: u64, chunk_bytes: u64, present: bool },
+    /// Tell the checksum of `0..length` of the destination, which is read for it in order where it was not computed on
+    /// the way.
+    Hash { job: JobRef, kind: ChecksumKind, length: u64, chunk_bytes: u64, from: HashFrom },
     /// Check that the source is still the one that was opened.
     Revalidate { job: JobRef },
     /// Close whatever the attempt has open here. Comes last, with nothing in flight.
     Close { job: JobRef },
+}
+
+/// Where the bytes are read that a checksum is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HashFrom {
+    /// What was written.
+    Written,
+    /// What is at the destination already, and stays.
+    Present,
+    /// The source, from this offset on: what was written cannot be read back.
+    Source { shift: u64 },
 }
 
 /// The attempt a command belongs to.
@@ -91,6 +103,11 @@ pub(crate) enum LaneEvent {
         range: ByteRange,
         result: Result<Fetched, Error>,
     },
+    /// In place of [`LaneEvent::Fetched`]: the range was read, but writing in order has failed, and nothing can follow.
+    StreamBroken {
+        range: ByteRange,
+        error: Error,
+    },
     Compared {
         range: ByteRange,
         result: Result<Compared, Error>,
@@ -111,6 +128,8 @@ pub(crate) struct OpenedSource {
     pub object: Object,
     /// Whether it tells the CRCs of its blocks.
     pub tells_sums: bool,
+    /// The checksum that its storage publishes.
+    pub published: Option<Checksum>,
 }
 
 /// A range that was compared with what is at the destination.

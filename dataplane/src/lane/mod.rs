@@ -8,6 +8,7 @@
 pub(crate) mod coordinator;
 mod glommio;
 pub(crate) mod message;
+mod order;
 pub mod placement;
 pub mod preflight;
 mod repair;

@@ -6,10 +6,13 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use staccato_protocols::{BufferPool, ByteRange, CRC_BLOCK, Chunk, Code, Destination, Error, Lane, Runtime, Source};
+use staccato_protocols::{
+    BufferPool, ByteRange, CRC_BLOCK, Chunk, Code, Destination, Error, Lane, Runtime, Source, contract::Writes,
+};
 
 use super::{
-    message::{AttemptKey, Command, Fetched, JobRef, LaneEvent, OpenedSource},
+    message::{AttemptKey, Command, Fetched, HashFrom, JobRef, LaneEvent, OpenedSource},
+    order::{Order, Refusal},
     repair,
 };
 use crate::{
@@ -56,6 +59,19 @@ struct Service {
 struct Job {
     source: Option<Rc<dyn Source>>,
     destination: Option<Rc<dyn Destination>>,
+    manner: Manner,
+}
+
+/// How chunks are written.
+#[derive(Clone, Default)]
+enum Manner {
+    /// In any pieces: zero blocks of them take no space.
+    #[default]
+    Anywhere,
+    /// Whole.
+    Parts,
+    /// Whole, one after the other.
+    InOrder(Rc<Order>),
 }
 
 impl Service {
@@ -66,29 +82,45 @@ impl Service {
             Command::OpenSource { job, module, request } => {
                 let opened = module.open_source(&request, &self.lane).await;
                 job.reply(LaneEvent::SourceOpened(opened.map(|source| {
-                    let opened = OpenedSource { object: source.object().clone(), tells_sums: source.sums().is_some() };
+                    let opened = OpenedSource {
+                        object: source.object().clone(),
+                        tells_sums: source.sums().is_some(),
+                        published: source.published(),
+                    };
                     self.jobs.borrow_mut().entry(job.attempt).or_default().source = Some(source);
                     opened
                 })));
             }
-            Command::OpenDestination { job, open } => {
+            Command::OpenDestination { job, open, writes, over, hash } => {
                 let opened = open(&self.lane).await;
                 job.reply(LaneEvent::DestinationOpened(opened.map(|destination| {
-                    self.jobs.borrow_mut().entry(job.attempt).or_default().destination = Some(destination);
+                    let mut jobs = self.jobs.borrow_mut();
+                    let open = jobs.entry(job.attempt).or_default();
+                    open.destination = Some(destination);
+                    open.manner = match writes {
+                        Writes::Anywhere => Manner::Anywhere,
+                        Writes::Parts { .. } => Manner::Parts,
+                        Writes::InOrder => Manner::InOrder(Rc::new(Order::new(hash, over))),
+                    };
                 })));
             }
             Command::Fetch { job, range, source_shift, untouched, reuse, tell_read, sent } => {
                 let queue = sent.elapsed();
-                let mut result = match (self.ends(&job, source_shift), reuse) {
-                    (Err(error), _) => Err(error),
-                    (Ok(ends), Some(reuse)) => repair::fetch(&ends, range, untouched, reuse).await,
-                    (Ok(ends), None) => {
-                        let when_read = || {
-                            if tell_read {
-                                job.reply(LaneEvent::Read { range });
-                            }
-                        };
-                        ends.fetch(range, untouched, when_read).await
+                let when_read = || {
+                    if tell_read {
+                        job.reply(LaneEvent::Read { range });
+                    }
+                };
+                let mut result = match (self.ends(&job, source_shift), reuse, &self.job(&job).manner) {
+                    (Err(error), ..) => Err(error),
+                    (Ok(ends), Some(reuse), _) => repair::fetch(&ends, range, untouched, reuse).await,
+                    (Ok(ends), None, Manner::Anywhere) => ends.fetch(range, untouched, when_read).await,
+                    (Ok(ends), None, Manner::Parts) => ends.fetch_whole(range, None, when_read).await.map_err(error_of),
+                    (Ok(ends), None, Manner::InOrder(order)) => {
+                        match ends.fetch_whole(range, Some(order), when_read).await {
+                            Err(Refusal::Broken(error)) => return job.reply(LaneEvent::StreamBroken { range, error }),
+                            other => other.map_err(error_of),
+                        }
                     }
                 };
                 if let Ok(fetched) = &mut result {
@@ -123,8 +155,8 @@ impl Service {
                 };
                 job.reply(LaneEvent::Synced(result));
             }
-            Command::Hash { job, kind, length, chunk_bytes, present } => {
-                let result = self.hash(&job, kind, length, chunk_bytes, present).await;
+            Command::Hash { job, kind, length, chunk_bytes, from } => {
+                let result = self.hash(&job, kind, length, chunk_bytes, from).await;
                 job.reply(LaneEvent::Hashed(result));
             }
             Command::Revalidate { job } => {
@@ -153,9 +185,12 @@ impl Service {
         kind: ChecksumKind,
         length: u64,
         chunk_bytes: u64,
-        present: bool,
+        from: HashFrom,
     ) -> Result<Vec<u8>, Error> {
-        let destination = self.destination(job)?;
+        if let (HashFrom::Written, Manner::InOrder(order)) = (from, &self.job(job).manner) {
+            return order.finish().ok_or_else(|| Error::fatal(Code::Internal, "nothing was hashed on the way"));
+        }
+        let ends = self.ends(job, if let HashFrom::Source { shift } = from { shift } else { 0 })?;
         let whole = ByteRange::new(0, length).expect("0 is the smallest start");
         let mut hasher = Hasher::new(kind);
         // One chunk at a time: an attempt that held one buffer while it waited for the next could block others that do
@@ -165,7 +200,11 @@ impl Service {
                 return Err(Error::canceled());
             }
             let pool = &self.lane.pool;
-            let read = if present { destination.read_present(piece, pool) } else { destination.read_back(piece, pool) };
+            let read = match from {
+                HashFrom::Written => ends.destination.read_back(piece, pool),
+                HashFrom::Present => ends.destination.read_present(piece, pool),
+                HashFrom::Source { .. } => ends.source.read(ends.in_source(piece)?, pool),
+            };
             hasher.update(&read.await?);
         }
         Ok(hasher.finish())
@@ -245,6 +284,47 @@ impl Ends {
         }
         Ok(whole)
     }
+}
+
+impl Ends {
+    /// Reads a range and writes it as one chunk, in `order` where there is one; `when_read` is called between the two.
+    async fn fetch_whole(
+        &self,
+        range: ByteRange,
+        order: Option<&Order>,
+        when_read: impl Fn(),
+    ) -> Result<Fetched, Refusal> {
+        let Self { source, destination, pool, .. } = self;
+        let mut clock = Instant::now();
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
+        let in_source = self.in_source(range).map_err(Refusal::NotTaken)?;
+        let mut fetched = Fetched::default();
+        let chunk = if source.is_hole(in_source) {
+            Chunk::zero(range.len() as usize)
+        } else {
+            let chunk = source.read(in_source, pool).await.map_err(Refusal::NotTaken)?;
+            fetched.fetched = chunk.len() as u64;
+            chunk
+        };
+        fetched.times.memory = chunk.waited();
+        fetched.times.read = lap().saturating_sub(chunk.waited());
+        when_read();
+        fetched.len = chunk.len() as u64;
+        fetched.crcs = chunk.block_crcs();
+        fetched.times.checksum = lap();
+        match order {
+            Some(order) => order.write(&**destination, range.start(), chunk).await?,
+            None if chunk.is_empty() => (),
+            None => destination.write(range.start(), chunk).await.map_err(Refusal::NotTaken)?,
+        }
+        fetched.times.write = lap();
+        Ok(fetched)
+    }
+}
+
+fn error_of(refusal: Refusal) -> Error {
+    let (Refusal::NotTaken(error) | Refusal::Broken(error)) = refusal;
+    error
 }
 
 /// Cuts a range where a property of blocks (for instance that they are holes) begins and ends.

@@ -15,7 +15,7 @@ use super::{
     source::Source,
     trace::Trace,
 };
-use staccato_protocols::contract::Present;
+use staccato_protocols::contract::{Present, Writes};
 
 use crate::{
     attempt::StopReason,
@@ -171,6 +171,7 @@ impl World {
             window_chunks_max: self.scenario.window_chunks_max,
             connections: self.scenario.connections(),
             sequential: self.scenario.sequential,
+            writes: Writes::Anywhere,
             fresh: !resumed && !present.is_some_and(|present| present.in_place),
             started_over: !resumed && !recorded.ranges.is_empty(),
             rate_limit: self.scenario.rate_limit,
