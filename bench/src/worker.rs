@@ -173,6 +173,7 @@ impl Lanes {
             lane_choice: self.lane,
             chunk_bytes: self.chunk_mib << 20,
             attempts_max: self.slots,
+            spool: None,
             among_others: false,
         }
     }

@@ -24,7 +24,10 @@ use attempt::{
     run::{Bench, run},
 };
 use lane::{Lanes, message::Input, preflight};
-use staccato_protocols::{CRC_BLOCK, Error, Registry, Runtime};
+use staccato_protocols::{
+    CRC_BLOCK, Error, Registry, Runtime,
+    spool::{Spool, SpoolConfig},
+};
 use transport::peers::{Addresses, LinkReport, PeersConfig, Refusals, Served};
 
 /// At most so much of a lane's memory is registered with its ring: enough to keep a disk busy, and not pinned for
@@ -48,6 +51,9 @@ pub struct DataplaneConfig {
     pub chunk_bytes: u64,
     /// Most attempts at a time: each has its share of the memory, so that none waits for another one's slow source.
     pub attempts_max: usize,
+    /// Where objects are kept on their way, whose destination takes one stream only, or whose source cannot seek; none
+    /// moves them without.
+    pub spool: Option<SpoolConfig>,
     /// Whether there are other executors, whose objects are read and who read this one's: on glommio lanes, beside those
     /// of the other kind.
     pub among_others: bool,
@@ -109,6 +115,7 @@ struct Inner {
     registry: Registry,
     /// Ends before the lanes do.
     peers: Option<Served>,
+    spool: Option<Spool>,
     lanes: Lanes,
     attempts: AtomicU64,
 }
@@ -136,7 +143,8 @@ impl Dataplane {
             Some(peers) => Some(Served::start(peers, registry.clone(), lanes.of(Runtime::Glommio)?)?),
             None => None,
         };
-        Ok(Self { inner: Arc::new(Inner { config, registry, peers, lanes, attempts: AtomicU64::new(0) }) })
+        let spool = config.spool.clone().map(Spool::new);
+        Ok(Self { inner: Arc::new(Inner { config, registry, peers, spool, lanes, attempts: AtomicU64::new(0) }) })
     }
 
     /// Where other executors may connect, when they may.
@@ -169,7 +177,8 @@ impl Dataplane {
         let work = move || {
             let peers = inner.peers.as_ref().map(|served| &**served.peers());
             let (config, registry, lanes) = (&inner.config, &inner.registry, &inner.lanes);
-            let bench = Bench { key, config, registry, lanes, peers, inbox, replies };
+            let spool = inner.spool.as_ref();
+            let bench = Bench { key, config, registry, lanes, peers, spool, inbox: &inbox, replies };
             let outcome = catch_unwind(AssertUnwindSafe(|| run(&bench, &spec, reporter.as_mut())));
             // A broken invariant: what this process believes cannot be trusted, and another one goes on from the
             // ledger.
@@ -197,6 +206,7 @@ mod tests {
             lane_choice: LaneChoice::Auto,
             chunk_bytes: 4 * MIB,
             attempts_max,
+            spool: None,
             among_others: false,
         };
         let usual = config(256 * MIB, 4);

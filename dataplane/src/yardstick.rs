@@ -183,6 +183,7 @@ mod tests {
             lane_choice: LaneChoice::TokioUring,
             chunk_bytes: 1 << 20,
             attempts_max: 1,
+            spool: None,
             among_others: false,
         };
         let bytes: Vec<u8> = (0..(9 << 20) + 77).map(|at: u32| (at % 251) as u8).collect();

@@ -63,6 +63,8 @@ pub struct Capabilities {
     pub source: bool,
     /// Can be written to.
     pub destination: bool,
+    /// How its destinations take what is written.
+    pub takes: Takes,
     /// Runtimes its data half works on.
     pub runtimes: &'static [Runtime],
     /// Options it knows.
@@ -202,6 +204,19 @@ pub struct SweepRequest {
     pub transfer: String,
     /// The [upload](Session::upload) that its last attempt had begun, where it had one.
     pub upload: Option<String>,
+}
+
+/// How destinations of a module take what is written: [`Writes`], before an object is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Takes {
+    /// Any chunk, in any order, over what was written before.
+    #[default]
+    Anywhere,
+    /// Parts of an upload.
+    Parts,
+    /// One stream from the front.
+    InOrder,
 }
 
 /// How a destination takes what is written to it.

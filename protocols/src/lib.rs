@@ -18,6 +18,7 @@ pub mod interrupt;
 pub mod object;
 pub mod range;
 pub mod registry;
+pub mod spool;
 pub mod sums;
 pub mod synthetic;
 #[cfg(any(test, feature = "testing"))]

@@ -7,7 +7,7 @@ use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use staccato_protocols::{
     Access, BufferPool, ByteRange, Capabilities, Chunk, Code, Error, Lane, Object, ObjectUrl, Options, Protocol,
     Runtime, Session, Source, Validator,
-    contract::{DestinationRequest, SourceRequest, SweepRequest},
+    contract::{DestinationRequest, SourceRequest, SweepRequest, Takes},
 };
 
 /// Length of what is repeated.
@@ -45,7 +45,7 @@ impl Protocol for MemoryProtocol {
 
     fn capabilities(&self) -> Capabilities {
         let runtimes = &[Runtime::TokioUring, Runtime::Glommio];
-        Capabilities { source: true, destination: false, runtimes, options: &[] }
+        Capabilities { source: true, destination: false, takes: Takes::Anywhere, runtimes, options: &[] }
     }
 
     fn check_source(&self, url: &ObjectUrl, _options: &Options) -> Result<(), Error> {

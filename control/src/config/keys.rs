@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use staccato_protocols::{CRC_BLOCK, web::networks::Networks};
+use staccato_protocols::{CRC_BLOCK, spool::WhenFull, web::networks::Networks};
 
 use super::{Config, Environment, Executors, Listen, OwnedRoot, display_size, parse_size, this_machine};
 use crate::model::did_you_mean;
@@ -229,6 +229,53 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
         written: |config| one(&display_size(config.memory_bytes)),
+    },
+    Key {
+        name: "spool_size",
+        flag: "spool-size",
+        value: "SIZE",
+        list: false,
+        default_text: "16 GiB",
+        help: "Most disk that an executor keeps objects on while they are on their way: those whose destination takes one stream only, and those whose source cannot seek. What is not in use stays as a cache. With 0 there is no spool, and such objects are fetched again when something breaks",
+        default: |_, _| one("16G"),
+        apply: |config, values| {
+            let text = single(values)?;
+            config.spool_bytes = if text == "0" { 0 } else { parse_size(text)? };
+            Ok(())
+        },
+        written: |config| one(&if config.spool_bytes == 0 { "0".into() } else { display_size(config.spool_bytes) }),
+    },
+    Key {
+        name: "spool_dir",
+        flag: "spool-dir",
+        value: "DIR",
+        list: false,
+        default_text: "spool in the data folder",
+        help: "Folder of the spool",
+        default: |_, _| Vec::new(),
+        apply: |config, values| {
+            config.spool_dir = if values.is_empty() { None } else { Some(absolute(single(values)?)?) };
+            Ok(())
+        },
+        written: |config| config.spool_dir.iter().map(|folder| folder.display().to_string()).collect(),
+    },
+    Key {
+        name: "spool_full",
+        flag: "spool-full",
+        value: "wait|fail",
+        list: false,
+        default_text: "wait",
+        help: "Whether a transfer that needs room in a spool full of objects in use waits for it, or fails and is tried again",
+        default: |_, _| one("wait"),
+        apply: |config, values| {
+            config.spool_full = match single(values)? {
+                "wait" => WhenFull::Wait,
+                "fail" => WhenFull::Fail,
+                text => return Err(format!("{text:?} is no choice; use wait or fail")),
+            };
+            Ok(())
+        },
+        written: |config| one(if config.spool_full == WhenFull::Wait { "wait" } else { "fail" }),
     },
     Key {
         name: "chunk_size",

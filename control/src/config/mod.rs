@@ -24,7 +24,11 @@ pub use registry::registry;
 pub use roots::OwnedRoot;
 pub use size::{display_size, parse_size};
 use staccato_dataplane::{DataplaneConfig, attempt::LaneChoice};
-use staccato_protocols::{Registry, web::networks::Networks};
+use staccato_protocols::{
+    Registry,
+    spool::{SpoolConfig, WhenFull},
+    web::networks::Networks,
+};
 
 use crate::model::HostName;
 
@@ -69,6 +73,12 @@ pub struct Config {
     pub memory_bytes: u64,
     /// Bytes per chunk unless a transfer says otherwise: a multiple of the CRC block.
     pub chunk_bytes: u64,
+    /// The folder of the spool; one in the data folder when absent.
+    pub spool_dir: Option<PathBuf>,
+    /// Most bytes that the spool may use; 0: there is none.
+    pub spool_bytes: u64,
+    /// What happens when it is full.
+    pub spool_full: WhenFull,
     /// What is logged: a filter as of `tracing_subscriber`.
     pub log: String,
     /// Whether `http://` is offered beside `https://`.
@@ -166,8 +176,16 @@ impl Config {
             lane_choice: self.lane,
             chunk_bytes: self.chunk_bytes,
             attempts_max: self.slots,
+            spool: self.spool(),
             among_others: self.among_others(),
         }
+    }
+
+    /// The spool of an executor; none where it may use nothing.
+    fn spool(&self) -> Option<SpoolConfig> {
+        let folder = self.spool_dir.clone().unwrap_or_else(|| self.data_dir.join("spool"));
+        let (bytes_max, when_full) = (self.spool_bytes, self.spool_full);
+        (bytes_max > 0).then_some(SpoolConfig { folder, bytes_max, when_full })
     }
 
     /// Whether there may be executors on other hosts: only over TLS can they come in.
@@ -307,6 +325,9 @@ impl Config {
             lanes: 0,
             memory_bytes: 0,
             chunk_bytes: 0,
+            spool_dir: None,
+            spool_bytes: 0,
+            spool_full: WhenFull::Wait,
             log: String::new(),
             allow_http: false,
             allow_networks: Networks::of([]),

@@ -4,6 +4,7 @@ pub(crate) mod hash;
 mod port;
 pub(crate) mod run;
 mod spec;
+mod spool;
 pub(crate) mod stages;
 
 pub use port::{AttemptHandle, Notice, Reply, Reporter};

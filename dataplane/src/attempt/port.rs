@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{CheckpointReport, Completion, Outcome, StopReason};
 
 /// Where an attempt reports to. Methods return at once; answers come through [`AttemptHandle::reply`].
-pub trait Reporter: Send + 'static {
+pub trait Reporter: Send {
     /// More is durable. At most one is outstanding: the next comes after [`Reply::Checkpointed`].
     fn checkpoint(&mut self, report: CheckpointReport);
 

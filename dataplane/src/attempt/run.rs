@@ -13,11 +13,12 @@ use staccato_protocols::{
         CommitError, DestinationRequest, Found, Overwrite, PreparedCommit, Present, SharedProtocol, SourceRequest,
         Writes,
     },
+    spool::Spool,
 };
 
 use super::{
     AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Reporter, StartOver,
-    StopReason, stages::micros,
+    StopReason, spool, stages::micros,
 };
 use crate::{
     DataplaneConfig,
@@ -45,7 +46,8 @@ pub(crate) struct Bench<'a> {
     pub registry: &'a Registry,
     pub lanes: &'a Lanes,
     pub peers: Option<&'a Peers>,
-    pub inbox: flume::Receiver<Input>,
+    pub spool: Option<&'a Spool>,
+    pub inbox: &'a flume::Receiver<Input>,
     pub replies: flume::Sender<Input>,
 }
 
@@ -80,9 +82,23 @@ impl From<Ending> for Interrupted {
     }
 }
 
-/// Runs an attempt to its end. Nothing of it is open or in flight afterwards.
+/// Runs an attempt to its end, through the spool where that is needed. Nothing of it is open or in flight afterwards.
 pub(crate) fn run(bench: &Bench<'_>, spec: &AttemptSpec, reporter: &mut dyn Reporter) -> Outcome {
-    let result = Attempt::new(bench, spec).and_then(|attempt| attempt.run(reporter));
+    let modules = match Modules::of(bench, spec) {
+        Ok(modules) => modules,
+        Err(error) => return Outcome::Failed { error },
+    };
+    spool::run(bench, spec, &modules, reporter).unwrap_or_else(|| run_one(bench, spec, &modules, reporter))
+}
+
+/// Runs an attempt from one module to another.
+pub(super) fn run_one(
+    bench: &Bench<'_>,
+    spec: &AttemptSpec,
+    modules: &Modules,
+    reporter: &mut dyn Reporter,
+) -> Outcome {
+    let result = Attempt::new(bench, spec, modules).and_then(|attempt| attempt.run(reporter));
     match result {
         Ok(completion) => Outcome::Committed(completion),
         Err(Interrupted::Stopped(reason)) => Outcome::Stopped { reason },
@@ -91,17 +107,15 @@ pub(crate) fn run(bench: &Bench<'_>, spec: &AttemptSpec, reporter: &mut dyn Repo
     }
 }
 
-struct Attempt<'a> {
-    bench: &'a Bench<'a>,
-    spec: &'a AttemptSpec,
-    source: SharedProtocol,
-    destination: &'a SharedProtocol,
-    lanes: Vec<LaneHandle>,
-    chunk_bytes: u64,
+/// Who reads and who writes.
+pub(super) struct Modules {
+    pub source: SharedProtocol,
+    pub destination: SharedProtocol,
 }
 
-impl<'a> Attempt<'a> {
-    fn new(bench: &'a Bench<'a>, spec: &'a AttemptSpec) -> Result<Self, Interrupted> {
+impl Modules {
+    /// Those that the URLs name.
+    fn of(bench: &Bench<'_>, spec: &AttemptSpec) -> Result<Self, Error> {
         let source = match &spec.owner {
             Some(owner) => {
                 let alone = || Error::fatal(Code::UnsupportedScheme, "this executor does not know others");
@@ -109,9 +123,33 @@ impl<'a> Attempt<'a> {
             }
             None => bench.registry.source(&spec.source_url, &spec.source_options)?.clone(),
         };
-        let destination = bench.registry.destination(&spec.destination_url, &spec.destination_options)?;
-        let runtime = choose_runtime(bench.config.lane_choice, &source, destination)?;
-        let mut lanes = bench.lanes.of(runtime)?.to_vec();
+        let destination = bench.registry.destination(&spec.destination_url, &spec.destination_options)?.clone();
+        Ok(Self { source, destination })
+    }
+
+    /// Lanes that serve the source.
+    pub fn source_lanes<'a>(&self, bench: &Bench<'a>) -> Result<&'a [LaneHandle], Error> {
+        bench.lanes.of(choose_runtime(bench.config.lane_choice, &self.source, &self.source)?)
+    }
+
+    /// The lanes that serve both.
+    pub fn lanes<'a>(&self, bench: &Bench<'a>) -> Result<&'a [LaneHandle], Error> {
+        bench.lanes.of(choose_runtime(bench.config.lane_choice, &self.source, &self.destination)?)
+    }
+}
+
+struct Attempt<'a> {
+    bench: &'a Bench<'a>,
+    spec: &'a AttemptSpec,
+    source: &'a SharedProtocol,
+    destination: &'a SharedProtocol,
+    lanes: Vec<LaneHandle>,
+    chunk_bytes: u64,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(bench: &'a Bench<'a>, spec: &'a AttemptSpec, modules: &'a Modules) -> Result<Self, Interrupted> {
+        let mut lanes = modules.lanes(bench)?.to_vec();
         // Attempts begin on different lanes, so that many small ones spread.
         let first = bench.key as usize % lanes.len();
         lanes.rotate_left(first);
@@ -123,12 +161,13 @@ impl<'a> Attempt<'a> {
                 "chunks are smaller than asked for: memory is shared"
             );
         }
+        let Modules { source, destination } = modules;
         Ok(Self { bench, spec, source, destination, lanes, chunk_bytes })
     }
 
     fn run(&self, reporter: &mut dyn Reporter) -> Result<Completion, Interrupted> {
         let mut coordinator =
-            Coordinator::new(self.bench.key, &self.lanes, &self.bench.inbox, self.bench.replies.clone());
+            Coordinator::new(self.bench.key, &self.lanes, self.bench.inbox, self.bench.replies.clone());
         let mut session = None;
         let result = self.steps(&mut coordinator, &mut session, reporter);
         coordinator.close();
@@ -180,7 +219,7 @@ impl<'a> Attempt<'a> {
             *keep = None;
         }
 
-        let object = coordinator.open_source(0, &self.source, &request)?;
+        let object = coordinator.open_source(0, self.source, &request)?;
         let part = part_of(spec, &object)?;
         request.pinned = object.validator.clone();
         let useless = self.checkpoint_is_useless(&object, &part);
@@ -225,7 +264,7 @@ impl<'a> Attempt<'a> {
                 let hash = wanted.first().map(Checksum::kind).filter(|_| shape.writes == Writes::InOrder);
                 coordinator.open_destination(0, session.as_ref(), hash)?;
                 for lane in 1..shape.lanes {
-                    coordinator.open_source(lane, &self.source, &request)?;
+                    coordinator.open_source(lane, self.source, &request)?;
                     coordinator.open_destination(lane, session.as_ref(), None)?;
                 }
                 coordinator.use_lanes(shape.lanes);
@@ -383,8 +422,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn source_is_local(&self) -> bool {
-        let schemes = self.source.schemes();
-        schemes.contains(&"file") || schemes.contains(&"zero")
+        is_local(self.source)
     }
 
     fn lanes_for(&self, length: Option<u64>, access: Access, chunk_bytes: u64) -> usize {
@@ -502,8 +540,14 @@ struct Ready {
     committed: bool,
 }
 
+/// Whether a module's objects are read without a network.
+pub(super) fn is_local(source: &SharedProtocol) -> bool {
+    let schemes = source.schemes();
+    schemes.contains(&"file") || schemes.contains(&"zero")
+}
+
 /// The destination as the request has it; starts over.
-fn request_of(spec: &AttemptSpec, interrupt: Interrupt) -> DestinationRequest {
+pub(super) fn request_of(spec: &AttemptSpec, interrupt: Interrupt) -> DestinationRequest {
     DestinationRequest {
         url: spec.destination_url.clone(),
         options: spec.destination_options.clone(),

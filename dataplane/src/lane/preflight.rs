@@ -95,6 +95,7 @@ mod tests {
             lane_choice: Glommio,
             chunk_bytes: 4 << 20,
             attempts_max: 1,
+            spool: None,
             among_others: false,
         };
         check_io_uring(&config).expect("the tests of lanes need io_uring");

@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use staccato_protocols::{
     BufferPool, ByteRange, Capabilities, Chunk, Code, Error, Interrupt, Lane, Object, ObjectUrl, Options, Protocol,
     Runtime, Session, Source, Validator,
-    contract::{DestinationRequest, SourceRequest, Sums, SweepRequest},
+    contract::{DestinationRequest, SourceRequest, Sums, SweepRequest, Takes},
     sums::pieces,
 };
 
@@ -77,7 +77,13 @@ impl Protocol for RemoteProtocol {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { source: true, destination: false, runtimes: &[Runtime::Glommio], options: &[] }
+        Capabilities {
+            source: true,
+            destination: false,
+            takes: Takes::Anywhere,
+            runtimes: &[Runtime::Glommio],
+            options: &[],
+        }
     }
 
     /// Its owner checks it.

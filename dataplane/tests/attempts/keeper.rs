@@ -81,6 +81,7 @@ impl World {
             lane_choice,
             chunk_bytes: 4 << 20,
             attempts_max: 1,
+            spool: None,
             among_others: false,
         };
         let dataplane = Dataplane::start(config.clone(), registry).unwrap();

@@ -5,4 +5,6 @@ mod files;
 mod keeper;
 mod repair;
 mod resume;
+mod shelf;
 mod stages;
+mod uploads;

@@ -28,7 +28,7 @@ pub use roots::{Root, RootAccess, Roots};
 
 use crate::{
     Capabilities, Code, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
-    contract::{DestinationRequest, SourceRequest, SweepRequest},
+    contract::{DestinationRequest, SourceRequest, SweepRequest, Takes},
 };
 
 /// The module for `file://` URLs.
@@ -59,6 +59,7 @@ impl Protocol for FileProtocol {
         Capabilities {
             source: true,
             destination: true,
+            takes: Takes::Anywhere,
             runtimes: &[Runtime::TokioUring, Runtime::Glommio],
             options: &[],
         }

@@ -1,4 +1,4 @@
-//! `http://` and `https://` sources.
+//! `http://` and `https://`: objects that are read with GET, and written with PUT.
 //!
 //! What a server answers is believed only as far as it can be checked. How it is asked and its answers are judged is
 //! in [`web`](crate::web), which other modules share; here is what is HTTP's own: the client's headers.
@@ -8,18 +8,16 @@
 //! and so does one that dies politely. TLS and an empty `error` of the socket are all there is to go by.
 
 mod options;
-
-#[cfg(test)]
-mod tests;
+mod put;
 
 use std::rc::Rc;
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 
-use self::options::HttpOptions;
+use self::{options::HttpOptions, put::PutSession};
 use crate::{
     Capabilities, Code, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
-    contract::{DestinationRequest, OptionSpec, SourceRequest, SweepRequest},
+    contract::{DestinationRequest, OptionSpec, SourceRequest, SweepRequest, Takes},
     web::{
         Web,
         client::{Client, Condition, Connections},
@@ -29,7 +27,7 @@ use crate::{
     },
 };
 
-/// The module for `http://` and `https://` URLs; sources only. Redirects never lead to a weaker scheme.
+/// The module for `http://` and `https://` URLs. Redirects never lead to a weaker scheme.
 pub struct HttpProtocol {
     schemes: &'static [&'static str],
     web: Web,
@@ -60,7 +58,13 @@ impl Protocol for HttpProtocol {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { source: true, destination: false, runtimes: &[Runtime::TokioUring], options: OPTIONS }
+        Capabilities {
+            source: true,
+            destination: true,
+            takes: Takes::InOrder,
+            runtimes: &[Runtime::TokioUring],
+            options: OPTIONS,
+        }
     }
 
     fn check_source(&self, url: &ObjectUrl, options: &Options) -> Result<(), Error> {
@@ -68,8 +72,12 @@ impl Protocol for HttpProtocol {
         HttpOptions::parse(options).map(drop)
     }
 
-    fn check_destination(&self, url: &ObjectUrl, _options: &Options) -> Result<(), Error> {
-        Err(no_destination(url))
+    fn check_destination(&self, url: &ObjectUrl, options: &Options) -> Result<(), Error> {
+        let origin = Place::origin(url)?;
+        if origin.uri().path().ends_with('/') {
+            return Err(Error::fatal(Code::InvalidUrl, format!("{origin} is a folder; name the object to write")));
+        }
+        HttpOptions::parse(options).map(drop)
     }
 
     fn open_source<'a>(
@@ -91,17 +99,13 @@ impl Protocol for HttpProtocol {
     }
 
     fn begin(&self, request: &DestinationRequest) -> Result<Box<dyn Session>, Error> {
-        Err(no_destination(&request.url))
+        Ok(Box::new(PutSession::begin(self.web.clone(), request)?))
     }
 
-    fn sweep(&self, _request: &SweepRequest) -> Result<(), Error> {
-        Ok(()) // Attempts leave nothing where they cannot write.
+    fn sweep(&self, request: &SweepRequest) -> Result<(), Error> {
+        put::sweep(self.web.clone(), request)
     }
 }
 
-fn no_destination(url: &ObjectUrl) -> Error {
-    Error::fatal(
-        Code::UnsupportedScheme,
-        format!("{:?} cannot be a destination; http can only be read from", url.scheme()),
-    )
-}
+#[cfg(test)]
+mod tests;

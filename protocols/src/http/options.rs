@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Valid options.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct HttpOptions {
     /// Headers of the client's own.
     pub headers: ClientHeaders,
@@ -21,7 +21,7 @@ pub(super) struct HttpOptions {
 }
 
 /// Headers of the client's own; secret, and so for the object's own origin only.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ClientHeaders(HeaderMap);
 
 impl HttpOptions {

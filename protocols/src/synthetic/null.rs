@@ -12,7 +12,8 @@ use crate::{
     BufferPool, ByteRange, Capabilities, Chunk, Code, Destination, Error, Lane, ObjectUrl, Options, Protocol, Runtime,
     Session, Source,
     contract::{
-        CommitError, DestinationRequest, Found, Identity, OpenDestination, SourceRequest, SweepRequest, WriteShape,
+        CommitError, DestinationRequest, Found, Identity, OpenDestination, SourceRequest, SweepRequest, Takes,
+        WriteShape,
     },
 };
 
@@ -29,6 +30,7 @@ impl Protocol for NullProtocol {
         Capabilities {
             source: false,
             destination: true,
+            takes: Takes::Anywhere,
             runtimes: &[Runtime::TokioUring, Runtime::Glommio],
             options: &[],
         }

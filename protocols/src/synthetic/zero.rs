@@ -13,7 +13,7 @@ use futures_util::{FutureExt, future::LocalBoxFuture};
 use crate::{
     Access, BufferPool, ByteRange, Capabilities, Chunk, Code, Error, Lane, Object, ObjectUrl, Options, Protocol,
     Runtime, Session, Source, Validator,
-    contract::{DestinationRequest, OptionSpec, SourceRequest, Sums, SweepRequest},
+    contract::{DestinationRequest, OptionSpec, SourceRequest, Sums, SweepRequest, Takes},
     sums,
 };
 
@@ -119,6 +119,7 @@ impl Protocol for ZeroProtocol {
         Capabilities {
             source: true,
             destination: false,
+            takes: Takes::Anywhere,
             runtimes: &[Runtime::TokioUring, Runtime::Glommio],
             options: &[OptionSpec {
                 name: "seed",

@@ -204,7 +204,8 @@ impl Head {
         self.only(header::CONTENT_RANGE).and_then(ContentRange::parse)
     }
 
-    fn content_length(&self) -> Option<u64> {
+    /// The length of the body, where the head tells.
+    pub fn content_length(&self) -> Option<u64> {
         // With a transfer coding the length is not the body's (RFC 9112 §6.3).
         if self.headers.contains_key(header::TRANSFER_ENCODING) {
             return None;

@@ -47,6 +47,11 @@ impl Body {
         &self.head
     }
 
+    /// The same, without what follows.
+    pub fn into_head(self) -> Head {
+        self.head
+    }
+
     /// Its length in bytes, or a bound of it, where its head tells.
     pub fn upper_bound(&self) -> Option<u64> {
         self.incoming.size_hint().upper()

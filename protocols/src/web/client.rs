@@ -126,9 +126,11 @@ impl Client {
         chunk: &Chunk,
     ) -> Result<Body, Error> {
         let send = || {
-            self.send_fed(method.clone(), place, headers, chunk.len() as u64, async |feeder, watch| {
+            self.send_fed(method.clone(), place, headers, Some(chunk.len() as u64), async |feeder, watch| {
                 // Where nobody takes it any more, the answer says why.
-                let _ = feeder.feed_chunk(chunk, |bytes| watch.sent(bytes)).await;
+                if feeder.feed_chunk(chunk, chunk.len(), |bytes| watch.sent(bytes)).await.is_ok() {
+                    feeder.end().await;
+                }
             })
         };
         let answer = send().await?;
@@ -138,7 +140,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// Sends a request whose body of `length` bytes `feed` gives, and waits for the head of the answer. While bytes
+    /// Sends a request whose body of `length` bytes (not known in advance without) `feed` gives, and waits for the head of the answer. While bytes
     /// leave, at least [`STALL_BYTES_MIN`] must do so within the stall time-out; once `feed` is over, the answer must
     /// come within it. An answer that comes earlier ends the request.
     pub async fn send_fed(
@@ -146,7 +148,7 @@ impl Client {
         method: Method,
         place: &Place,
         headers: &HeaderMap,
-        length: u64,
+        length: Option<u64>,
         feed: impl AsyncFnOnce(Feeder, &Watch),
     ) -> Result<Body, Error> {
         let (feeder, body) = Outgoing::fed(length);

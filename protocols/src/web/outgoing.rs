@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
 
 use crate::{Chunk, Code, Error};
 
@@ -21,24 +22,24 @@ pub(crate) enum Outgoing {
     Empty,
     /// A document.
     Whole(Bytes),
-    /// Bytes of known length that come while it is sent.
+    /// Bytes that come while it is sent.
     Fed {
-        /// Where they come from; ending early breaks the connection off.
-        pieces: tokio::sync::mpsc::Receiver<Bytes>,
-        /// How many are still to come.
-        left: u64,
+        /// Where they come from; nothing marks the end. Ending without that mark breaks the connection off.
+        pieces: mpsc::Receiver<Option<Bytes>>,
+        /// How many are still to come, where that is known.
+        left: Option<u64>,
     },
 }
 
-/// Feeds a body while it is sent. Dropped before all of it was fed, it breaks the request off.
+/// Feeds a body while it is sent. Dropped before its end, it breaks the request off.
 pub(crate) struct Feeder {
-    pieces: tokio::sync::mpsc::Sender<Bytes>,
+    pieces: mpsc::Sender<Option<Bytes>>,
 }
 
 impl Outgoing {
-    /// A body of `length` bytes, and who feeds it.
-    pub fn fed(length: u64) -> (Feeder, Self) {
-        let (sender, receiver) = tokio::sync::mpsc::channel(PIECES);
+    /// A body of `length` bytes (sent in chunks, where that is not known), and who feeds it.
+    pub fn fed(length: Option<u64>) -> (Feeder, Self) {
+        let (sender, receiver) = mpsc::channel(PIECES);
         (Feeder { pieces: sender }, Self::Fed { pieces: receiver, left: length })
     }
 
@@ -53,26 +54,32 @@ impl Feeder {
     /// connection broke, or the server has answered already.
     pub async fn feed(&self, bytes: &[u8], mut sent: impl FnMut(usize)) -> Result<(), Abandoned> {
         for piece in bytes.chunks(PIECE_BYTES) {
-            self.pieces.send(Bytes::copy_from_slice(piece)).await.map_err(|_| Abandoned)?;
+            self.pieces.send(Some(Bytes::copy_from_slice(piece))).await.map_err(|_| Abandoned)?;
             sent(piece.len());
         }
         Ok(())
     }
 
-    /// Feeds a chunk, also one without bytes.
-    pub async fn feed_chunk(&self, chunk: &Chunk, mut sent: impl FnMut(usize)) -> Result<(), Abandoned> {
+    /// Feeds the first `len` bytes of a chunk, also of one without bytes.
+    pub async fn feed_chunk(&self, chunk: &Chunk, len: usize, mut sent: impl FnMut(usize)) -> Result<(), Abandoned> {
         static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
         if let Some(bytes) = chunk.bytes() {
-            return self.feed(bytes, sent).await;
+            return self.feed(&bytes[..len], sent).await;
         }
-        let mut left = chunk.len();
+        let mut left = len;
         while left > 0 {
             let piece = left.min(PIECE_BYTES);
-            self.pieces.send(Bytes::from_static(&ZEROS[..piece])).await.map_err(|_| Abandoned)?;
+            self.pieces.send(Some(Bytes::from_static(&ZEROS[..piece]))).await.map_err(|_| Abandoned)?;
             sent(piece);
             left -= piece;
         }
         Ok(())
+    }
+
+    /// Everything was fed.
+    pub async fn end(self) {
+        // Who has all that was promised does not wait for the mark.
+        let _ = self.pieces.send(None).await;
     }
 }
 
@@ -106,20 +113,21 @@ impl Body for Outgoing {
                 *self = Self::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Fed { left: 0, .. } => Poll::Ready(None),
+            Self::Fed { left: Some(0), .. } => Poll::Ready(None),
             Self::Fed { pieces, left } => pieces.poll_recv(context).map(|piece| match piece {
-                Some(piece) => {
-                    *left = left.saturating_sub(piece.len() as u64);
+                Some(Some(piece)) => {
+                    *left = left.map(|left| left.saturating_sub(piece.len() as u64));
                     Some(Ok(Frame::data(piece)))
                 }
-                None => Some(Err(BrokenOff)),
+                Some(None) if left.is_none() => None,
+                Some(None) | None => Some(Err(BrokenOff)),
             }),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty | Self::Fed { left: 0, .. } => true,
+            Self::Empty | Self::Fed { left: Some(0), .. } => true,
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Fed { .. } => false,
         }
@@ -129,7 +137,8 @@ impl Body for Outgoing {
         SizeHint::with_exact(match self {
             Self::Empty => 0,
             Self::Whole(bytes) => bytes.len() as u64,
-            Self::Fed { left, .. } => *left,
+            Self::Fed { left: Some(left), .. } => *left,
+            Self::Fed { left: None, .. } => return SizeHint::default(),
         })
     }
 }

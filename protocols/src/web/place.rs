@@ -45,6 +45,11 @@ impl Place {
         &self.uri
     }
 
+    /// Whether there is a query, which may be a signature.
+    pub fn has_query(&self) -> bool {
+        self.url.query().is_some()
+    }
+
     /// Whether TLS is spoken there.
     pub fn is_secure(&self) -> bool {
         self.url.scheme() == "https"

@@ -283,7 +283,7 @@ impl Protocol for StubProtocol {
             OptionSpec { name: "token", secret: true, help: "opens the door" },
             OptionSpec { name: "plain.*", secret: false, help: "anything" },
         ];
-        Capabilities { source: true, destination: true, runtimes: &[], options: OPTIONS }
+        Capabilities { source: true, destination: true, takes: Takes::Anywhere, runtimes: &[], options: OPTIONS }
     }
 
     fn check_source(&self, _: &ObjectUrl, _: &Options) -> Result<(), Error> {

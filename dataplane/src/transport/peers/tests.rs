@@ -51,6 +51,7 @@ impl Host {
             lane_choice: LaneChoice::Auto,
             chunk_bytes: 4 << 20,
             attempts_max: 4,
+            spool: None,
             among_others: true,
         };
         let peers = PeersConfig {
