@@ -16,7 +16,7 @@ use std::{
 
 use serde::Serialize;
 use staccato_dataplane::lane::preflight;
-use staccato_scheduler_plugins::Slots;
+use staccato_scheduler_plugins::{Plugin, Slots};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
         Api, router,
         server::{self, Listener, Routes, stopped},
     },
-    config::{Config, Executors},
+    config::{Config, Executors, SchedulerChoice},
     executor::{
         host,
         routes::{self, Desk},
@@ -34,7 +34,10 @@ use crate::{
     listeners::{self, BindError, Bound, Inherited},
     pki::{Authority, PkiError},
     policy::Policy,
-    scheduler::{self, SchedulerConfig},
+    scheduler::{
+        self, SchedulerConfig,
+        outside::{self, Outside},
+    },
     signals::Signals,
     store::{SharedStore, SledStore, StoreError},
     tls::{Identity, TlsError},
@@ -91,6 +94,9 @@ pub enum ServeError {
     /// The operating system denies something every process needs.
     #[error("cannot {0}: {1}")]
     System(&'static str, io::Error),
+    /// The scheduler from outside does not start.
+    #[error(transparent)]
+    Scheduler(#[from] outside::StartError),
     /// The executor could not move bytes here.
     #[error(transparent)]
     Lanes(#[from] staccato_protocols::Error),
@@ -120,6 +126,8 @@ pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeErr
         (Some(certificate), Some(key)) => Some(Identity::read(certificate, key)?),
         _ => None,
     };
+    // It outlives a store that fails.
+    let outside = start_outside(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("control")
@@ -133,7 +141,7 @@ pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeErr
                 was_ready = true;
                 ready(told);
             };
-            let error = match serve(config.clone(), &inherited, identity.clone(), told, &mut signals).await {
+            let error = match serve(config.clone(), &inherited, identity.clone(), outside.clone(), told, &mut signals).await {
                 Err(error) if error.may_pass() => error,
                 ended => return ended,
             };
@@ -147,6 +155,9 @@ pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeErr
             }
         }
     });
+    if let Some(outside) = outside {
+        outside.end();
+    }
     // Blocking work that still runs (a look-up of a peer) holds nothing that matters.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
@@ -156,6 +167,7 @@ async fn serve(
     config: Config,
     inherited: &Inherited,
     identity: Option<Identity>,
+    outside: Option<Arc<Outside>>,
     ready: impl FnOnce(&Ready),
     signals: &mut Signals,
 ) -> Result<(), ServeError> {
@@ -186,7 +198,7 @@ async fn serve(
 
     let (stop, stopping) = watch::channel(false);
     let desk = Desk { ledger: ledger.clone(), authority, certificate_life: config.certificate_life };
-    let clients = router(Api::new(ledger.clone(), Policy::new(&config.roots), stopping.clone()));
+    let clients = router(Api::new(ledger.clone(), Policy::new(&config.roots), outside.clone(), stopping.clone()));
     let routes = Routes { clients: clients.clone(), executors: routes::remote_router(desk.clone(), clients) };
     let mut doors = JoinSet::new();
     for listener in listeners {
@@ -199,7 +211,11 @@ async fn serve(
         clock.run().await;
         "ledger's clock"
     });
-    let scheduling = scheduler::run(ledger.clone(), Box::new(Slots::new(config.slots)), SchedulerConfig::default());
+    let plugin: Arc<dyn Plugin> = match outside {
+        Some(outside) => outside,
+        None => Arc::new(Slots::new(config.slots)),
+    };
+    let scheduling = scheduler::run(ledger.clone(), plugin, SchedulerConfig::default());
     parts.spawn(async move {
         scheduling.await;
         "scheduler"
@@ -266,6 +282,17 @@ async fn serve(
     }
     tracing::info!("stopped");
     outcome
+}
+
+/// Starts the scheduler from outside that the configuration names, if it names one.
+fn start_outside(config: &Config) -> Result<Option<Arc<Outside>>, ServeError> {
+    let SchedulerChoice::Outside(program) = &config.scheduler else { return Ok(None) };
+    if config.scheduler_user.is_none() && rustix::process::geteuid().is_root() {
+        tracing::warn!("the scheduler plug-in runs as root; name a user for it with scheduler_user");
+    }
+    let launch = outside::Launch { program: program.clone(), arguments: Vec::new(), user: config.scheduler_user };
+    let options = outside::Options::of(launch, config.slots, config.scheduler_timeout);
+    Ok(Some(Arc::new(Outside::start(options)?)))
 }
 
 /// The arguments of the executor's process: the very configuration of this one.

@@ -128,7 +128,7 @@ mod tests {
     struct Broken(fn(&Snapshot) -> Vec<Decision>);
 
     impl Plugin for Broken {
-        fn name(&self) -> &'static str {
+        fn name(&self) -> &str {
             "broken"
         }
         fn decide(&self, snapshot: &Snapshot) -> Vec<Decision> {

@@ -20,8 +20,8 @@ pub const PRIORITY_MAX: u8 = 9;
 ///
 /// Decisions may come too late (a client was faster); the ledger ignores those.
 pub trait Plugin: Send + Sync + 'static {
-    /// Its name in the configuration.
-    fn name(&self) -> &'static str;
+    /// What it is called in logs, in small letters and `_`.
+    fn name(&self) -> &str;
 
     /// Which waiting transfers shall be started now, in this order.
     fn decide(&self, snapshot: &Snapshot) -> Vec<Decision>;

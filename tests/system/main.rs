@@ -19,5 +19,6 @@ mod preflight;
 mod progress;
 mod repairs;
 mod restarts;
+mod scheduler;
 mod sizes_and_names;
 mod tokens;

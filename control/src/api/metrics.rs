@@ -1,6 +1,6 @@
 //! `/metrics`: what the service has done, in the OpenMetrics text format that Prometheus reads.
 
-use std::{fmt, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -11,7 +11,13 @@ use http::header;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text},
-    metrics::{MetricType, counter::ConstCounter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{
+        MetricType,
+        counter::ConstCounter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+    },
     registry::{Registry, Unit},
 };
 
@@ -24,7 +30,9 @@ use super::{
 use crate::{
     ledger::{Ledger, LedgerError, keys},
     model::State as TransferState,
+    scheduler::outside::Outside,
 };
+use staccato_scheduler_plugins::Plugin as _;
 
 /// Transfers of one state that are counted at most: a scrape must not scan a million of them.
 pub const COUNTED_MAX: usize = 10_000;
@@ -52,8 +60,8 @@ struct StateLabels {
 }
 
 impl Metrics {
-    /// Metrics of a service with this ledger.
-    pub fn new(ledger: Ledger) -> Self {
+    /// Metrics of a service with this ledger and, where there is one, this scheduler from outside.
+    pub fn new(ledger: Ledger, scheduler: Option<Arc<Outside>>) -> Self {
         let mut registry = Registry::with_prefix("staccato");
         let requests = Family::new_with_constructor((|| Histogram::new(LATENCY_BOUNDS)) as fn() -> Histogram);
         let transfers = Family::default();
@@ -69,6 +77,9 @@ impl Metrics {
             transfers.clone(),
         );
         registry.register_collector(Box::new(LedgerCollector(ledger)));
+        if let Some(scheduler) = scheduler {
+            registry.register_collector(Box::new(SchedulerCollector(scheduler)));
+        }
         Self { registry, requests, transfers }
     }
 
@@ -150,5 +161,26 @@ impl Collector for LedgerCollector {
             }
         }
         Ok(())
+    }
+}
+
+/// Shows how it is about a scheduler from outside.
+struct SchedulerCollector(Arc<Outside>);
+
+impl fmt::Debug for SchedulerCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SchedulerCollector")
+    }
+}
+
+impl Collector for SchedulerCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let labels = [("plugin", self.0.name())];
+        let help = "Whether the scheduler plug-in decides (1), or slots in its place (0)";
+        let mut family = encoder.encode_descriptor("scheduler_plugin_up", help, None, MetricType::Gauge)?;
+        ConstGauge::new(i64::from(self.0.is_up())).encode(family.encode_family(&labels)?)?;
+        let help = "How often the scheduler plug-in ended, was late or broke a rule, and was started again";
+        let mut family = encoder.encode_descriptor("scheduler_plugin_faults", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.0.faults()).encode(family.encode_family(&labels)?)
     }
 }

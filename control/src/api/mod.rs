@@ -41,7 +41,7 @@ use bytes::Bytes;
 pub use routes::router;
 use tokio::sync::{Semaphore, watch};
 
-use crate::{ledger::Ledger, policy::Policy};
+use crate::{ledger::Ledger, policy::Policy, scheduler::outside::Outside};
 
 /// What handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -55,9 +55,15 @@ pub struct Api {
 }
 
 impl Api {
-    /// An interface to `ledger`, for those who may use it. `stopping` becomes `true` when the service begins to stop.
-    pub fn new(ledger: Ledger, policy: Policy, stopping: watch::Receiver<bool>) -> Self {
-        let metrics = Arc::new(metrics::Metrics::new(ledger.clone()));
+    /// An interface to `ledger`, for those who may use it, which tells of a scheduler from outside, where there is one.
+    /// `stopping` becomes `true` when the service begins to stop.
+    pub fn new(
+        ledger: Ledger,
+        policy: Policy,
+        scheduler: Option<Arc<Outside>>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let metrics = Arc::new(metrics::Metrics::new(ledger.clone(), scheduler));
         let large_bodies = Arc::new(Semaphore::new(body::LARGE_BODIES_MAX));
         Self { ledger, policy: Arc::new(policy), metrics, stopping, openapi: Bytes::new(), large_bodies }
     }

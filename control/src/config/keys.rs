@@ -8,7 +8,9 @@ use std::{
 
 use staccato_protocols::{CRC_BLOCK, spool::WhenFull, web::networks::Networks};
 
-use super::{Config, Environment, Executors, Listen, OwnedRoot, display_size, parse_size, this_machine};
+use super::{
+    Config, Environment, Executors, Listen, OwnedRoot, SchedulerChoice, display_size, parse_size, this_machine,
+};
 use crate::model::did_you_mean;
 
 /// One setting.
@@ -163,6 +165,61 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
         written: |config| one(&config.slots.to_string()),
+    },
+    Key {
+        name: "scheduler",
+        flag: "scheduler",
+        value: "slots|PATH",
+        list: false,
+        default_text: "slots",
+        help: "Who decides which transfers run: `slots` (first come first served within a priority), or an executable \
+               that is asked (see scheduler-plugins/README.md). Its path has a `/`",
+        default: |_, _| one("slots"),
+        apply: |config, values| {
+            config.scheduler = match single(values)? {
+                "slots" => SchedulerChoice::Slots,
+                path if path.contains('/') => SchedulerChoice::Outside(absolute(path)?),
+                text => return Err(format!("{text:?} is no scheduler; use slots, or a path with a / (./{text})")),
+            };
+            Ok(())
+        },
+        written: |config| match &config.scheduler {
+            SchedulerChoice::Slots => one("slots"),
+            SchedulerChoice::Outside(path) => one(&path.display().to_string()),
+        },
+    },
+    Key {
+        name: "scheduler_user",
+        flag: "scheduler-user",
+        value: "NAME|UID:GID",
+        list: false,
+        default_text: "none",
+        help: "User that such an executable runs as, for a service of root: a name in /etc/passwd, or two numbers; with \
+               `none` the service's own",
+        default: |_, _| one("none"),
+        apply: |config, values| {
+            config.scheduler_user = match single(values)? {
+                "" | "none" => None,
+                text => Some(text.parse()?),
+            };
+            Ok(())
+        },
+        written: |config| one(&config.scheduler_user.map_or("none".into(), |user| user.to_string())),
+    },
+    Key {
+        name: "scheduler_timeout",
+        flag: "scheduler-timeout",
+        value: "DURATION",
+        list: false,
+        default_text: "5s",
+        help: "How long such an executable may take to answer, 100ms to 10m; then it is killed and started again, and \
+               meanwhile `slots` decides",
+        default: |_, _| one("5s"),
+        apply: |config, values| {
+            config.scheduler_timeout = duration(single(values)?)?;
+            Ok(())
+        },
+        written: |config| one(&humantime::format_duration(config.scheduler_timeout).to_string()),
     },
     Key {
         name: "executors",

@@ -10,6 +10,7 @@ mod layers;
 mod listen;
 mod registry;
 mod roots;
+mod scheduler;
 mod size;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use layers::{Environment, Flags};
 pub use listen::{Listen, ListenError};
 pub use registry::registry;
 pub use roots::OwnedRoot;
+pub use scheduler::{SchedulerChoice, SystemUser};
 pub use size::{display_size, parse_size};
 use staccato_dataplane::{DataplaneConfig, attempt::LaneChoice};
 use staccato_protocols::{
@@ -63,6 +65,12 @@ pub struct Config {
     pub roots: Vec<OwnedRoot>,
     /// Transfers that may run at a time.
     pub slots: usize,
+    /// Who decides which transfers run.
+    pub scheduler: SchedulerChoice,
+    /// The user that a scheduler plug-in from outside runs as; none: the service's own.
+    pub scheduler_user: Option<SystemUser>,
+    /// How long a scheduler plug-in from outside may take to answer.
+    pub scheduler_timeout: Duration,
     /// Which executors `serve` starts.
     pub executors: Executors,
     /// Which lanes move files to files.
@@ -320,6 +328,9 @@ impl Config {
             outage_max: Duration::ZERO,
             roots: Vec::new(),
             slots: 0,
+            scheduler: SchedulerChoice::Slots,
+            scheduler_user: None,
+            scheduler_timeout: Duration::ZERO,
             executors: Executors::None,
             lane: LaneChoice::Auto,
             lanes: 0,

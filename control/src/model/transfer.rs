@@ -390,7 +390,7 @@ pub fn known_length(part: Part) -> Option<u64> {
 }
 
 /// The sentence without control characters (they take six bytes each in JSON) and cut to `bytes_max`.
-fn bounded(message: &str, bytes_max: usize) -> String {
+pub(crate) fn bounded(message: &str, bytes_max: usize) -> String {
     let mut text: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.len() > bytes_max {
         let end = (0..=bytes_max - 3).rev().find(|at| text.is_char_boundary(*at));

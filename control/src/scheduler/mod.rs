@@ -1,12 +1,18 @@
 //! The loop around a scheduling plug-in: it keeps a bounded [`window`] of what waits up to date by the changes of the
 //! store, asks the plug-in, and carries its decisions to the ledger. It never scans the queue.
+//!
+//! Plug-ins are asked on threads where they may take their time, those from [`outside`] above all. Meanwhile changes are
+//! taken in; decisions count for what still waits then.
 
+pub mod outside;
 pub mod window;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::join_all};
-use staccato_scheduler_plugins::{Executor, Link, Plugin, Running, Snapshot, Waiting, contract::WINDOW_DEFAULT};
+use staccato_scheduler_plugins::{
+    Decision, Executor, Link, Plugin, Running, Snapshot, Waiting, contract::WINDOW_DEFAULT,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -42,7 +48,7 @@ const PAGE: usize = 1024;
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// Schedules until the store is gone.
-pub async fn run(ledger: Ledger, plugin: Box<dyn Plugin>, config: SchedulerConfig) {
+pub async fn run(ledger: Ledger, plugin: Arc<dyn Plugin>, config: SchedulerConfig) {
     let mut scheduler = Scheduler::new(ledger, plugin, config);
     loop {
         match scheduler.turn().await {
@@ -60,7 +66,7 @@ pub async fn run(ledger: Ledger, plugin: Box<dyn Plugin>, config: SchedulerConfi
 /// A plug-in and what it sees.
 pub struct Scheduler {
     ledger: Ledger,
-    plugin: Box<dyn Plugin>,
+    plugin: Arc<dyn Plugin>,
     config: SchedulerConfig,
     watch: Watch,
     /// None until it is read, and after a change may have been missed.
@@ -69,15 +75,27 @@ pub struct Scheduler {
     fleet_version: u64,
     /// Whether something that took a slot has gone, or may have, since the plug-in was last asked.
     freed: bool,
+    /// Whether anything at all has changed since then.
+    changed: bool,
     /// How long the plug-in took to decide, with the making of what it sees.
     asking: Duration,
 }
 
 impl Scheduler {
     /// A scheduler that has read nothing yet.
-    pub fn new(ledger: Ledger, plugin: Box<dyn Plugin>, config: SchedulerConfig) -> Self {
+    pub fn new(ledger: Ledger, plugin: Arc<dyn Plugin>, config: SchedulerConfig) -> Self {
         let watch = ledger.store().watch(keys::WORK);
-        Self { ledger, plugin, config, watch, window: None, fleet_version: 0, freed: false, asking: Duration::ZERO }
+        Self {
+            ledger,
+            plugin,
+            config,
+            watch,
+            window: None,
+            fleet_version: 0,
+            freed: false,
+            changed: false,
+            asking: Duration::ZERO,
+        }
     }
 
     /// One turn: read what is missing, let the plug-in decide, then wait for a change. `false` when there will be none.
@@ -86,6 +104,13 @@ impl Scheduler {
         let now = Instant::now();
         let (arrivals_from, mut wake) = (now + self.asking * ARRIVALS_PACE, now + self.config.turn);
         loop {
+            // Also while the plug-in was being asked.
+            if self.changed {
+                wake = wake.min(arrivals_from);
+            }
+            if self.freed || Instant::now() >= wake {
+                return Ok(true);
+            }
             match tokio::time::timeout_at(wake, self.watch.next()).await {
                 Err(_) => return Ok(true),
                 Ok(None) => return Ok(false),
@@ -93,10 +118,6 @@ impl Scheduler {
             }
             if !self.catch_up() {
                 return Ok(false);
-            }
-            wake = wake.min(arrivals_from);
-            if self.freed || Instant::now() >= wake {
-                return Ok(true);
             }
         }
     }
@@ -115,7 +136,7 @@ impl Scheduler {
 
     /// Lets the plug-in decide on what is known, and carries its decisions to the ledger.
     pub async fn decide(&mut self) -> Result<(), LedgerError> {
-        self.freed = false;
+        (self.freed, self.changed) = (false, false);
         let fleet_version = self.ledger.fleet_version();
         if std::mem::replace(&mut self.fleet_version, fleet_version) != fleet_version {
             self.begin_anew();
@@ -124,16 +145,14 @@ impl Scheduler {
         let asked = Instant::now();
         let now_ms = Timestamp::from_system(std::time::SystemTime::now()).as_millis();
         let executors = self.ledger.hosts_up().into_iter().map(|(name, slots)| Executor { name, slots });
-        let window = self.window.as_mut().expect("read above");
-        let decisions = self.plugin.decide(&snapshot(window, &self.ledger, executors.collect(), now_ms));
+        let window = self.window.as_ref().expect("read above");
+        let decisions = self.ask(snapshot(window, &self.ledger, executors.collect(), now_ms)).await;
         self.asking = asked.elapsed();
-        let waiting = decisions.into_iter().filter_map(|decision| {
-            let id = window.waiting_id(decision.id);
-            if id.is_none() {
-                tracing::warn!(plugin = self.plugin.name(), id = %decision.id, "the plug-in chose what does not wait");
-            }
-            Some((id?, decision.reason))
-        });
+        // A change may have been missed while it was asked.
+        self.read().await?;
+        let window = self.window.as_mut().expect("read above");
+        // What does not wait any more has been changed by somebody who was faster.
+        let waiting = decisions.into_iter().filter_map(|one| Some((window.waiting_id(one.id)?, one.reason)));
         // Together, so that they share a group of commits; each makes its own mark on the window, whatever comes of
         // others.
         let ledger = &self.ledger;
@@ -150,6 +169,23 @@ impl Scheduler {
         failure.map_or(Ok(()), Err)
     }
 
+    /// Asks the plug-in, and takes in what changes meanwhile.
+    async fn ask(&mut self, snapshot: Snapshot) -> Vec<Decision> {
+        let plugin = self.plugin.clone();
+        let mut asked = tokio::task::spawn_blocking(move || plugin.decide(&snapshot));
+        let mut watched = true;
+        loop {
+            tokio::select! {
+                answer = &mut asked => return answer.expect("a plug-in does not panic"),
+                event = self.watch.next(), if watched => match event {
+                    Some(event) => self.take_in(event),
+                    // The next turn will say so.
+                    None => watched = false,
+                },
+            }
+        }
+    }
+
     /// What is known, with its end read where that has become short.
     #[cfg(test)]
     pub(crate) async fn view(&mut self) -> Result<&Window, LedgerError> {
@@ -164,6 +200,7 @@ impl Scheduler {
     }
 
     fn take_in(&mut self, event: Event) {
+        self.changed = true;
         match event {
             Event::Lagged => {
                 self.window = None;

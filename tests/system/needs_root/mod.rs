@@ -13,6 +13,7 @@ mod no_direct_io;
 mod path;
 mod power_cuts;
 mod repairs;
+mod scheduler;
 mod shared_extents;
 mod two_hosts;
 mod users;

@@ -13,7 +13,7 @@ use staccato_tests::{
 
 /// Runs a script as on a machine that is used for nothing else: with namespaces for its network, its processes (which end
 /// with it), and its mounts, where `/tmp` and the names of network namespaces are its own.
-fn run_apart(script: &str) -> Output {
+pub(super) fn run_apart(script: &str) -> Output {
     let folder = tempfile::tempdir_in(scratch()).expect("a folder can be made");
     let before = "set -euo pipefail\n\
                   mount --bind \"$0\" /tmp && mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && ip link set lo up\n\
@@ -32,12 +32,13 @@ fn run_apart(script: &str) -> Output {
     output
 }
 
-fn text(output: &Output) -> String {
+/// What a command said.
+pub(super) fn text(output: &Output) -> String {
     format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// The shell blocks of a section.
-fn blocks(page: &str, section: &str) -> String {
+pub(super) fn blocks(page: &str, section: &str) -> String {
     let (_, rest) = page.split_once(&format!("\n## {section}\n")).expect("the section is there");
     let section = rest.split("\n## ").next().unwrap_or_default();
     section.split("```sh\n").skip(1).filter_map(|block| block.split("```").next()).collect()

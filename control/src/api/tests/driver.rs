@@ -49,7 +49,7 @@ impl Driver {
         let ledger =
             Ledger::open(store, Seal::ephemeral(), registry, LedgerConfig::default(), environment).await.unwrap();
         let (stop, stopping) = watch::channel(false);
-        let api = Api::new(ledger.clone(), Policy::new(&roots), stopping);
+        let api = Api::new(ledger.clone(), Policy::new(&roots), None, stopping);
         let large_bodies = api.large_bodies.clone();
         Self { ledger, router: router(api), stop, large_bodies }
     }

@@ -2,6 +2,7 @@
 //! comes again.
 
 mod actions;
+mod asking;
 mod attempts;
 mod create;
 mod fixture;

@@ -42,7 +42,7 @@ async fn what_comes_waits_for_a_while_and_what_goes_does_not() {
     let running = fixture.in_state(State::Running).await;
     let asked = Arc::<AtomicUsize>::default();
     let config = SchedulerConfig { turn: Duration::from_secs(60), ..SchedulerConfig::default() };
-    let mut scheduler = Scheduler::new(fixture.ledger.clone(), Box::new(Slow(asked.clone())), config);
+    let mut scheduler = Scheduler::new(fixture.ledger.clone(), Arc::new(Slow(asked.clone())), config);
     let pause = 9 * ASKING;
 
     let begun = Instant::now();

@@ -378,7 +378,7 @@ fn on_disk(folder: &TempDir) -> SharedStore {
 
 fn schedule(fixture: &Fixture, window_max: usize) -> Scheduler {
     let config = SchedulerConfig { window_max, ..SchedulerConfig::default() };
-    Scheduler::new(fixture.ledger.clone(), Box::new(Slots::new(SLOTS)), config)
+    Scheduler::new(fixture.ledger.clone(), Arc::new(Slots::new(SLOTS)), config)
 }
 
 /// What may become of a transfer from one look to the next.

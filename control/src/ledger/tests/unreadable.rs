@@ -1,7 +1,7 @@
 //! A record that this version cannot read (a newer one wrote it, or it is damaged) stops nobody but itself, stays as it
 //! is, and goes on where a version comes that reads it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use staccato_dataplane::attempt::StopReason;
 use staccato_protocols::{Code, Error};
@@ -50,7 +50,7 @@ async fn it_takes_no_slot_and_no_turn_of_the_scheduler() {
         replace_by_newer(&fixture, id).await;
     }
     fixture.reopen().await;
-    let mut scheduler = Scheduler::new(fixture.ledger.clone(), Box::new(Slots::new(1)), SchedulerConfig::default());
+    let mut scheduler = Scheduler::new(fixture.ledger.clone(), Arc::new(Slots::new(1)), SchedulerConfig::default());
     for _ in 0..3 {
         scheduler.decide().await.unwrap();
         scheduler.catch_up();
