@@ -22,6 +22,9 @@ use rustix::{
 
 use crate::{Code, Error, Interrupt};
 
+/// What is locked while room is promised: no key, which have no underscore.
+const ALL: &str = "_all";
+
 /// How long to wait before a look whether somebody else is done.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -145,7 +148,7 @@ impl Spool {
 
     /// Promises an entry that it may have `bytes`, if they fit; the promise is the length of its lock's file.
     fn promise(&self, own: &Entry, bytes: u64) -> Result<bool, Error> {
-        let all = self.lock_file("")?;
+        let all = self.lock_file(ALL)?;
         flock(&all, FlockOperation::LockExclusive)
             .map_err(|error| self.failed(&error.into(), format_args!("lock all entries")))?;
         let fits = own.is_complete() || self.has_room(own, bytes)?;

@@ -125,9 +125,7 @@ fn through(
         entry.remove()?;
     }
     Ok(Some(match outcome {
-        Outcome::Committed(completion) => {
-            Outcome::Committed(Completion { bytes_fetched: completion.bytes_fetched + bytes_fetched, ..completion })
-        }
+        Outcome::Committed(completion) => Outcome::Committed(Completion { bytes_fetched, ..completion }),
         other => other,
     }))
 }

@@ -2,6 +2,8 @@
 
 use super::{repair::Reuse, *};
 
+mod writes;
+
 const BLOCK: u64 = CRC_BLOCK;
 const T0: Duration = Duration::ZERO;
 

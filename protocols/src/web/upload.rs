@@ -70,17 +70,26 @@ impl Commit {
 }
 
 impl Waiting {
-    /// Begins the upload on the calling lane, whose runtime is tokio's, and returns what is written to.
-    pub fn begin(self, client: Client, request: UploadRequest) -> UploadDestination {
+    /// Begins the upload on the calling lane, whose runtime is tokio's, and returns what is written to. `refusal` says
+    /// what an answer means that comes too early.
+    pub fn begin(
+        self,
+        client: Client,
+        request: UploadRequest,
+        refusal: impl Fn(&Answer) -> Error + 'static,
+    ) -> UploadDestination {
         let (chunks, feed) = mpsc::channel(1);
         let failure = Rc::new(RefCell::new(None));
         let seen = failure.clone();
         tokio::task::spawn_local(async move {
             let Self { go, answer, interrupt } = self;
             let result = interrupt.cut(send(&client, &request, feed, &go)).await;
-            if let Err(error) = &result {
-                seen.replace(Some(error.clone()));
-            }
+            let failure = match &result {
+                Ok(answer) if answer.head.status.is_success() => None,
+                Ok(answer) => Some(refusal(answer)),
+                Err(error) => Some(error.clone()),
+            };
+            seen.replace(failure);
             // Who does not wait for it any more needs no answer.
             let _ = answer.send(result);
         });
