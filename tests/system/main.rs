@@ -20,4 +20,5 @@ mod progress;
 mod repairs;
 mod restarts;
 mod sizes_and_names;
+mod storage;
 mod tokens;
