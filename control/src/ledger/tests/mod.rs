@@ -4,6 +4,7 @@
 mod actions;
 mod attempts;
 mod create;
+mod credentials;
 mod fixture;
 mod hosts;
 mod invariants;
