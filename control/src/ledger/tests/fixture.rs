@@ -15,8 +15,8 @@ use staccato_dataplane::attempt::{
 use staccato_protocols::{
     ByteRange, Code, Error, ObjectUrl, Options, Registry, Validator,
     contract::{
-        Capabilities, DestinationRequest, Identity, Lane, OptionSpec, Protocol, Secrecy, Session, Source, SourceRequest,
-        SweepRequest,
+        Capabilities, DestinationRequest, Identity, Lane, OptionSpec, Protocol, Secrecy, Session, Source,
+        SourceRequest, SweepRequest,
     },
 };
 

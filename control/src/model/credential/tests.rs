@@ -4,7 +4,7 @@ use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
 use staccato_protocols::{
     Registry, Session, Source,
-    contract::{DestinationRequest, Lane, OptionSpec, SourceRequest},
+    contract::{DestinationRequest, Lane, OptionSpec, SourceRequest, SweepRequest},
     http::HttpProtocol,
 };
 
@@ -52,7 +52,7 @@ impl Protocol for Vault {
         unreachable!("no storage is looked at")
     }
 
-    fn sweep(&self, _: &ObjectUrl, _: &str) -> Result<(), Error> {
+    fn sweep(&self, _: &SweepRequest) -> Result<(), Error> {
         unreachable!("no storage is looked at")
     }
 }
