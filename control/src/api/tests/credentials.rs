@@ -6,7 +6,12 @@ use super::driver::{Driver, OWNER};
 const SECRET: &str = "hunter2-hunter2";
 
 fn web() -> Value {
-    json!({"schemes": ["http", "https"], "urls": ["https://h/a", "http://h"], "options": {"header.Authorization": SECRET}})
+    let options = json!({"header.Authorization": SECRET});
+    json!({"schemes": ["http", "https"], "urls": ["https://h/a", "http://h"], "options": options})
+}
+
+fn with(source: &str, options: Value) -> Value {
+    json!({"source_url": source, "destination_url": "file:///data/d", "source_options": options})
 }
 
 /// Sets alice's credential `web`.
@@ -28,7 +33,7 @@ async fn a_credential_is_set_shown_listed_and_deleted_and_its_values_are_nowhere
     assert_eq!((&document["owner"], &document["kept"]), (&json!(OWNER), &json!("sealed")));
     assert_eq!(document["options"], json!(["header.Authorization"]));
     assert_eq!(answers[2].json(), json!([document]));
-    let body = json!({"source_url": "http://h/x", "destination_url": "file:///data/d", "source_options": {"credential": "web"}});
+    let body = with("http://h/x", json!({"credential": "web"}));
     answers.push(driver.post("/v1/transfers", &body).await);
     assert_eq!(answers[3].status, 201, "{}", answers[3].text());
     assert_eq!(answers[3].json()["source_options"], json!({"credential": "web"}));
@@ -95,7 +100,6 @@ async fn a_malformed_credential_is_refused_with_its_field_and_without_its_values
 #[tokio::test]
 async fn a_request_may_use_a_credential_and_not_lead_it_elsewhere() {
     let driver = driver().await;
-    let with = |source: &str, options: Value| json!({"source_url": source, "destination_url": "file:///data/d", "source_options": options});
     let named = json!({"credential": "web"});
     let (unusable, option) = ("credential_unusable", "invalid_option");
     for (source, options, code, field) in [
