@@ -4,8 +4,9 @@ use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
 use staccato_protocols::{
     Registry, Session, Source,
-    contract::{DestinationRequest, Lane, OptionSpec, SourceRequest, SweepRequest},
+    contract::{DestinationRequest, Lane, OptionSpec, SourceRequest, SweepRequest, Takes},
     http::HttpProtocol,
+    web::Web,
 };
 
 use super::*;
@@ -25,7 +26,7 @@ impl Protocol for Vault {
             OptionSpec { name: "endpoint", secret: false, help: "" },
             OptionSpec { name: "class", secret: false, help: "" },
         ];
-        Capabilities { source: true, destination: true, runtimes: &[], options: OPTIONS }
+        Capabilities { source: true, destination: true, takes: Takes::Anywhere, runtimes: &[], options: OPTIONS }
     }
 
     fn secrecy(&self) -> Secrecy {
@@ -58,7 +59,7 @@ impl Protocol for Vault {
 }
 
 fn registry() -> Registry {
-    Registry::new().with(HttpProtocol::new()).with(Vault)
+    Registry::new().with(HttpProtocol::new(Web::new())).with(Vault)
 }
 
 fn definition(body: &Value) -> Result<Definition, Problem> {
