@@ -20,7 +20,9 @@ fn start(server: &HttpServer, folder: &Path) -> Service {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let environment = format!("environment=http {below}");
     let folder = folder.display().to_string();
-    let variable = |command: &mut Command| drop(command.env("HTTP_AUTHORIZATION", SECRETS[2].1));
+    let variable = |command: &mut Command| {
+        command.env("HTTP_AUTHORIZATION", SECRETS[2].1);
+    };
     Service::start_with(&["--credentials", &folder, "--credential-env", &environment, "--log", "debug"], variable)
 }
 
