@@ -16,7 +16,7 @@ use staccato_protocols::{
     ByteRange, Code, Error, ObjectUrl, Options, Registry, Validator,
     contract::{
         Capabilities, DestinationRequest, Identity, Lane, OptionSpec, Protocol, Secrecy, Session, Source,
-        SourceRequest, SweepRequest,
+        SourceRequest, SweepRequest, Takes,
     },
 };
 
