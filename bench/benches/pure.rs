@@ -9,7 +9,7 @@ use divan::{Bencher, counter::BytesCount, counter::ItemsCount};
 use staccato_dataplane::engine::{
     Action, Engine, EngineConfig, SYNC_BYTES_MAX, checkpoint::CrcRanges, window::Connections,
 };
-use staccato_protocols::{ByteRange, CRC_BLOCK};
+use staccato_protocols::{ByteRange, CRC_BLOCK, contract::Writes};
 use staccato_scheduler_plugins::{Executor, Link, Plugin as _, Slots, Snapshot, Waiting};
 
 fn main() {
@@ -59,6 +59,7 @@ fn engine() -> Engine {
         window_chunks_max: WINDOW,
         connections: Connections::Unlimited,
         sequential: false,
+        writes: Writes::Anywhere,
         fresh: true,
         started_over: false,
         rate_limit: None,

@@ -255,7 +255,7 @@ impl Server {
     }
 
     /// Whether nobody else hears what is said there.
-    fn keeps_secrets(&self) -> bool {
+    pub fn keeps_secrets(&self) -> bool {
         match self {
             Self::Tcp(host, _) => {
                 host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod copy;
+pub mod credentials;
 pub mod demo;
 pub mod executor;
 pub mod folder;

@@ -5,10 +5,12 @@
 //! door the request came through; through the doors for everybody it must name a host as soon as more than one could be
 //! meant.
 
-use staccato_protocols::{ObjectUrl, Options, Registry};
+use std::borrow::Cow;
+
+use staccato_protocols::{ObjectUrl, Options, Registry, contract::CREDENTIAL};
 
 use crate::{
-    ledger::Ledger,
+    ledger::{Ledger, NamedCredentials},
     model::{
         Place, Problem, ProblemCode,
         host::{SCHEMES, as_at_home},
@@ -22,12 +24,18 @@ pub struct Places<'a> {
     ledger: &'a Ledger,
     /// On which host the request came in; none: through a door for everybody.
     at: Option<Place>,
+    credentials: NamedCredentials,
 }
 
 impl<'a> Places<'a> {
     /// For a request that came through a door of this host, or (none) through one for everybody.
     pub fn new(ledger: &'a Ledger, at: Option<Place>) -> Self {
-        Self { ledger, at }
+        Self { ledger, at, credentials: NamedCredentials::default() }
+    }
+
+    /// The same, for a request that may name these.
+    pub fn with_credentials(self, credentials: NamedCredentials) -> Self {
+        Self { credentials, ..self }
     }
 
     /// Where the object of a URL is.
@@ -77,6 +85,18 @@ impl<'a> Places<'a> {
         }
     }
 
+    /// The options of a request with those of the credential that they name, if they name one. Where nothing is secret, no
+    /// credential is known, and its name is an unknown option.
+    fn complete<'o>(&self, url: &ObjectUrl, options: &'o Options) -> Result<Cow<'o, Options>, Problem> {
+        let named = options.get(CREDENTIAL);
+        let module = self.ledger.registry().of_scheme(url.scheme());
+        let secretive = module.filter(|module| module.capabilities().options.iter().any(|option| option.secret));
+        let (Some(name), Some(module)) = (named, secretive) else { return Ok(Cow::Borrowed(options)) };
+        let credential = self.credentials.find(name);
+        let complete = credential.and_then(|credential| credential.complete(url, options, module.as_ref()));
+        complete.map(Cow::Owned).map_err(|unusable| Problem::protocol(unusable.option, unusable.error))
+    }
+
     /// What checks a URL that was found to be of this place.
     fn check(
         &self,
@@ -100,13 +120,15 @@ impl<'a> Places<'a> {
 impl Catalogue for Places<'_> {
     fn source(&self, url: &ObjectUrl, options: &Options) -> Result<Place, Problem> {
         let place = self.place(url)?;
-        self.check(&place, url, |registry, url| registry.source(url, options).map(drop))?;
+        let options = self.complete(url, options)?;
+        self.check(&place, url, |registry, url| registry.source(url, &options).map(drop))?;
         Ok(place)
     }
 
     fn destination(&self, url: &ObjectUrl, options: &Options) -> Result<Place, Problem> {
         let place = self.place(url)?;
-        self.check(&place, url, |registry, url| registry.destination(url, options).map(drop))?;
+        let options = self.complete(url, options)?;
+        self.check(&place, url, |registry, url| registry.destination(url, &options).map(drop))?;
         Ok(place)
     }
 

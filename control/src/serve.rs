@@ -24,7 +24,7 @@ use crate::{
         Api, router,
         server::{self, Listener, Routes, stopped},
     },
-    config::{Config, Executors, SchedulerChoice},
+    config::{Config, ConfigError, Executors, SchedulerChoice},
     executor::{
         host,
         routes::{self, Desk},
@@ -85,6 +85,9 @@ pub enum ServeError {
         /// What the operating system says.
         error: io::Error,
     },
+    /// What only a service needs is not there.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -323,6 +326,7 @@ async fn open_ledger(config: &Config, takes_hosts_in: bool, store: SharedStore) 
         own_executor: config.executors == Executors::Local,
         takes_hosts_in,
         outage_max: config.outage_max,
+        credentials: config.configured_credentials(|name| std::env::var(name).ok())?,
         ..LedgerConfig::default()
     };
     let environment = Arc::new(SystemEnvironment::default());

@@ -33,6 +33,12 @@ pub trait Protocol: Send + Sync + 'static {
     /// What the module can do, and the options it knows.
     fn capabilities(&self) -> Capabilities;
 
+    /// Where its secret options go, and which of its options have no say in that. Unless a module tells, they are taken to
+    /// go to the server that the URL names, and every option to have a say.
+    fn secrecy(&self) -> Secrecy {
+        Secrecy { sent_to_url: true, harmless: &[] }
+    }
+
     /// Checks syntax and policy of a source, never storage.
     fn check_source(&self, url: &ObjectUrl, options: &Options) -> Result<(), Error>;
 
@@ -71,6 +77,13 @@ pub struct Capabilities {
     pub options: &'static [OptionSpec],
 }
 
+impl Capabilities {
+    /// Whether the value of an option is a secret. Unknown options count as secret.
+    pub fn is_secret(&self, option: &str) -> bool {
+        crate::registry::find(self.options, option).is_none_or(|spec| spec.secret)
+    }
+}
+
 /// An option that a module knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct OptionSpec {
@@ -80,6 +93,22 @@ pub struct OptionSpec {
     pub secret: bool,
     /// One line for people: meaning, unit, default.
     pub help: &'static str,
+}
+
+/// The option that names a credential. The control plane puts that one's options in its place: no module has such an
+/// option.
+pub const CREDENTIAL: &str = "credential";
+
+/// Where a module's secret options go. Whoever may use a named credential writes the URL and may add options: that must
+/// not be enough to have its secrets sent to a server of one's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Secrecy {
+    /// Whether they, or what they buy (a session, a token), are sent to the server that the URL names. `false` where options
+    /// alone (an endpoint) or the module itself say where they go.
+    pub sent_to_url: bool,
+    /// Options, as in [`OptionSpec::name`], that say neither where secrets go nor what is sent beside them nor whom to trust
+    /// with them (time-outs, sizes): with a credential, a request may set these and no others.
+    pub harmless: &'static [&'static str],
 }
 
 /// A runtime that lanes are made of.

@@ -33,6 +33,8 @@ pub enum Code {
     UnsupportedScheme,
     /// An option is unknown or has a wrong value.
     InvalidOption,
+    /// The named credential does not exist for this owner, does not fit, or cannot be read.
+    CredentialUnusable,
     /// The path lies outside every configured root (symbolic links included).
     PathOutsideRoots,
     /// The root does not allow writing.
@@ -93,10 +95,11 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their declaration.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::InvalidUrl,
         Self::UnsupportedScheme,
         Self::InvalidOption,
+        Self::CredentialUnusable,
         Self::PathOutsideRoots,
         Self::RootReadOnly,
         Self::SourceMissing,
@@ -133,6 +136,7 @@ impl Code {
             Self::InvalidUrl => "invalid_url",
             Self::UnsupportedScheme => "unsupported_scheme",
             Self::InvalidOption => "invalid_option",
+            Self::CredentialUnusable => "credential_unusable",
             Self::PathOutsideRoots => "path_outside_roots",
             Self::RootReadOnly => "root_read_only",
             Self::SourceMissing => "source_missing",

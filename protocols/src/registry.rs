@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{Code, Error, ObjectUrl, Options, Protocol, contract::SharedProtocol};
+use crate::{
+    Code, Error, ObjectUrl, Options, Protocol,
+    contract::{CREDENTIAL, OptionSpec, Secrecy, SharedProtocol},
+};
 
 /// Scheme → module. A scheme that is not in it does not exist for this process.
 #[derive(Clone, Default)]
@@ -19,6 +22,7 @@ impl Registry {
     /// The same registry with one more module.
     pub fn with(mut self, module: impl Protocol) -> Self {
         let module: SharedProtocol = Arc::new(module);
+        assert!(find(module.capabilities().options, CREDENTIAL).is_none(), "{CREDENTIAL:?} is the control plane's");
         for scheme in module.schemes() {
             assert!(self.modules.insert(scheme, module.clone()).is_none(), "two modules claim the scheme {scheme}");
         }
@@ -32,14 +36,15 @@ impl Registry {
 
     /// The module for a URL.
     pub fn module(&self, url: &ObjectUrl) -> Result<&SharedProtocol, Error> {
-        self.modules.get(url.scheme()).ok_or_else(|| {
-            let known: Vec<_> = self.modules.keys().copied().collect();
-            let hint = if url.scheme() == "file" { "; start the service with --root to allow files" } else { "" };
-            Error::fatal(
-                Code::UnsupportedScheme,
-                format!("the scheme {:?} is not offered here (offered: {}){hint}", url.scheme(), known.join(", ")),
-            )
-        })
+        self.of_scheme(url.scheme()).ok_or_else(|| self.not_offered(url.scheme()))
+    }
+
+    fn not_offered(&self, scheme: &str) -> Error {
+        let known: Vec<_> = self.modules.keys().copied().collect();
+        let hint = if scheme == "file" { "; start the service with --root to allow files" } else { "" };
+        let offered = known.join(", ");
+        let message = format!("the scheme {scheme:?} is not offered here (offered: {offered}){hint}");
+        Error::fatal(Code::UnsupportedScheme, message)
     }
 
     /// The module that can read `url` with `options`, after its own check.
@@ -49,7 +54,7 @@ impl Registry {
         if !capabilities.source {
             return Err(Error::fatal(Code::UnsupportedScheme, format!("{:?} cannot be a source", url.scheme())));
         }
-        check_options(url, options, capabilities.options)?;
+        check_options(url.scheme(), options, capabilities.options)?;
         module.check_source(url, options)?;
         Ok(module)
     }
@@ -61,28 +66,50 @@ impl Registry {
         if !capabilities.destination {
             return Err(Error::fatal(Code::UnsupportedScheme, format!("{:?} cannot be a destination", url.scheme())));
         }
-        check_options(url, options, capabilities.options)?;
+        check_options(url.scheme(), options, capabilities.options)?;
         module.check_destination(url, options)?;
         Ok(module)
     }
 
+    /// The module for a scheme.
+    pub fn of_scheme(&self, scheme: &str) -> Option<&SharedProtocol> {
+        self.modules.get(scheme)
+    }
+
+    /// Checks that the module of `scheme` knows every one of these options, whatever their values.
+    pub fn knows(&self, scheme: &str, options: &Options) -> Result<(), Error> {
+        match self.of_scheme(scheme) {
+            Some(module) => check_options(scheme, options, module.capabilities().options),
+            None => Err(self.not_offered(scheme)),
+        }
+    }
+
     /// Whether the value of `option` for this URL is a secret. Unknown options count as secret.
     pub fn is_secret(&self, url: &ObjectUrl, option: &str) -> bool {
-        self.module(url)
-            .ok()
-            .and_then(|module| find(module.capabilities().options, option))
-            .is_none_or(|spec| spec.secret)
+        self.of_scheme(url.scheme()).is_none_or(|module| module.capabilities().is_secret(option))
     }
 }
 
-fn find<'a>(known: &'a [crate::contract::OptionSpec], name: &str) -> Option<&'a crate::contract::OptionSpec> {
-    known.iter().find(|spec| match spec.name.strip_suffix(".*") {
-        Some(prefix) => name.strip_prefix(prefix).is_some_and(|rest| rest.len() > 1 && rest.starts_with('.')),
-        None => spec.name == name,
-    })
+impl Secrecy {
+    /// Whether a request may set `option` although secrets come from a credential.
+    pub fn is_harmless(&self, option: &str) -> bool {
+        self.harmless.iter().any(|name| names(name, option))
+    }
 }
 
-fn check_options(url: &ObjectUrl, options: &Options, known: &[crate::contract::OptionSpec]) -> Result<(), Error> {
+pub(crate) fn find<'a>(known: &'a [OptionSpec], name: &str) -> Option<&'a OptionSpec> {
+    known.iter().find(|spec| names(spec.name, name))
+}
+
+/// Whether the name of an [`OptionSpec`], which may end in `.*`, stands for `option`.
+fn names(name: &str, option: &str) -> bool {
+    match name.strip_suffix(".*") {
+        Some(prefix) => option.strip_prefix(prefix).is_some_and(|rest| rest.len() > 1 && rest.starts_with('.')),
+        None => name == option,
+    }
+}
+
+fn check_options(scheme: &str, options: &Options, known: &[OptionSpec]) -> Result<(), Error> {
     match options.keys().find(|name| find(known, name).is_none()) {
         None => Ok(()),
         Some(unknown) => {
@@ -90,7 +117,7 @@ fn check_options(url: &ObjectUrl, options: &Options, known: &[crate::contract::O
             let list = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             Err(Error::fatal(
                 Code::InvalidOption,
-                format!("{unknown:?} is not an option of {:?}; known are: {list}", url.scheme()),
+                format!("{unknown:?} is not an option of {scheme:?}; known are: {list}"),
             ))
         }
     }

@@ -6,6 +6,7 @@ mod bad_files;
 mod bad_requests;
 mod bench;
 mod command_line;
+mod credentials;
 mod curl;
 mod demo;
 mod handed_over;

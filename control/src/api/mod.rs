@@ -7,6 +7,7 @@
 //! | [`transfers`] | `POST`, `GET /v1/transfers`; `GET`, `DELETE /v1/transfers/{id}` |
 //! | [`actions`] | `POST /v1/transfers/{id}/action` |
 //! | [`tokens`] | `POST`, `GET /v1/tokens`; `DELETE /v1/tokens/{id}` |
+//! | [`credentials`] | `GET /v1/credentials`; `PUT`, `GET`, `DELETE /v1/credentials/{name}` |
 //! | [`executors`] | `POST`, `GET /v1/executors`; `DELETE /v1/executors/{name}` |
 //! | [`health`] | `GET /healthz`, `GET /readyz` |
 //! | [`metrics`] | `GET /metrics` |
@@ -18,6 +19,7 @@
 pub mod access;
 pub mod actions;
 pub mod body;
+pub mod credentials;
 pub mod executors;
 pub mod health;
 pub mod metrics;

@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
+use staccato_protocols::contract::CREDENTIAL;
 use utoipa::ToSchema;
 
 use super::{Api, openapi::Doors};
@@ -47,11 +48,16 @@ pub async fn list_protocols(State(api): State<Api>) -> Json<ProtocolsDocument> {
             secret: spec.secret,
             help: spec.help.into(),
         };
+        let mut options: Vec<OptionDocument> = capabilities.options.iter().map(option).collect();
+        if options.iter().any(|option| option.secret) {
+            let help = "name of a credential whose options stand in for it; `staccato credential list` shows yours";
+            options.push(OptionDocument { name: CREDENTIAL.into(), secret: false, help: help.into() });
+        }
         ProtocolDocument {
             scheme: scheme.to_owned(),
             source: capabilities.source,
             destination: capabilities.destination,
-            options: capabilities.options.iter().map(option).collect(),
+            options,
         }
     };
     Json(ProtocolsDocument { protocols: api.ledger.registry().modules().map(describe).collect() })

@@ -7,7 +7,8 @@ use axum::{Router, extract::Request, middleware, response::IntoResponse};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Api, access, actions, executors, health, metrics, openapi, problem::Refusal, protocols, tokens, transfers, versions,
+    Api, access, actions, credentials, executors, health, metrics, openapi, problem::Refusal, protocols, tokens,
+    transfers, versions,
 };
 use crate::model::ProblemCode;
 
@@ -35,6 +36,8 @@ pub(super) fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(actions::act_on_transfer))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::revoke_token))
+        .routes(routes!(credentials::list_credentials))
+        .routes(routes!(credentials::show_credential, credentials::set_credential, credentials::delete_credential))
         .routes(routes!(executors::list_executors, executors::invite_executor))
         .routes(routes!(executors::forget_executor))
         .routes(routes!(health::show_health))

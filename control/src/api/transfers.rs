@@ -116,7 +116,7 @@ pub async fn create_transfer(
     if let Value::Array(items) = json {
         return create_several(&api, &caller, key.as_deref(), items).await;
     }
-    let transfer = accept(&api, &caller, &json)?;
+    let transfer = accept(&api, &caller, &json).await?;
     let created = api.ledger.create(&transfer, &caller.owner, key.as_deref()).await?;
 
     let location = format!("/v1/transfers/{}", created.document.id);
@@ -130,8 +130,10 @@ pub async fn create_transfer(
 }
 
 /// A transfer that may be created, by this caller.
-fn accept(api: &Api, caller: &Caller, json: &Value) -> Result<CreateRequest, Problem> {
-    let request = CreateRequest::from_json(json, &Places::new(&api.ledger, caller.at.clone()))?;
+async fn accept(api: &Api, caller: &Caller, json: &Value) -> Result<CreateRequest, LedgerError> {
+    let credentials = api.ledger.named_credentials(json, &caller.owner).await?;
+    let places = Places::new(&api.ledger, caller.at.clone()).with_credentials(credentials);
+    let request = CreateRequest::from_json(json, &places)?;
     caller.may_use(api, "source_url", &request.source_url, request.source_place.host())?;
     caller.may_use(api, "destination_url", &request.destination_url, request.destination_place.host())?;
     Ok(request)
@@ -145,12 +147,13 @@ async fn create_several(api: &Api, caller: &Caller, key: Option<&str>, items: Ve
     let mut requests = Vec::with_capacity(items.len());
     let mut refused: Vec<Option<Problem>> = Vec::with_capacity(items.len());
     for (number, item) in items.into_iter().enumerate() {
-        match accept(api, caller, &item) {
+        match accept(api, caller, &item).await {
             Ok(request) => {
                 requests.push((number, request));
                 refused.push(None);
             }
-            Err(problem) => refused.push(Some(problem)),
+            Err(error @ LedgerError::Store(_)) => return Err(error.into()),
+            Err(error) => refused.push(Some(Refusal::from(error).0)),
         }
         if number % ITEMS_PER_TURN == ITEMS_PER_TURN - 1 {
             tokio::task::yield_now().await;

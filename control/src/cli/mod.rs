@@ -7,6 +7,7 @@
 mod action;
 mod config;
 mod copy;
+mod credential;
 mod demo;
 mod executor;
 mod executors;
@@ -101,6 +102,9 @@ enum Command {
     /// Make, list and revoke tokens, for clients on other hosts
     #[command(subcommand)]
     Token(token::Token),
+    /// Set, list, show and delete named credentials, so that requests need not hold secrets
+    #[command(subcommand)]
+    Credential(credential::Credential),
     /// Make certificates, where the deployment has no authority of its own
     #[command(subcommand)]
     Pki(pki::Pki),
@@ -136,6 +140,7 @@ impl Cli {
             Command::Config(command) => command.run(&common),
             Command::Copy(command) => command.run(&common),
             Command::Token(command) => on_client(command.run(&common)),
+            Command::Credential(command) => on_client(command.run(&common)),
             Command::Pki(command) => command.run(&common),
             Command::Demo(command) => command.run(&common),
             Command::Bench(command) => command

@@ -19,6 +19,7 @@ impl Serve {
         config
             .check_roots()
             .and_then(|()| config.check_peers())
+            .and_then(|()| config.configured_credentials(|name| std::env::var(name).ok()).map(drop))
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         log::to_standard_error(&config.log);
         let roots: Vec<_> = config.roots.iter().map(ToString::to_string).collect();

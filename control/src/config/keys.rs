@@ -11,7 +11,7 @@ use staccato_protocols::{CRC_BLOCK, spool::WhenFull, web::networks::Networks};
 use super::{
     Config, Environment, Executors, Listen, OwnedRoot, SchedulerChoice, display_size, parse_size, this_machine,
 };
-use crate::model::did_you_mean;
+use crate::{credentials::EnvironmentCredential, model::did_you_mean};
 
 /// One setting.
 pub(super) struct Key {
@@ -151,6 +151,37 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
         written: |config| config.roots.iter().map(ToString::to_string).collect(),
+    },
+    Key {
+        name: "credentials",
+        flag: "credentials",
+        value: "DIR",
+        list: false,
+        default_text: "none",
+        help: "Folder of credentials in files, `NAME.toml` or `NAME.json`, that nobody else may look into (mode 0700, and 0600 \
+               of the files). Read anew whenever one is used",
+        default: |_, _| one("none"),
+        apply: |config, values| {
+            config.credentials = optional_path(single(values)?)?;
+            Ok(())
+        },
+        written: |config| one(&shown_path(config.credentials.as_deref())),
+    },
+    Key {
+        name: "credential_env",
+        flag: "credential-env",
+        value: "NAME=KIND[ OWNER][ URL...]",
+        list: true,
+        default_text: "none",
+        help: "Credentials whose values are in the service's environment, in the variables of a kind: `http`, `s3` or \
+               `keystone`; for everybody, or for an owner; below any URL, or below these",
+        default: |_, _| Vec::new(),
+        apply: |config, values| {
+            let parse = |text: &String| text.parse::<EnvironmentCredential>();
+            config.credential_env = values.iter().map(parse).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        written: |config| config.credential_env.iter().map(ToString::to_string).collect(),
     },
     Key {
         name: "slots",

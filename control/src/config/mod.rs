@@ -32,7 +32,10 @@ use staccato_protocols::{
     web::networks::Networks,
 };
 
-use crate::model::HostName;
+use crate::{
+    credentials::{ConfiguredCredentials, EnvironmentCredential},
+    model::HostName,
+};
 
 /// Everything `serve` can be told. Made only by [`Config::load`], so every value is within its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +66,10 @@ pub struct Config {
     pub outage_max: Duration,
     /// Folders whose files may be moved; the `file` protocol is off without one.
     pub roots: Vec<OwnedRoot>,
+    /// Folder of credentials in files.
+    pub credentials: Option<PathBuf>,
+    /// Credentials in the service's environment.
+    pub credential_env: Vec<EnvironmentCredential>,
     /// Transfers that may run at a time.
     pub slots: usize,
     /// Who decides which transfers run.
@@ -212,6 +219,26 @@ impl Config {
         registry::registry(&self.roots, self.allow_http, self.allow_networks.clone())
     }
 
+    /// The credentials that the operator keeps in files and in the environment, for whoever is about to serve them.
+    pub fn configured_credentials(
+        &self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<ConfiguredCredentials, ConfigError> {
+        let registry = self.registry();
+        let mut named = Vec::new();
+        for one in &self.credential_env {
+            let refused = |why: &dyn fmt::Display| ConfigError(format!("credential_env ({one}): {why}"));
+            let read = one.read(&variable, |scheme| registry.of_scheme(scheme).is_some());
+            let credential = read.map_err(|error| refused(&error))?;
+            credential.definition.check(&registry).map_err(|problem| refused(&problem))?;
+            named.push(credential);
+        }
+        let configured = ConfiguredCredentials::new(self.credentials.clone(), named);
+        let folder = self.credentials.as_deref().unwrap_or("".as_ref()).display();
+        configured.check().map_err(|error| ConfigError(format!("credentials ({folder}): {error}")))?;
+        Ok(configured)
+    }
+
     /// The socket at which everything is allowed.
     pub fn admin_socket(&self) -> PathBuf {
         self.data_dir.join("admin.sock")
@@ -327,6 +354,8 @@ impl Config {
             certificate_life: Duration::ZERO,
             outage_max: Duration::ZERO,
             roots: Vec::new(),
+            credentials: None,
+            credential_env: Vec::new(),
             slots: 0,
             scheduler: SchedulerChoice::Slots,
             scheduler_user: None,

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Largest body, in bytes: attempts with long checkpoints, in an answer to `claim`.
-pub const BODY_BYTES_MAX: usize = 16 << 20;
+pub const BODY_BYTES_MAX: usize = 20 << 20;
 const _: () = assert!(CLAIMED_BYTES_MAX < BODY_BYTES_MAX);
 
 /// A message of an executor and its answer.

@@ -15,7 +15,10 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::ledger::{ExecutorProcess, Ledger};
+use crate::{
+    credentials,
+    ledger::{ExecutorProcess, Ledger},
+};
 
 /// What the executor is started as.
 #[derive(Clone, Debug)]
@@ -74,7 +77,12 @@ pub async fn run(ledger: Ledger, options: HostOptions, shutdown: impl Future<Out
 }
 
 fn start(options: &HostOptions, instance: &str) -> std::io::Result<Child> {
-    Command::new(&options.program)
+    let mut command = Command::new(&options.program);
+    // Whoever may use credentials of the environment gets them with a claim.
+    for variable in credentials::variables() {
+        command.env_remove(variable);
+    }
+    command
         // Found as `staccato executor` in lists of processes, whatever the way to the program.
         .arg0("staccato")
         .args(&options.arguments)

@@ -400,7 +400,7 @@ impl From<LedgerError> for Failed {
             LedgerError::Refused(_) => StatusCode::CONFLICT,
             LedgerError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             // A record that cannot be read is no fault of the executor, and its attempt cannot go on.
-            LedgerError::Unreadable { .. } | LedgerError::Problem(_) => StatusCode::CONFLICT,
+            LedgerError::Unreadable { .. } | LedgerError::Unusable(_) | LedgerError::Problem(_) => StatusCode::CONFLICT,
         };
         Self(status, error.to_string())
     }

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use staccato_dataplane::{
-    attempt::{AttemptSpec, SignedTicket, SourceOwner, StageTimes},
+    attempt::{AttemptSpec, Outcome, SignedTicket, SourceOwner, StageTimes},
     transport::ticket::Ticket,
 };
 use staccato_protocols::{ByteRange, Code, ObjectUrl};
@@ -10,7 +10,7 @@ use staccato_protocols::{ByteRange, Code, ObjectUrl};
 use crate::{
     model::{
         Failure, Problem, ProblemCode, State, TransferId, TransferRecord, host::as_at_home, lifecycle::Event,
-        transfer::NoteKind,
+        request::OPTIONS_BYTES_MAX, transfer::NoteKind,
     },
     store::contract::VALUE_BYTES_MAX,
 };
@@ -27,8 +27,10 @@ use super::{
 
 /// Most attempts that are claimed together.
 const CLAIMED_MAX: usize = 64;
-/// What all that is claimed together takes at most: records and secrets, and as many ranges as one transfer may have.
-pub(crate) const CLAIMED_BYTES_MAX: usize = 2 * CLAIMED_MAX * VALUE_BYTES_MAX + RANGES_BYTES_MAX;
+/// What all that is claimed together takes at most: records and secrets, a credential for each end (each of whose bytes JSON
+/// may double), and as many ranges as one transfer may have.
+pub(crate) const CLAIMED_BYTES_MAX: usize =
+    2 * CLAIMED_MAX * (VALUE_BYTES_MAX + 2 * OPTIONS_BYTES_MAX) + RANGES_BYTES_MAX;
 
 impl Ledger {
     /// Gives the transfers that have been ready for longest to `executor`, each under a new epoch: at most
@@ -117,6 +119,12 @@ impl Ledger {
         match self.attempt_spec(&record, executor).await {
             Ok(spec) => Ok(Some(spec)),
             Err(LedgerError::Store(error)) => Err(error.into()),
+            Err(LedgerError::Unusable(error)) => {
+                tracing::warn!(transfer = %id, %error, "a transfer cannot be run for want of a credential");
+                let released = self.release(executor, id, record.epoch, &Outcome::Failed { error }).await;
+                // It may have been canceled, or its executor have ended, meanwhile.
+                if matches!(released, Err(LedgerError::Refused(_))) { Ok(None) } else { released.map(|()| None) }
+            }
             Err(error) => {
                 tracing::error!(transfer = %id, %error, "a transfer cannot be run");
                 self.fail_unrunnable(id, record.epoch, &error).await?;
@@ -139,12 +147,16 @@ impl Ledger {
         let mut destination_options = record.destination_options.clone();
         destination_options.extend(secrets.destination_options);
         let source_url = as_at_home(url(secrets.source_url, &record.source_url)?);
+        let destination_url = as_at_home(url(secrets.destination_url, &record.destination_url)?);
+        // Now, not when it was submitted: a secret that was changed since counts.
+        let source_options = self.complete_options(&source_url, source_options, &record.owner).await??;
+        let destination_options = self.complete_options(&destination_url, destination_options, &record.owner).await??;
         Ok(AttemptSpec {
             transfer: record.id.to_string(),
             epoch: record.epoch,
             owner: self.source_owner(record, executor, &source_url)?,
             source_url,
-            destination_url: as_at_home(url(secrets.destination_url, &record.destination_url)?),
+            destination_url,
             source_options,
             destination_options,
             part: record.part,

@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::model::{HostName, Timestamp};
+use crate::{
+    credentials::ConfiguredCredentials,
+    model::{HostName, Timestamp},
+};
 
 use super::ExecutorProcess;
 
-/// Durations the ledger lives by.
+/// Durations the ledger lives by, and what it knows of its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerConfig {
     /// How long a lease runs from the receipt of what renewed it.
@@ -25,6 +28,8 @@ pub struct LedgerConfig {
     pub takes_hosts_in: bool,
     /// How long executors go on while the service is not reached, and tickets last.
     pub outage_max: Duration,
+    /// Credentials that the operator keeps outside of the store.
+    pub credentials: ConfiguredCredentials,
 }
 
 impl Default for LedgerConfig {
@@ -38,6 +43,7 @@ impl Default for LedgerConfig {
             own_executor: true,
             takes_hosts_in: true,
             outage_max: Duration::from_secs(30 * 60),
+            credentials: ConfiguredCredentials::default(),
         }
     }
 }

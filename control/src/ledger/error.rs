@@ -1,7 +1,9 @@
 //! Why a command of the ledger did nothing.
 
+use staccato_protocols::contract::CREDENTIAL;
+
 use crate::{
-    model::{Problem, ProblemCode, TransferId},
+    model::{Problem, ProblemCode, TransferId, credential::Unusable},
     store::StoreError,
 };
 
@@ -19,6 +21,9 @@ pub enum LedgerError {
     /// The store cannot answer; whether the command was recorded is not known.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A credential that an attempt needs cannot be used.
+    #[error(transparent)]
+    Unusable(staccato_protocols::Error),
     /// A record cannot be read: written by a newer version, or damaged.
     #[error("the record {key} cannot be read: {why}")]
     Unreadable {
@@ -48,6 +53,7 @@ impl LedgerError {
             Self::Problem(problem) => problem.clone(),
             Self::Refused(refused) => Problem::new(ProblemCode::StateConflict, refused.to_string()),
             Self::Store(error) => Problem::new(ProblemCode::Unavailable, format!("{error}; try again")),
+            Self::Unusable(error) => Problem::protocol(CREDENTIAL, error.clone()),
             Self::Unreadable { .. } => {
                 Problem::new(ProblemCode::Protocol(staccato_protocols::Code::Internal), format!("{self}; {WHAT_TO_DO}"))
             }
@@ -60,5 +66,11 @@ impl LedgerError {
 
     pub(crate) fn unreadable(key: &[u8], why: impl ToString) -> Self {
         Self::Unreadable { key: String::from_utf8_lossy(key).into_owned(), why: why.to_string() }
+    }
+}
+
+impl From<Unusable> for LedgerError {
+    fn from(unusable: Unusable) -> Self {
+        Self::Unusable(unusable.error)
     }
 }

@@ -9,6 +9,7 @@
 //! | `g/MILLIS/ID` | what a transfer left beside its destination, to be swept from that time on |
 //! | `e/INSTANCE` | an executor's process |
 //! | `a/DIGEST` | a token, under the digest of its text |
+//! | `n/OWNER/NAME` | a named credential, its values sealed; everybody's have no owner |
 //! | `h/NAME` | a host that has enrolled |
 //! | `j/DIGEST` | an invitation of a host, under the digest of its text; until it is used |
 //!
@@ -26,7 +27,7 @@
 //!
 //! A transfer in `STATE_NEW` has exactly one of `w/q` and `w/b`; one that takes a slot has `w/a`; others have none.
 
-use crate::model::{HostName, Priority, Timestamp, TransferId};
+use crate::model::{HostName, Priority, Timestamp, TransferId, credential::CredentialName};
 
 pub(crate) const WORK: &[u8] = b"w/";
 pub(crate) const QUEUE: &[u8] = b"w/q/";
@@ -36,6 +37,7 @@ pub(crate) const TRANSFERS: &[u8] = b"t/";
 pub(crate) const SWEEPS: &[u8] = b"g/";
 pub(crate) const EXECUTORS: &[u8] = b"e/";
 pub(crate) const TOKENS: &[u8] = b"a/";
+pub(crate) const CREDENTIALS: &[u8] = b"n/";
 pub(crate) const HOSTS: &[u8] = b"h/";
 pub(crate) const INVITATIONS: &[u8] = b"j/";
 /// What keys of derived records begin with.
@@ -103,6 +105,15 @@ pub(crate) fn executor(instance: &str) -> Vec<u8> {
 /// The key of a token, or of all whose digests begin so.
 pub(crate) fn token(digest: &str) -> Vec<u8> {
     format!("a/{digest}").into_bytes()
+}
+
+pub(crate) fn credential(owner: Option<&str>, name: &CredentialName) -> Vec<u8> {
+    [credentials_of(owner), name.as_str().into()].concat()
+}
+
+/// What the keys of an owner's credentials begin with.
+pub(crate) fn credentials_of(owner: Option<&str>) -> Vec<u8> {
+    format!("n/{}/", escaped(owner.unwrap_or_default())).into_bytes()
 }
 
 pub(crate) fn host(name: &HostName) -> Vec<u8> {

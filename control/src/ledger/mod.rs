@@ -25,6 +25,7 @@ mod checkpoint;
 mod claim;
 mod committed;
 mod create;
+mod credentials;
 mod delete;
 mod executors;
 mod fleet;
@@ -59,6 +60,7 @@ use staccato_protocols::Registry;
 pub(crate) use claim::CLAIMED_BYTES_MAX;
 pub use config::{Backoff, Environment, LedgerConfig, SystemEnvironment};
 pub use create::{CREATE_MAX, Created};
+pub use credentials::{NamedCredentials, no_credential};
 pub use error::{LedgerError, Refused};
 pub use executors::ExecutorProcess;
 pub(crate) use fleet::Files;
@@ -84,7 +86,8 @@ use lease::Leases;
 ///
 /// For the REST API: [`Ledger::create`], [`Ledger::create_each`], [`Ledger::get`], [`Ledger::list`],
 /// [`Ledger::cancel`], [`Ledger::pause`], [`Ledger::resume`], [`Ledger::delete`], [`Ledger::token`],
-/// [`Ledger::create_token`], [`Ledger::tokens`], [`Ledger::revoke_token`], [`Ledger::invite`],
+/// [`Ledger::create_token`], [`Ledger::tokens`], [`Ledger::revoke_token`], [`Ledger::set_credential`],
+/// [`Ledger::credentials`], [`Ledger::find_credential`], [`Ledger::named_credentials`], [`Ledger::delete_credential`], [`Ledger::invite`],
 /// [`Ledger::executor_documents`], [`Ledger::forget_host`]. For the scheduler: [`Ledger::mark_ready`]. For executors:
 /// [`Ledger::enrol`], [`Ledger::join`], [`Ledger::heard`], [`Ledger::leave`], [`Ledger::claim`], [`Ledger::heartbeat`], [`Ledger::checkpoint`],
 /// [`Ledger::prepare`], [`Ledger::committed`], [`Ledger::release`], [`Ledger::claim_sweeps`], [`Ledger::sweep_done`].
@@ -161,6 +164,8 @@ pub(crate) struct Inner {
     has_tokens: AtomicBool,
     /// One change of tokens at a time.
     tokens_turn: tokio::sync::Mutex<()>,
+    /// One change of credentials at a time.
+    credentials_turn: tokio::sync::Mutex<()>,
     /// Rings when a transfer becomes ready or a sweep is due: long polls of claims look again.
     work: tokio::sync::watch::Sender<u64>,
     /// One command at a time on one transfer; commands on different transfers rarely share a stripe.

@@ -47,6 +47,7 @@ impl Ledger {
             hosts_turn: tokio::sync::Mutex::default(),
             has_tokens: false.into(),
             tokens_turn: tokio::sync::Mutex::default(),
+            credentials_turn: tokio::sync::Mutex::default(),
             work: tokio::sync::watch::Sender::new(0),
             stripes: std::array::from_fn(|_| Arc::default()),
             counters: Counters::default(),

@@ -1,6 +1,6 @@
 //! Secrets at rest: sealed with ChaCha20-Poly1305 (RFC 8439) under a key that lies in a file beside the store.
 //!
-//! What is sealed is bound to the transfer it belongs to, so that it opens nowhere else. Digests of what must be
+//! What is sealed is bound to the transfer (or credential) it belongs to, so that it opens nowhere else. Digests of what must be
 //! compared but not kept (destinations, idempotency keys, bodies) are HMAC-SHA-256 under the same secret, so that
 //! nobody can try guesses against the store without the key file.
 
@@ -13,18 +13,20 @@ use std::{
 };
 
 use ring::{
-    aead::{self, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     hkdf, hmac,
     rand::{SecureRandom, SystemRandom},
 };
-use serde::{Deserialize, Serialize};
-use staccato_protocols::{ObjectUrl, Options, Registry};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use staccato_protocols::{ObjectUrl, Options, Registry, contract::CREDENTIAL};
 
 use crate::model::{TransferId, transfer::REDACTED};
 
 const SECRET_BYTES: usize = 32;
 /// First byte of everything sealed: the version of the form.
 const FORM: u8 = 1;
+/// What a credential is bound to begins with this: longer than the id that a transfer is bound to.
+const CREDENTIAL_BOUND: &[u8] = b"staccato credential\n";
 
 /// The key that seals secrets.
 pub struct Seal {
@@ -66,7 +68,7 @@ pub(crate) fn redact(
     let secret_url = (shown_url != url.as_str()).then(|| url.clone());
     let (mut shown, mut secret) = (Options::new(), Options::new());
     for (name, value) in options {
-        if registry.is_secret(url, name) {
+        if name != CREDENTIAL && registry.is_secret(url, name) {
             shown.insert(name.clone(), REDACTED.into());
             secret.insert(name.clone(), value.clone());
         } else {
@@ -76,7 +78,7 @@ pub(crate) fn redact(
     (shown_url, shown, secret_url, secret)
 }
 
-/// Something sealed does not open: another key, another transfer, or damage.
+/// Something sealed does not open: another key, another place, or damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the secrets cannot be opened; was the key file replaced?")]
 pub struct Unsealable;
@@ -119,16 +121,33 @@ impl Seal {
     }
 
     pub(crate) fn seal(&self, id: TransferId, secrets: &Secrets) -> Vec<u8> {
+        self.seal_within(id.as_uuid().as_bytes(), secrets)
+    }
+
+    pub(crate) fn unseal(&self, id: TransferId, sealed: &[u8]) -> Result<Secrets, Unsealable> {
+        self.unseal_within(id.as_uuid().as_bytes(), sealed)
+    }
+
+    /// Seals the values of a credential, which open with the same `head` only.
+    pub(crate) fn seal_credential(&self, head: &[u8], options: &Options) -> Vec<u8> {
+        self.seal_within(&[CREDENTIAL_BOUND, head].concat(), options)
+    }
+
+    pub(crate) fn unseal_credential(&self, head: &[u8], sealed: &[u8]) -> Result<Options, Unsealable> {
+        self.unseal_within(&[CREDENTIAL_BOUND, head].concat(), sealed)
+    }
+
+    fn seal_within(&self, bound: &[u8], secrets: &impl Serialize) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         self.random.fill(&mut nonce).expect("the kernel's random numbers are always there after boot");
         let mut text = serde_json::to_vec(secrets).expect("secrets are strings");
         self.sealing
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad(id), &mut text)
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(bound), &mut text)
             .expect("secrets are far shorter than the cipher's bound");
         [&[FORM][..], &nonce, &text].concat()
     }
 
-    pub(crate) fn unseal(&self, id: TransferId, sealed: &[u8]) -> Result<Secrets, Unsealable> {
+    fn unseal_within<T: DeserializeOwned>(&self, bound: &[u8], sealed: &[u8]) -> Result<T, Unsealable> {
         let (form, rest) = sealed.split_first().ok_or(Unsealable)?;
         let (nonce, text) = rest.split_at_checked(NONCE_LEN).ok_or(Unsealable)?;
         if *form != FORM {
@@ -136,7 +155,7 @@ impl Seal {
         }
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Unsealable)?;
         let mut text = text.to_vec();
-        let plain = self.sealing.open_in_place(nonce, aad(id), &mut text).map_err(|_| Unsealable)?;
+        let plain = self.sealing.open_in_place(nonce, Aad::from(bound), &mut text).map_err(|_| Unsealable)?;
         serde_json::from_slice(plain).map_err(|_| Unsealable)
     }
 
@@ -156,10 +175,6 @@ impl Seal {
         let digest = context.sign().as_ref()[..16].try_into().expect("an HMAC of SHA-256 has 32 bytes");
         format!("{:032x}", u128::from_be_bytes(digest))
     }
-}
-
-fn aad(id: TransferId) -> aead::Aad<[u8; 16]> {
-    Aad::from(id.as_uuid().into_bytes())
 }
 
 fn read_secret(file: File, path: &Path) -> io::Result<[u8; SECRET_BYTES]> {

@@ -41,6 +41,9 @@ pub(crate) struct SweepRecord {
     /// The host it is on, where that is another than the service's own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     host: String,
+    /// Whose transfer it was: for the credential that the options name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    owner: String,
     /// The options of the destination as they may be shown, where an upload is to be given up.
     #[serde(default, skip_serializing_if = "Options::is_empty")]
     destination_options: Options,
@@ -74,7 +77,8 @@ impl SweepRecord {
         let upload = record.upload.clone();
         let destination_options = upload.as_ref().map(|_| record.destination_options.clone()).unwrap_or_default();
         let destination_url = record.destination_url.clone();
-        Self { destination_url, host, destination_options, upload, sealed, kept, failures: 0 }
+        let owner = if upload.is_some() { record.owner.clone() } else { String::new() };
+        Self { destination_url, host, owner, destination_options, upload, sealed, kept, failures: 0 }
     }
 
     fn read(key: &[u8], value: &[u8]) -> Result<(TransferId, Self), LedgerError> {
@@ -123,12 +127,21 @@ impl Ledger {
                 url.map(|url| (url, options))
             });
             match destination {
-                Ok(Some((url, destination_options))) => sweeps.push(Sweep {
-                    transfer: id,
-                    destination_url: as_at_home(url),
-                    destination_options: if record.upload.is_some() { destination_options } else { Options::new() },
-                    upload: record.upload,
-                }),
+                Ok(Some((url, options))) => {
+                    let options = if record.upload.is_some() { options } else { Options::new() };
+                    match self.complete_options(&url, options, &record.owner).await? {
+                        Ok(destination_options) => sweeps.push(Sweep {
+                            transfer: id,
+                            destination_url: as_at_home(url),
+                            destination_options,
+                            upload: record.upload,
+                        }),
+                        Err(unusable) => {
+                            tracing::warn!(transfer = %id, error = %unusable.error, "a sweep waits for its credential");
+                            self.sweep_done(id, false).await?;
+                        }
+                    }
+                }
                 Err(LedgerError::Store(error)) => return Err(error.into()),
                 _ => {
                     tracing::error!(transfer = %id, "a sweep cannot be read and is dropped");

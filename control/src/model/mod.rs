@@ -1,8 +1,10 @@
 //! What a transfer is and how it lives: pure values and tables, without clock, store or network.
 //!
 //! [`transfer`] is the record and the document made from it, [`lifecycle`] the table of states, [`request`] what a
-//! client may ask for, [`token`] who may ask, [`problem`] what it is told when it may not, [`host`] where executors are.
+//! client may ask for, [`token`] who may ask, [`credential`] what a request names
+//! instead of holding secrets, [`problem`] what it is told when it may not, [`host`] where executors are.
 
+pub mod credential;
 pub mod host;
 pub mod id;
 pub mod lifecycle;

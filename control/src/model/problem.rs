@@ -67,6 +67,8 @@ pub enum ProblemCode {
     TransferNotFound,
     /// No such token.
     TokenNotFound,
+    /// No such credential.
+    CredentialNotFound,
     /// A URL names a host that has no executor.
     UnknownHost,
     /// A URL names no host, and could be of several.
@@ -95,7 +97,7 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// Every code that is the REST interface's own.
-    pub const OWN: [Self; 24] = [
+    pub const OWN: [Self; 25] = [
         Self::InvalidJson,
         Self::UnknownField,
         Self::MissingField,
@@ -109,6 +111,7 @@ impl ProblemCode {
         Self::Forbidden,
         Self::TransferNotFound,
         Self::TokenNotFound,
+        Self::CredentialNotFound,
         Self::UnknownHost,
         Self::AmbiguousHost,
         Self::HostUnreachable,
@@ -152,6 +155,7 @@ impl ProblemCode {
             Self::Forbidden => ("forbidden", 403, "Not allowed"),
             Self::TransferNotFound => ("transfer_not_found", 404, "No such transfer"),
             Self::TokenNotFound => ("token_not_found", 404, "No such token"),
+            Self::CredentialNotFound => ("credential_not_found", 404, "No such credential"),
             Self::UnknownHost => ("unknown_host", 400, "No executor has this name"),
             Self::AmbiguousHost => ("ambiguous_host", 400, "The URL must name a host"),
             Self::HostUnreachable => ("host_unreachable", 400, "Other executors cannot connect to this one"),

@@ -12,7 +12,8 @@ use super::{Place, Problem, ProblemCode, did_you_mean};
 
 /// Which storage there is, and where.
 pub trait Catalogue {
-    /// Where the object of a URL is, if it can be read there with these options.
+    /// Where the object of a URL is, if it can be read there with these options. A problem's field is the option at fault, or
+    /// empty.
     fn source(&self, url: &ObjectUrl, options: &Options) -> Result<Place, Problem>;
 
     /// Where the object of a URL shall be, if it can be written there with these options.
@@ -239,6 +240,10 @@ impl CreateRequest {
             return Err(Problem::invalid("source_options", detail));
         }
         let side = |url: &str, options: &str, problem: Problem| {
+            if let Some(option) = problem.field.as_deref().filter(|option| !option.is_empty()) {
+                let field = format!("{options}.{option}");
+                return problem.at(field);
+            }
             let options_are_wrong = problem.code == ProblemCode::Protocol(staccato_protocols::Code::InvalidOption);
             problem.at(if options_are_wrong { options } else { url })
         };

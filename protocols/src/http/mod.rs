@@ -17,7 +17,7 @@ use futures_util::{FutureExt, future::LocalBoxFuture};
 use self::{options::HttpOptions, put::PutSession};
 use crate::{
     Capabilities, Code, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
-    contract::{DestinationRequest, OptionSpec, SourceRequest, SweepRequest, Takes},
+    contract::{DestinationRequest, OptionSpec, Secrecy, SourceRequest, SweepRequest, Takes},
     web::{
         Web,
         client::{Client, Condition, Connections},
@@ -65,6 +65,10 @@ impl Protocol for HttpProtocol {
             runtimes: &[Runtime::TokioUring],
             options: OPTIONS,
         }
+    }
+
+    fn secrecy(&self) -> Secrecy {
+        Secrecy { sent_to_url: true, harmless: &["connect_timeout", "stall_timeout", "total_timeout"] }
     }
 
     fn check_source(&self, url: &ObjectUrl, options: &Options) -> Result<(), Error> {

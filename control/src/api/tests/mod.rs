@@ -8,6 +8,7 @@
 //! | [`listing`] | `GET /v1/transfers`, one transfer, owners |
 //! | [`actions`] | every action in every state, and delete |
 //! | [`tokens`] | who may ask from elsewhere, and what; whose roots are whose |
+//! | [`credentials`] | named credentials: whose they are, and what a request may do with one |
 //! | [`doors`] | hosts, proxies, media types, bounds, unknown paths and methods |
 //! | [`service`] | versions, protocols, health, readiness, metrics |
 //! | [`secrets`] | what must be shown nowhere |
@@ -15,6 +16,7 @@
 //! | [`errors_page`] | `ERRORS.md` against the codes |
 
 mod actions;
+mod credentials;
 mod doors;
 mod driver;
 mod errors_page;

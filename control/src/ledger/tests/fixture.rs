@@ -15,12 +15,13 @@ use staccato_dataplane::attempt::{
 use staccato_protocols::{
     ByteRange, Code, Error, ObjectUrl, Options, Registry, Validator,
     contract::{
-        Capabilities, DestinationRequest, Identity, Lane, OptionSpec, Protocol, Session, Source, SourceRequest,
-        SweepRequest,
+        Capabilities, DestinationRequest, Identity, Lane, OptionSpec, Protocol, Secrecy, Session, Source,
+        SourceRequest, SweepRequest, Takes,
     },
 };
 
 use crate::{
+    credentials::ConfiguredCredentials,
     ledger::{
         Backoff, Environment, ExecutorProcess, INDEXES, Ledger, LedgerConfig, LedgerError, Scope, Seal,
         change::encode_record,
@@ -229,6 +230,7 @@ pub async fn open(store: SharedStore, seal: Seal, environment: Arc<Stub>) -> Led
         own_executor: true,
         takes_hosts_in: true,
         outage_max: Duration::from_secs(1800),
+        credentials: ConfiguredCredentials::default(),
     };
     Ledger::open(store, seal, Registry::new().with(StubProtocol), config, environment).await.unwrap()
 }
@@ -284,6 +286,10 @@ impl Protocol for StubProtocol {
             OptionSpec { name: "plain.*", secret: false, help: "anything" },
         ];
         Capabilities { source: true, destination: true, takes: Takes::Anywhere, runtimes: &[], options: OPTIONS }
+    }
+
+    fn secrecy(&self) -> Secrecy {
+        Secrecy { sent_to_url: true, harmless: &["plain.*"] }
     }
 
     fn check_source(&self, _: &ObjectUrl, _: &Options) -> Result<(), Error> {

@@ -5,6 +5,7 @@ mod actions;
 mod asking;
 mod attempts;
 mod create;
+mod credentials;
 mod fixture;
 mod hosts;
 mod invariants;
