@@ -21,4 +21,5 @@ mod repairs;
 mod restarts;
 mod scheduler;
 mod sizes_and_names;
+mod storage;
 mod tokens;
