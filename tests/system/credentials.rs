@@ -13,6 +13,7 @@ const SECRETS: [(&str, &str); 3] =
 
 /// A service that knows `file` and `environment`, for pages of the server under `/ours/`.
 fn start(server: &HttpServer, folder: &Path) -> Service {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
     let below = server.url("/ours/");
     let definition = json!({"schemes": ["http"], "urls": [below], "options": {"header.Authorization": SECRETS[1].1}});
     let file = folder.join("file.json");

@@ -90,7 +90,10 @@ impl EnvironmentCredential {
             let why = format!("the credential {} needs at least one of {}", self.name, names.join(", "));
             return Err(UnsetVariable(why));
         }
-        let schemes = kind.schemes.iter().filter(|scheme| offered(scheme)).map(|&scheme| scheme.to_owned()).collect();
+        // With URLs, it is for theirs and no other scheme.
+        let named = |scheme: &str| self.urls.is_empty() || self.urls.iter().any(|url| url.scheme() == scheme);
+        let schemes = kind.schemes.iter().filter(|scheme| offered(scheme) && named(scheme));
+        let schemes = schemes.map(|&scheme| scheme.to_owned()).collect();
         let definition = Definition { schemes, urls: self.urls.clone(), options };
         let (name, owner) = (self.name.clone(), self.owner.clone());
         Ok(Credential { name, owner, kept: Kept::Environment, definition, changed_at: None })

@@ -116,6 +116,9 @@ fn variables_are_read_only_for_what_the_operator_names() {
     let options: Vec<_> = read.definition.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(options, ["access_key=id", "secret_key=hush"], "what is empty is not set");
     assert!(!format!("{read:?}").contains("hush"));
+    let web: EnvironmentCredential = "web=http http://h/".parse().unwrap();
+    let web = web.read(|_| Some("hush".into()), |_| true).unwrap();
+    assert_eq!(web.definition.schemes, ["http"], "with URLs, it is for theirs and no other scheme");
     let unset = "web=http".parse::<EnvironmentCredential>().unwrap().read(variable, |_| true).unwrap_err();
     assert!(unset.to_string().contains("HTTP_AUTHORIZATION"), "{unset}");
     for text in ["", "a", "a=", "a=aws", "/=s3", "a=s3 b c", "a=s3 https://h", "a=http https://", "a=s3 b/c"] {
