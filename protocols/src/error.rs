@@ -43,6 +43,8 @@ pub enum Code {
     SourceMissing,
     /// The source is a directory, device, socket or pipe.
     SourceNotRegular,
+    /// The bucket or container in which the object lies, or shall lie, does not exist.
+    BucketMissing,
     /// The folder of the destination does not exist.
     DestinationFolderMissing,
     /// The destination is a directory or a device.
@@ -95,7 +97,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their declaration.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::InvalidUrl,
         Self::UnsupportedScheme,
         Self::InvalidOption,
@@ -104,6 +106,7 @@ impl Code {
         Self::RootReadOnly,
         Self::SourceMissing,
         Self::SourceNotRegular,
+        Self::BucketMissing,
         Self::DestinationFolderMissing,
         Self::DestinationNotRegular,
         Self::DestinationExists,
@@ -141,6 +144,7 @@ impl Code {
             Self::RootReadOnly => "root_read_only",
             Self::SourceMissing => "source_missing",
             Self::SourceNotRegular => "source_not_regular",
+            Self::BucketMissing => "bucket_missing",
             Self::DestinationFolderMissing => "destination_folder_missing",
             Self::DestinationNotRegular => "destination_not_regular",
             Self::DestinationExists => "destination_exists",

@@ -18,6 +18,8 @@ pub mod interrupt;
 pub mod object;
 pub mod range;
 pub mod registry;
+pub mod s3;
+mod size;
 pub mod spool;
 pub mod sums;
 pub mod synthetic;

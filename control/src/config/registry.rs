@@ -4,6 +4,7 @@ use staccato_protocols::{
     Registry,
     file::{FileProtocol, Roots},
     http::HttpProtocol,
+    s3::S3Protocol,
     synthetic::{NullProtocol, ZeroProtocol},
     web::{Web, networks::Networks},
 };
@@ -15,7 +16,11 @@ use super::OwnedRoot;
 pub fn registry(roots: &[OwnedRoot], allow_http: bool, networks: Networks) -> Registry {
     let web = Web::new().within(networks);
     let web = if allow_http { web } else { web.secure() };
-    let registry = Registry::new().with(ZeroProtocol).with(NullProtocol).with(HttpProtocol::new(web));
+    let registry = Registry::new()
+        .with(ZeroProtocol)
+        .with(NullProtocol)
+        .with(HttpProtocol::new(web.clone()))
+        .with(S3Protocol::new(web));
     if roots.is_empty() {
         return registry;
     }

@@ -175,8 +175,8 @@ fn plain_http_can_be_switched_off_and_https_stays() {
         let config = load(Flags::default().with("allow-http", allowed), &[]).unwrap();
         config.registry().modules().map(|(scheme, _)| scheme).collect::<Vec<_>>()
     };
-    assert_eq!(schemes("true"), ["http", "https", "null", "zero"]);
-    assert_eq!(schemes("false"), ["https", "null", "zero"]);
+    assert_eq!(schemes("true"), ["http", "https", "null", "s3", "zero"]);
+    assert_eq!(schemes("false"), ["https", "null", "s3", "zero"]);
 }
 
 #[test]

@@ -31,6 +31,7 @@
 
 mod destination;
 mod lane;
+pub(crate) mod parts;
 mod source;
 
 use std::rc::Rc;
@@ -150,6 +151,17 @@ pub fn check_destination(harness: Rc<impl DestinationHarness + 'static>, runtime
     let on = harness.protocol().capabilities().runtimes;
     assert!(on.contains(&runtime), "the module does not claim to work on {runtime:?}");
     on_lane(runtime, async move |lane| destination::all(&*harness, &lane).await);
+}
+
+/// Runs every check of destinations that [take parts](crate::contract::Writes::Parts) on a lane of `runtime`. Of the
+/// harness's abilities, that to resume counts.
+///
+/// # Panics
+/// When the module breaks the contract.
+pub fn check_parts_destination(harness: Rc<impl DestinationHarness + 'static>, runtime: Runtime) {
+    let on = harness.protocol().capabilities().runtimes;
+    assert!(on.contains(&runtime), "the module does not claim to work on {runtime:?}");
+    on_lane(runtime, async move |lane| parts::all(&*harness, &lane).await);
 }
 
 /// `len` bytes that look random and depend on `name` only.

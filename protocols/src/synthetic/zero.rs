@@ -14,6 +14,7 @@ use crate::{
     Access, BufferPool, ByteRange, Capabilities, Chunk, Code, Error, Lane, Object, ObjectUrl, Options, Protocol,
     Runtime, Session, Source, Validator,
     contract::{DestinationRequest, OptionSpec, SourceRequest, Sums, SweepRequest, Takes},
+    size::{parse_number, parse_size},
     sums,
 };
 
@@ -70,7 +71,9 @@ impl Spec {
             return Err(invalid("has a host; the size stands behind three slashes"));
         }
         let path = parsed.path().strip_prefix('/').ok_or_else(|| invalid("names no size"))?;
-        let size = parse_size(path).ok_or_else(|| invalid("names no size of at most 1 EiB"))?;
+        let size = parse_size(path)
+            .filter(|size| *size <= SIZE_BYTES_MAX)
+            .ok_or_else(|| invalid("names no size of at most 1 EiB"))?;
         let mut seed = None;
         for (name, value) in parsed.query_pairs() {
             if name != "seed" || seed.is_some() {
@@ -89,25 +92,6 @@ impl Spec {
         }
         Ok(Self { size, seed })
     }
-}
-
-fn parse_size(text: &str) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, suffix) = text.split_at(digits);
-    let shift = match suffix {
-        "" => 0,
-        "K" | "KiB" => 10,
-        "M" | "MiB" => 20,
-        "G" | "GiB" => 30,
-        "T" | "TiB" => 40,
-        _ => return None,
-    };
-    parse_number(number)?.checked_mul(1 << shift).filter(|size| *size <= SIZE_BYTES_MAX)
-}
-
-/// Digits only: `parse` would accept a sign.
-fn parse_number(text: &str) -> Option<u64> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 impl Protocol for ZeroProtocol {

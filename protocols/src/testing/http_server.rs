@@ -14,6 +14,7 @@
 //! ```
 
 mod answer;
+mod handler;
 mod wire;
 
 use std::{
@@ -31,8 +32,10 @@ use std::{
 
 use self::{
     answer::{Answer, Meter, Pace, Then},
-    wire::{Wire, read_request},
+    wire::{Wire, read_body, read_request},
 };
+
+pub use handler::{Handler, Reply};
 
 /// A running server; stops, and waits for its threads, when it is dropped.
 pub struct HttpServer {
@@ -130,6 +133,7 @@ pub struct Seen {
 
 struct Shared {
     pages: Mutex<BTreeMap<String, Page>>,
+    handler: Option<Arc<dyn Handler>>,
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     bytes_sent: AtomicU64,
@@ -142,20 +146,26 @@ struct Shared {
 impl HttpServer {
     /// A server on a free port of loopback.
     pub fn start() -> Self {
-        Self::launch(None)
+        Self::launch(None, None)
+    }
+
+    /// The same, where `handler` is asked before the pages are.
+    pub fn start_with(handler: Arc<dyn Handler>) -> Self {
+        Self::launch(None, Some(handler))
     }
 
     /// The same with TLS; its certificate should be for `localhost`.
     pub fn start_tls(config: rustls::ServerConfig) -> Self {
-        Self::launch(Some(Arc::new(config)))
+        Self::launch(Some(Arc::new(config)), None)
     }
 
-    fn launch(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+    fn launch(tls: Option<Arc<rustls::ServerConfig>>, handler: Option<Arc<dyn Handler>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let (scheme, host) = if tls.is_some() { ("https", "localhost") } else { ("http", "127.0.0.1") };
         let shared = Arc::new(Shared {
             pages: Mutex::default(),
+            handler,
             seen: Mutex::default(),
             connections: AtomicUsize::new(0),
             bytes_sent: AtomicU64::new(0),
@@ -311,6 +321,18 @@ impl Shared {
     fn converse(&self, wire: &mut BufReader<Wire>, connection: usize) -> io::Result<()> {
         while let Some(request) = read_request(wire, connection)? {
             lock(&self.seen).push(request.clone());
+            if let Some(handler) = &self.handler {
+                if !handler.takes(&request) {
+                    return self.stand_still();
+                }
+                let body = read_body(wire, &request)?;
+                if let Some(reply) = handler.answer(&request, &body) {
+                    match reply.send(&request, wire.get_mut())? {
+                        Then::Next => continue,
+                        Then::Finish | Then::Drop => return Ok(()),
+                    }
+                }
+            }
             let page = lock(&self.pages).get(&request.target).cloned();
             let pace = page.as_ref().and_then(|page| page.pace.clone());
             let answer = match page {
@@ -328,6 +350,14 @@ impl Shared {
                 Then::Finish => return wire.get_mut().finish(),
                 Then::Drop => return Ok(()),
             }
+        }
+        Ok(())
+    }
+
+    /// Holds a connection, and reads nothing, until the server stops.
+    fn stand_still(&self) -> io::Result<()> {
+        while !self.stop.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::{ByteRange, Code, Error, Validator};
+use crate::{ByteRange, Code, Disposition, Error, Validator};
 
 /// Longest entity tag that is kept: it is stored with the transfer. A longer one counts as none.
 const ETAG_BYTES_MAX: usize = 512;
@@ -56,7 +56,7 @@ impl Head {
     /// The facts in the answer; a part tells the size of the whole, anything else its own length.
     pub fn facts(&self) -> Facts {
         let size = match self.status {
-            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => match self.content_range() {
+            _ if self.is_part() || self.status == StatusCode::RANGE_NOT_SATISFIABLE => match self.content_range() {
                 Some(ContentRange::Part { total, .. }) => total,
                 Some(ContentRange::Outside { total }) => Some(total),
                 None => None,
@@ -68,6 +68,12 @@ impl Head {
             etag: self.only(header::ETAG).and_then(Etag::parse),
             last_modified: self.only(header::LAST_MODIFIED).map(str::to_owned),
         }
+    }
+
+    /// Whether a part is sent. Some object stores (`rclone serve s3`) say which, and give it the status of a whole.
+    fn is_part(&self) -> bool {
+        let said = || matches!(self.content_range(), Some(ContentRange::Part { .. }));
+        self.status == StatusCode::PARTIAL_CONTENT || (self.status == StatusCode::OK && said())
     }
 
     /// Whether a 206 to `bytes=0-0` proves that ranges of the object can be had, and of which size it is.
@@ -100,7 +106,7 @@ impl Head {
     /// Whether this answers a request for `range` of the object of which `known` was true when it was opened.
     pub fn check_part(&self, range: ByteRange, known: &Facts) -> Result<(), Error> {
         match self.status {
-            StatusCode::PARTIAL_CONTENT => (),
+            _ if self.is_part() => (),
             StatusCode::OK => {
                 self.check_same(known)?;
                 return Err(self.violation(format_args!("sent the whole object instead of {range}")));
@@ -137,8 +143,8 @@ impl Head {
     /// Whether this answers a request for the whole object of which `known` was true when it was opened.
     pub fn check_whole(&self, known: &Facts) -> Result<(), Error> {
         match self.status {
+            _ if self.is_part() => return Err(self.violation("sent a part though no range was asked for")),
             StatusCode::OK => (),
-            StatusCode::PARTIAL_CONTENT => return Err(self.violation("sent a part though no range was asked for")),
             _ => return Err(self.status_error()),
         }
         self.check_same(known)?;
@@ -164,13 +170,15 @@ impl Head {
             404 | 410 => Error::fatal(Code::SourceMissing, format!("{url} answered {status}")),
             408 | 425 | 429 | 500..=599 => {
                 let error = Error::retry(Code::HttpStatus, format!("{url} answered {status}"));
-                match self.retry_after(SystemTime::now()) {
-                    Some(wait) => error.after(wait),
-                    None => error,
-                }
+                Error { disposition: self.retry(), ..error }
             }
             _ => Error::fatal(Code::HttpStatus, format!("{url} answered {status}")),
         }
+    }
+
+    /// Another try, not before the time that the server asked for.
+    pub fn retry(&self) -> Disposition {
+        Disposition::Retry { after: self.retry_after(SystemTime::now()) }
     }
 
     /// An answer that cannot be right.
@@ -315,7 +323,6 @@ fn number(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Disposition;
 
     fn head(status: u16, headers: &[(&'static str, &'static str)]) -> Head {
         let headers =
@@ -374,8 +381,11 @@ mod tests {
         assert_eq!(head(206, &good[..2]).check_part(asked, &known()), Ok(()), "the length may be left out");
         let without_total = [("content-range", "bytes 10-19/*"), good[1]];
         assert_eq!(head(206, &without_total).check_part(asked, &known()), Ok(()), "the total may be left out");
+        assert_eq!(head(200, &good).check_part(asked, &known()), Ok(()), "it says which part it is");
+        assert_eq!(head(200, &good).check_whole(&known()).unwrap_err().code, Code::ProtocolViolation);
 
         for (status, headers, code) in [
+            (200, &[("content-range", "bytes 11-20/100"), ("etag", "\"a\"")][..], Code::ProtocolViolation),
             (206, &[("content-range", "bytes 11-20/100"), ("etag", "\"a\"")][..], Code::ProtocolViolation),
             (206, &[("content-range", "bytes 10-18/100"), ("etag", "\"a\"")], Code::ProtocolViolation),
             (206, &[("content-range", "bytes 11-20/*"), ("etag", "\"a\"")], Code::ProtocolViolation),

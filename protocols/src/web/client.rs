@@ -52,11 +52,22 @@ const REDIRECT_BODY_BYTES_MAX: u64 = 16 << 10;
 
 /// Sends requests to servers: as many connections as requests are under way, kept for the next ones.
 pub(crate) struct Client {
+    agent: Agent,
+    signer: Rc<dyn Sign>,
+}
+
+/// What requests go out through: connections that are kept, whom to trust, and how long to wait. It may go from thread
+/// to thread, which a [`Client`] may not; clones share their connections. These belong to the runtime that drove them
+/// first.
+#[derive(Clone)]
+pub(crate) struct Agent {
     http: HttpClient<TimedConnector, Outgoing>,
+    /// How long answers may take.
     pace: Pace,
+    /// How long next to nothing of a body may leave.
+    stall: Duration,
     no_tls: Option<Error>,
     plain: bool,
-    signer: Rc<dyn Sign>,
 }
 
 /// What a GET asks for.
@@ -81,9 +92,9 @@ pub(crate) enum Condition {
     IfMatch,
 }
 
-impl Client {
+impl Agent {
     /// No connection yet. A total time-out begins now.
-    pub fn new(web: &Web, settings: &Settings, signer: Rc<dyn Sign>) -> Result<Self, Error> {
+    pub fn new(web: &Web, settings: &Settings) -> Result<Self, Error> {
         let Tls { config, unusable } = web.trust.with(&settings.roots)?;
         let mut tcp = HttpConnector::new_with_resolver(Resolver::new(web.networks.clone()));
         tcp.enforce_http(false);
@@ -99,7 +110,25 @@ impl Client {
             .build(connector);
         let deadline = settings.total_timeout.map(|total| Instant::now() + total);
         let pace = Pace { stall: settings.stall_timeout, deadline };
-        Ok(Self { http, pace, no_tls: unusable, plain: web.plain, signer })
+        Ok(Self { http, pace, stall: settings.stall_timeout, no_tls: unusable, plain: web.plain })
+    }
+
+    /// The same, which waits for an answer at least so long: for requests after which a server has much to do.
+    pub fn patient(&self, wait: Duration) -> Self {
+        let pace = Pace { stall: self.pace.stall.max(wait), ..self.pace };
+        Self { pace, ..self.clone() }
+    }
+}
+
+impl Client {
+    /// No connection yet. A total time-out begins now.
+    pub fn new(web: &Web, settings: &Settings, signer: Rc<dyn Sign>) -> Result<Self, Error> {
+        Ok(Self::over(Agent::new(web, settings)?, signer))
+    }
+
+    /// Sends its requests through `agent`.
+    pub fn over(agent: Agent, signer: Rc<dyn Sign>) -> Self {
+        Self { agent, signer }
     }
 
     /// Sends a request without a body, or with a small one, and waits for the head of its answer. Signs it, and once
@@ -155,13 +184,13 @@ impl Client {
         let request = self.request(method, place, headers, body).await?;
         let url = place.to_string();
         let watch = Watch::default();
-        let (answer, fed) = (pin!(self.http.request(request)), pin!(feed(feeder, &watch)));
+        let (answer, fed) = (pin!(self.agent.http.request(request)), pin!(feed(feeder, &watch)));
         let exchange = async {
             let early = match select(answer, pin!(self.while_it_moves(fed, &watch, &url))).await {
                 Either::Left((answer, _)) => return answer.map_err(|error| request_error(&error, &url)),
                 Either::Right((moved, answer)) => moved.map(|()| answer)?,
             };
-            let answer = Limit::new(self.pace, Instant::now()).keep(early, &url).await?;
+            let answer = Limit::new(self.agent.pace, Instant::now()).keep(early, &url).await?;
             answer.map_err(|error| request_error(&error, &url))
         };
         self.answer(exchange, place).await
@@ -172,7 +201,7 @@ impl Client {
         let mut work = pin!(work);
         loop {
             let before = watch.bytes.get();
-            match timeout(self.pace.stall, &mut work).await {
+            match timeout(self.agent.stall, &mut work).await {
                 Ok(()) => return Ok(()),
                 Err(_) if watch.waits.get() || watch.bytes.get() - before >= STALL_BYTES_MIN => (),
                 Err(_) => {
@@ -180,7 +209,7 @@ impl Client {
                         Code::Stalled,
                         format!(
                             "{url} took next to nothing within {:?}; raise stall_timeout if it is so slow",
-                            self.pace.stall
+                            self.agent.stall
                         ),
                     ));
                 }
@@ -194,21 +223,21 @@ impl Client {
         place: &Place,
     ) -> Result<Body, Error> {
         let url = place.to_string();
-        let response = match self.pace.deadline {
+        let response = match self.agent.pace.deadline {
             Some(deadline) => timeout_at(deadline, exchange).await.unwrap_or_else(|_| Err(timed_out(&url)))?,
             None => exchange.await?,
         };
         let (parts, body) = response.into_parts();
-        Ok(Body::new(Head { status: parts.status, headers: parts.headers, url }, body, self.pace))
+        Ok(Body::new(Head { status: parts.status, headers: parts.headers, url }, body, self.agent.pace))
     }
 
     /// Waits for a connection as long as its own time-out allows, and from then on for the answer.
     async fn exchange(&self, mut request: Request<Outgoing>, url: &str) -> Result<Response<Incoming>, Error> {
         let mut capture = capture_connection(&mut request);
         let connected = pin!(async move { drop(capture.wait_for_connection_metadata().await) });
-        let result = match select(self.http.request(request), connected).await {
+        let result = match select(self.agent.http.request(request), connected).await {
             Either::Left((result, _)) => result,
-            Either::Right(((), response)) => Limit::new(self.pace, Instant::now()).keep(response, url).await?,
+            Either::Right(((), response)) => Limit::new(self.agent.pace, Instant::now()).keep(response, url).await?,
         };
         result.map_err(|error| request_error(&error, url))
     }
@@ -220,9 +249,9 @@ impl Client {
         headers: &HeaderMap,
         body: Outgoing,
     ) -> Result<Request<Outgoing>, Error> {
-        match &self.no_tls {
+        match &self.agent.no_tls {
             Some(error) if place.is_secure() => return Err(error.clone()),
-            _ if !place.is_secure() && !self.plain => {
+            _ if !place.is_secure() && !self.agent.plain => {
                 return Err(Error::fatal(
                     Code::UnsupportedScheme,
                     format!("{place} would be asked without TLS; start the service with --allow-http to allow that"),
@@ -317,7 +346,8 @@ impl Connections {
 }
 
 impl Ask<'_> {
-    fn headers(&self) -> HeaderMap {
+    /// The headers that say so.
+    pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if let Some(range) = self.range {
             assert!(!range.is_empty(), "HTTP has no words for an empty range");

@@ -3,10 +3,11 @@
 //! `client` sends requests over pooled connections and bounds every wait; `outgoing` is what is sent with them;
 //! `answer` judges what comes back and `place` redirects (both pure); `body` moves bytes into the pool's buffers, one
 //! copy each; `reader` reads one object in ranges, or as one stream; `sign` is how a module says who asks; `settings`
-//! parses the options that all of them have; `upload` sends one object in one request; [`networks`] says where may be
-//! connected to; `tls` knows whom to trust.
+//! parses the options that all of them have; `upload` sends one object in one request; `blocking` is for sessions,
+//! which wait on a thread of their own; [`networks`] says where may be connected to; `tls` knows whom to trust.
 
 pub(crate) mod answer;
+pub(crate) mod blocking;
 pub(crate) mod body;
 pub(crate) mod client;
 pub mod networks;

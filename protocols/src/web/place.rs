@@ -40,6 +40,16 @@ impl Place {
         Ok(Self { url: url.url().clone(), uri, home: true })
     }
 
+    /// A URL that a module made from what the client named.
+    pub fn at(url: Url) -> Result<Self, Error> {
+        let invalid = |why: &str| Error::fatal(Code::InvalidUrl, format!("{} {why}", shown(&url)));
+        if !is_http(&url) || url.host().is_none() {
+            return Err(invalid("is no http or https URL with a host"));
+        }
+        let uri = Uri::try_from(url.as_str()).map_err(|error| invalid(&format!("cannot be sent ({error})")))?;
+        Ok(Self { url, uri, home: true })
+    }
+
     /// The URL for a request line and its connection.
     pub fn uri(&self) -> &Uri {
         &self.uri
@@ -95,11 +105,14 @@ fn is_http(url: &Url) -> bool {
 /// As it may be shown: a query may carry a signature.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.url.as_str();
-        match text.split_once('?') {
-            Some((before, _)) => write!(f, "{before}?<redacted>"),
-            None => f.write_str(text),
-        }
+        f.write_str(&shown(&self.url))
+    }
+}
+
+fn shown(url: &Url) -> String {
+    match url.as_str().split_once('?') {
+        Some((before, _)) => format!("{before}?<redacted>"),
+        None => url.to_string(),
     }
 }
 

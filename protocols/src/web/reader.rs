@@ -64,20 +64,11 @@ impl Reader {
 
     /// One ranged GET. Servers that do not look at its condition are caught by the tag of their answer.
     async fn read_part(&self, range: ByteRange, pool: &BufferPool) -> Result<Chunk, Error> {
-        let mut chunk = pool.take(range.len() as usize).await;
+        // Memory first: an answer that waits for it would be taken for one that nobody reads.
+        let chunk = pool.take(range.len() as usize).await;
         let ask = Ask { range: Some(range), etag: self.facts.strong_etag(), condition: self.condition };
-        let mut body = self.connections.get(&ask).await?;
-        body.head().check_part(range, &self.facts)?;
-        let mut crcs = BlockCrcs::default();
-        let got = body.fill(buffer(&mut chunk, range), &mut crcs).await? as u64;
-        if got < range.len() {
-            return Err(body.ended_early(got, range.len()));
-        }
-        if !body.is_at_end().await? {
-            return Err(body.head().violation(format_args!("sent more than {range}")));
-        }
-        chunk.set_crcs(crcs);
-        Ok(chunk)
+        let answer = self.connections.get(&ask).await?;
+        part(answer, range, &self.facts, chunk).await
     }
 
     async fn read_stream(&self, range: ByteRange, pool: &BufferPool) -> Result<Chunk, Error> {
@@ -114,6 +105,22 @@ impl Reader {
         body.head().check_whole(&self.facts)?;
         Ok(Stream { body, position: 0, ended: false })
     }
+}
+
+/// What an answer to a request for `range` brings, in a chunk that was taken for it. `known`: what was true of the object
+/// when it was opened.
+pub(crate) async fn part(mut body: Body, range: ByteRange, known: &Facts, mut chunk: Chunk) -> Result<Chunk, Error> {
+    body.head().check_part(range, known)?;
+    let mut crcs = BlockCrcs::default();
+    let got = body.fill(buffer(&mut chunk, range), &mut crcs).await? as u64;
+    if got < range.len() {
+        return Err(body.ended_early(got, range.len()));
+    }
+    if !body.is_at_end().await? {
+        return Err(body.head().violation(format_args!("sent more than {range}")));
+    }
+    chunk.set_crcs(crcs);
+    Ok(chunk)
 }
 
 /// The first `range.len()` bytes of a chunk that was taken for `range`.

@@ -2,4 +2,5 @@
 //! not, it skips this module.
 
 mod http_put;
+mod s3;
 mod servers;

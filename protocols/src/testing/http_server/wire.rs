@@ -93,3 +93,11 @@ pub(super) fn read_request(wire: &mut BufReader<Wire>, connection: usize) -> io:
         };
     }
 }
+
+/// The body of a request, which must say its length.
+pub(super) fn read_body(wire: &mut BufReader<Wire>, request: &Seen) -> io::Result<Vec<u8>> {
+    let length = request.headers.get("content-length").map_or(Ok(0), |length| length.parse());
+    let mut body = vec![0; length.map_err(io::Error::other)?];
+    wire.read_exact(&mut body)?;
+    Ok(body)
+}

@@ -1,0 +1,158 @@
+//! Which object, and where requests about it go. Pure.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use url::Url;
+
+use super::options::Endpoint;
+use crate::{Code, Error, ObjectUrl, web::place::Place};
+
+/// Longest key, in bytes of UTF-8.
+const KEY_BYTES_MAX: usize = 1024;
+/// Longest name of a bucket, as old ones may have.
+const BUCKET_BYTES_MAX: usize = 255;
+
+/// What must be encoded in a path: everything but RFC 3986's unreserved characters, and the slash. Signatures are
+/// computed over the path in exactly this form.
+const PATH: &AsciiSet = &QUERY.remove(b'/');
+/// The same in a query.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// An object in a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub bucket: String,
+    pub key: String,
+}
+
+impl Target {
+    /// `s3://BUCKET/KEY`, the key percent-encoded.
+    pub fn parse(url: &ObjectUrl) -> Result<Self, Error> {
+        let invalid = |why: &str| Error::fatal(Code::InvalidUrl, format!("{url} {why}"));
+        let parsed = url.url();
+        if !parsed.username().is_empty() {
+            return Err(invalid("names a user; pass credentials as the options access_key and secret_key"));
+        }
+        if parsed.port().is_some() {
+            return Err(invalid("names a port; a server is named by the option endpoint, here stands a bucket"));
+        }
+        if parsed.query().is_some() {
+            return Err(invalid("has a query; percent-encode a ? that belongs to the key as %3F"));
+        }
+        let bucket = parsed.host_str().unwrap_or_default();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if bucket.is_empty() || bucket.len() > BUCKET_BYTES_MAX || !bucket.bytes().all(plain) {
+            return Err(invalid("names no bucket; write s3://BUCKET/KEY"));
+        }
+        let path = parsed.path().strip_prefix('/').unwrap_or_default();
+        let key = percent_decode_str(path).decode_utf8().map_err(|_| invalid("has a key that is not UTF-8"))?;
+        if key.is_empty() {
+            return Err(invalid("names no key; write s3://BUCKET/KEY"));
+        }
+        if key.len() > KEY_BYTES_MAX {
+            return Err(invalid(&format!("has a key of {} bytes; at most {KEY_BYTES_MAX} are possible", key.len())));
+        }
+        Ok(Self { bucket: bucket.to_owned(), key: key.into_owned() })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}/{}", self.bucket, utf8_percent_encode(&self.key, PATH))
+    }
+}
+
+/// Where requests about an object and its bucket go.
+#[derive(Clone, Debug)]
+pub(super) struct Address {
+    pub target: Target,
+    /// The bucket's URL, without a slash at its end.
+    bucket: String,
+}
+
+impl Address {
+    pub fn new(target: &Target, endpoint: &Endpoint) -> Result<Self, Error> {
+        let Target { bucket, .. } = target;
+        let base = endpoint.url.as_str().trim_end_matches('/');
+        let bucket = match base.split_once("://") {
+            Some((scheme, rest)) if !endpoint.path_style(bucket) => format!("{scheme}://{bucket}.{rest}"),
+            _ => format!("{base}/{bucket}"),
+        };
+        Ok(Self { target: target.clone(), bucket })
+    }
+
+    /// The object, with a query.
+    pub fn object(&self, query: &[(&str, &str)]) -> Result<Place, Error> {
+        let key = utf8_percent_encode(&self.target.key, PATH);
+        place(format!("{}/{key}{}", self.bucket, written(query)))
+    }
+
+    /// Its bucket, with a query.
+    pub fn bucket(&self, query: &[(&str, &str)]) -> Result<Place, Error> {
+        place(format!("{}/{}", self.bucket, written(query)))
+    }
+}
+
+fn place(text: String) -> Result<Place, Error> {
+    let url = Url::parse(&text)
+        .map_err(|error| Error::fatal(Code::InvalidUrl, format!("bucket and endpoint make no URL ({error})")))?;
+    Place::at(url)
+}
+
+fn written(query: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    for (name, value) in query {
+        text.push(if text.is_empty() { '?' } else { '&' });
+        text.push_str(name);
+        if !value.is_empty() {
+            text.extend(["=", &utf8_percent_encode(value, QUERY).to_string()]);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, s3::options::S3Options};
+
+    fn target(url: &str) -> Result<Target, Error> {
+        Target::parse(&ObjectUrl::parse(url).unwrap())
+    }
+
+    fn object(url: &str, options: &[(&str, &str)]) -> String {
+        let options: Options = options.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let endpoint = S3Options::parse(&options).unwrap().endpoint;
+        let address = Address::new(&target(url).unwrap(), &endpoint).unwrap();
+        address.object(&[("uploads", ""), ("id", "a+b/=")]).unwrap().uri().to_string()
+    }
+
+    #[test]
+    fn urls_name_a_bucket_and_a_key() {
+        let parsed = target("s3://My_bucket.1/a%20b//c%2Fd%3F+~").unwrap();
+        assert_eq!((parsed.bucket.as_str(), parsed.key.as_str()), ("My_bucket.1", "a b//c/d?+~"));
+        for url in ["s3://b", "s3://b/", "s3:///k", "s3:k", "s3://b:1/k", "s3://u@b/k", "s3://b/k?x", "s3://b/%ff"] {
+            assert_eq!(target(url).expect_err(url).code, Code::InvalidUrl, "{url}");
+        }
+        assert!(target(&format!("s3://b/{}", "x".repeat(KEY_BYTES_MAX))).is_ok());
+        assert!(target(&format!("s3://b/{}", "x".repeat(KEY_BYTES_MAX + 1))).is_err());
+    }
+
+    #[test]
+    fn requests_go_to_the_endpoint_in_its_style() {
+        let query = "?uploads&id=a%2Bb%2F%3D";
+        for (url, options, wanted) in [
+            ("s3://b/k", vec![], "https://b.s3.us-east-1.amazonaws.com/k"),
+            ("s3://b.c/k", vec![], "https://s3.us-east-1.amazonaws.com/b.c/k"),
+            ("s3://b/k", vec![("region", "eu-west-1")], "https://b.s3.eu-west-1.amazonaws.com/k"),
+            ("s3://b/k", vec![("region", "cn-north-1")], "https://b.s3.cn-north-1.amazonaws.com.cn/k"),
+            ("s3://b/k", vec![("path_style", "true")], "https://s3.us-east-1.amazonaws.com/b/k"),
+            ("s3://b/%C3%A4%20%2B'", vec![("endpoint", "http://h:9000")], "http://h:9000/b/%C3%A4%20%2B%27"),
+            ("s3://b//k", vec![("endpoint", "http://h/s3/")], "http://h/s3/b//k"),
+            ("s3://b/k", vec![("endpoint", "http://h"), ("path_style", "false")], "http://b.h/k"),
+        ] {
+            assert_eq!(object(url, &options), format!("{wanted}{query}"));
+        }
+    }
+}
