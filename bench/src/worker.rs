@@ -25,6 +25,7 @@ use staccato_protocols::{
     contract::Overwrite,
     file::{FileProtocol, Root, RootAccess, Roots},
     http::HttpProtocol,
+    plugin::{Patience, find},
     synthetic::{NullProtocol, ZeroProtocol},
     web::Web,
 };
@@ -143,6 +144,9 @@ pub struct Attempt {
     /// An option of the source
     #[arg(long = "source-option", value_name = "NAME=VALUE")]
     source_options: Vec<String>,
+    /// Folder with protocols from outside
+    #[arg(long, value_name = "DIR")]
+    plugin_path: Option<PathBuf>,
 }
 
 /// How a dataplane is built; the defaults are those of the service.
@@ -199,7 +203,9 @@ pub struct AttemptTold {
 impl Attempt {
     fn run(self) -> io::Result<AttemptTold> {
         let starting = Instant::now();
-        let dataplane = Dataplane::start(self.lanes.config(), registry()?).map_err(io::Error::other)?;
+        let path: Vec<PathBuf> = self.plugin_path.iter().cloned().collect();
+        let registry = registry()?.with_found(find::all(&path, None, Patience::default()));
+        let dataplane = Dataplane::start(self.lanes.config(), registry).map_err(io::Error::other)?;
         let (began, before) = (Instant::now(), own_cpu_seconds());
         let (ended, end) = mpsc::channel();
         dataplane.attempt(self.spec()?, |handle| Box::new(Keeper { handle, ended }));

@@ -39,6 +39,17 @@ pub trait Protocol: Send + Sync + 'static {
         Secrecy { sent_to_url: true, harmless: &[] }
     }
 
+    /// Whether objects can be read in any order, several ranges at once, as far as their servers play along.
+    fn reads_ranges(&self) -> bool {
+        self.capabilities().source
+    }
+
+    /// Whether a later attempt finds what an earlier one wrote.
+    fn resumes(&self) -> bool {
+        let Capabilities { destination, takes, .. } = self.capabilities();
+        destination && takes != Takes::InOrder
+    }
+
     /// Checks syntax and policy of a source, never storage.
     fn check_source(&self, url: &ObjectUrl, options: &Options) -> Result<(), Error>;
 
@@ -236,7 +247,7 @@ pub struct SweepRequest {
 }
 
 /// How destinations of a module take what is written: [`Writes`], before an object is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Takes {
     /// Any chunk, in any order, over what was written before.
@@ -264,6 +275,17 @@ pub enum Writes {
     /// From the front, one chunk after the other, each once. Nothing lasts before the commit, and nothing can be read
     /// back: an attempt that fails leaves nothing to go on from.
     InOrder,
+}
+
+impl Takes {
+    /// Its spelling in documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Anywhere => "anywhere",
+            Self::Parts => "parts",
+            Self::InOrder => "in_order",
+        }
+    }
 }
 
 /// What to do with an object that is at the destination already.

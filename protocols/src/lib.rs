@@ -8,7 +8,7 @@
 
 pub mod checksum;
 pub mod chunk;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod contract;
 pub mod error;
@@ -16,6 +16,8 @@ pub mod file;
 pub mod http;
 pub mod interrupt;
 pub mod object;
+pub mod outside;
+pub mod plugin;
 pub mod range;
 pub mod registry;
 pub mod s3;

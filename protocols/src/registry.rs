@@ -1,16 +1,24 @@
 //! Which schemes a process offers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     Code, Error, ObjectUrl, Options, Protocol,
     contract::{CREDENTIAL, OptionSpec, Secrecy, SharedProtocol},
+    plugin::find::Found,
 };
 
 /// Scheme → module. A scheme that is not in it does not exist for this process.
 #[derive(Clone, Default)]
 pub struct Registry {
     modules: BTreeMap<&'static str, SharedProtocol>,
+    /// Schemes that executables have added.
+    from_outside: BTreeSet<&'static str>,
+    /// Schemes that executables should have added, and why they have not, said behind their names.
+    broken: BTreeMap<String, String>,
 }
 
 impl Registry {
@@ -29,6 +37,39 @@ impl Registry {
         self
     }
 
+    /// The same registry with the plug-ins that were found. One that cannot be used is said loudly, and left out.
+    pub fn with_found(mut self, found: Vec<Found>) -> Self {
+        for Found { scheme, program, module } in found {
+            let module = match module {
+                Ok(_) if self.modules.contains_key(&*scheme) => Err("adds a scheme that is taken".to_owned()),
+                module => module,
+            };
+            match module {
+                Ok(module) => {
+                    tracing::info!(program = %program.display(), scheme, "a plug-in adds a scheme");
+                    let scheme = module.scheme();
+                    self.modules.insert(scheme, Arc::new(module));
+                    self.from_outside.insert(scheme);
+                }
+                Err(why) => {
+                    tracing::error!("the plug-in {} {why}; it is left out", program.display());
+                    self.broken.insert(scheme, why);
+                }
+            }
+        }
+        self
+    }
+
+    /// Whether an executable has added this scheme.
+    pub fn is_from_outside(&self, scheme: &str) -> bool {
+        self.from_outside.contains(scheme)
+    }
+
+    /// Schemes of plug-ins that cannot be used, and why, said behind the plug-in's name.
+    pub fn broken(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.broken.iter().map(|(scheme, why)| (&**scheme, &**why))
+    }
+
     /// The schemes on offer, in alphabetical order, with their modules.
     pub fn modules(&self) -> impl Iterator<Item = (&'static str, &SharedProtocol)> {
         self.modules.iter().map(|(scheme, module)| (*scheme, module))
@@ -40,6 +81,10 @@ impl Registry {
     }
 
     fn not_offered(&self, scheme: &str) -> Error {
+        if let Some(why) = self.broken.get(scheme) {
+            let message = format!("the plug-in for {scheme:?} cannot be used: it {why}");
+            return Error::fatal(Code::UnsupportedScheme, message);
+        }
         let known: Vec<_> = self.modules.keys().copied().collect();
         let hint = if scheme == "file" { "; start the service with --root to allow files" } else { "" };
         let offered = known.join(", ");

@@ -11,7 +11,7 @@ use staccato_tests::{
 };
 
 /// Every case of `bench local`.
-const CASES: [&str; 15] = [
+const CASES: [&str; 16] = [
     "chunk-size",
     "depth",
     "disk-both",
@@ -24,6 +24,7 @@ const CASES: [&str; 15] = [
     "https-to-file",
     "lanes",
     "overhead",
+    "plug-in",
     "processor",
     "small",
     "sparse",

@@ -16,6 +16,7 @@ mod kills;
 mod leases;
 mod memory;
 mod needs_root;
+mod plugins;
 mod preflight;
 mod progress;
 mod repairs;

@@ -6,6 +6,7 @@ pub mod http;
 pub mod link;
 pub mod machine;
 pub mod overhead;
+pub mod plug_in;
 pub mod service;
 pub mod small;
 pub mod sparse;

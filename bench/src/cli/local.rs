@@ -74,6 +74,8 @@ impl Local {
         for memory in [MemoryState::Touched, MemoryState::AsFound] {
             plan(cases::file::NAME, 3.0, one(move |program, place| cases::file::copy(program, place, bytes, memory)));
         }
+        let memory = MemoryState::Touched;
+        plan(cases::plug_in::NAME, 1.0, one(move |program, place| cases::plug_in::copy(program, place, bytes, memory)));
         for (name, secure) in [(cases::http::NAME, false), (cases::http::NAME_SECURE, true)] {
             plan(name, 2.0, one(move |program, place| cases::http::fetch(program, place, bytes, secure)));
         }

@@ -12,6 +12,8 @@ use super::{Api, openapi::Doors};
 pub struct ProtocolsDocument {
     /// In the order of their schemes.
     pub protocols: Vec<ProtocolDocument>,
+    /// Plug-ins that cannot be used, in the order of their schemes.
+    pub broken: Vec<BrokenDocument>,
 }
 
 /// A protocol on offer.
@@ -23,8 +25,25 @@ pub struct ProtocolDocument {
     pub source: bool,
     /// Whether it can be written to.
     pub destination: bool,
+    /// Whether objects are read in ranges, several at once, as far as their servers play along.
+    pub ranges: bool,
+    /// How destinations take bytes: `anywhere`, in `parts`, or `in_order`; null where it is no destination.
+    pub writes: Option<String>,
+    /// Whether a later attempt finds what an earlier one wrote.
+    pub resumes: bool,
+    /// Where it comes from: `built_in`, or `plug_in`.
+    pub origin: String,
     /// What `source_options` and `destination_options` may hold.
     pub options: Vec<OptionDocument>,
+}
+
+/// A plug-in that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BrokenDocument {
+    /// The scheme that it should add.
+    pub scheme: String,
+    /// What is wrong: it ...
+    pub why: String,
 }
 
 /// An option of a protocol.
@@ -41,6 +60,7 @@ pub struct OptionDocument {
 /// The protocols on offer, with what each can do.
 #[utoipa::path(get, path = "/v1/protocols", tag = "service", responses((status = 200, description = "The protocols", body = ProtocolsDocument), Doors))]
 pub async fn list_protocols(State(api): State<Api>) -> Json<ProtocolsDocument> {
+    let registry = api.ledger.registry();
     let describe = |(scheme, module): (&str, &staccato_protocols::contract::SharedProtocol)| {
         let capabilities = module.capabilities();
         let option = |spec: &staccato_protocols::contract::OptionSpec| OptionDocument {
@@ -57,8 +77,16 @@ pub async fn list_protocols(State(api): State<Api>) -> Json<ProtocolsDocument> {
             scheme: scheme.to_owned(),
             source: capabilities.source,
             destination: capabilities.destination,
+            ranges: module.reads_ranges(),
+            writes: capabilities.destination.then(|| capabilities.takes.as_str().into()),
+            resumes: module.resumes(),
+            origin: if registry.is_from_outside(scheme) { "plug_in" } else { "built_in" }.into(),
             options,
         }
     };
-    Json(ProtocolsDocument { protocols: api.ledger.registry().modules().map(describe).collect() })
+    let broken = |(scheme, why): (&str, &str)| BrokenDocument { scheme: scheme.into(), why: why.into() };
+    Json(ProtocolsDocument {
+        protocols: registry.modules().map(describe).collect(),
+        broken: registry.broken().map(broken).collect(),
+    })
 }

@@ -34,6 +34,9 @@ pub struct Copy {
     /// Most memory for buffers
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
+    /// Folders with executables staccato-protocol-NAME, each of which adds the scheme NAME
+    #[arg(long, value_name = "DIR[:DIR]")]
+    plugin_path: Option<String>,
     /// What is logged to standard error
     #[arg(long, value_name = "FILTER", env = "STACCATO_LOG", default_value = "warn")]
     log: String,
@@ -51,6 +54,7 @@ impl Copy {
             ("lanes", &self.lanes),
             ("memory", &self.memory),
             ("chunk-size", &self.movement.chunk_size),
+            ("plugin-path", &self.plugin_path),
         ];
         for (flag, value) in given {
             if let Some(value) = value {
@@ -60,7 +64,7 @@ impl Copy {
         let config = load(&flags)?;
         // Whoever copies by hand may do what the operating system lets them.
         let everything = Root::new("/", RootAccess::ReadWrite).map_err(Failure::from)?;
-        let registry = registry(&[everything.into()], config.allow_http, Networks::any());
+        let registry = config.with_plugins(registry(&[everything.into()], config.allow_http, Networks::any()));
 
         let bar = if common.json { ProgressBar::hidden() } else { ProgressBar::no_length() };
         let template =

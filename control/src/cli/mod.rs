@@ -18,6 +18,8 @@ mod log;
 mod movement;
 mod output;
 mod pki;
+mod protocol;
+mod protocols;
 mod serve;
 mod show;
 mod submit;
@@ -108,6 +110,11 @@ enum Command {
     /// Make certificates, where the deployment has no authority of its own
     #[command(subcommand)]
     Pki(pki::Pki),
+    /// List the protocols that the service offers, and what each can do
+    Protocols,
+    /// Check a protocol from outside
+    #[command(subcommand)]
+    Protocol(protocol::Protocol),
     /// Print the configuration in force and where each value came from
     Config(config::Config),
 }
@@ -142,6 +149,8 @@ impl Cli {
             Command::Token(command) => on_client(command.run(&common)),
             Command::Credential(command) => on_client(command.run(&common)),
             Command::Pki(command) => command.run(&common),
+            Command::Protocols => on_client(protocols::run(&common)),
+            Command::Protocol(command) => command.run(&common),
             Command::Demo(command) => command.run(&common),
             Command::Bench(command) => command
                 .run(&["bench"], common.arguments())

@@ -184,6 +184,63 @@ pub(super) const KEYS: &[Key] = &[
         written: |config| config.credential_env.iter().map(ToString::to_string).collect(),
     },
     Key {
+        name: "plugin_path",
+        flag: "plugin-path",
+        value: "DIR[:DIR]",
+        list: false,
+        default_text: "none",
+        help: "Folders with executables `staccato-protocol-NAME`, each of which adds the scheme NAME (see \
+               protocols/PLUGINS.md), or `none`. They must belong to root or the service's user",
+        default: |_, _| one("none"),
+        apply: |config, values| {
+            config.plugin_path = match single(values)? {
+                "" | "none" => Vec::new(),
+                path => path.split(':').map(absolute).collect::<Result<_, _>>()?,
+            };
+            Ok(())
+        },
+        written: |config| match &config.plugin_path[..] {
+            [] => one("none"),
+            path => {
+                let folders: Vec<_> = path.iter().map(|folder| folder.display().to_string()).collect();
+                one(&folders.join(":"))
+            }
+        },
+    },
+    Key {
+        name: "plugin_user",
+        flag: "plugin-user",
+        value: "NAME|UID:GID",
+        list: false,
+        default_text: "none",
+        help: "User that such executables run as, for a service of root: a name in /etc/passwd, or two numbers; with \
+               `none` the service's own",
+        default: |_, _| one("none"),
+        apply: |config, values| {
+            config.plugin_user = match single(values)? {
+                "" | "none" => None,
+                text => Some(text.parse()?),
+            };
+            Ok(())
+        },
+        written: |config| one(&config.plugin_user.map_or("none".into(), |user| user.to_string())),
+    },
+    Key {
+        name: "plugin_timeout",
+        flag: "plugin-timeout",
+        value: "DURATION",
+        list: false,
+        default_text: "30s",
+        help: "How long such an executable may take to answer, 100ms to 10m (four times as long to sync, commit and \
+               sweep); then it is killed, and started again when it is needed",
+        default: |_, _| one("30s"),
+        apply: |config, values| {
+            config.plugin_timeout = duration(single(values)?)?;
+            Ok(())
+        },
+        written: |config| one(&humantime::format_duration(config.plugin_timeout).to_string()),
+    },
+    Key {
         name: "slots",
         flag: "slots",
         value: "N",

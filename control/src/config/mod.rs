@@ -28,6 +28,7 @@ pub use size::{display_size, parse_size};
 use staccato_dataplane::{DataplaneConfig, attempt::LaneChoice};
 use staccato_protocols::{
     Registry,
+    plugin::{Patience, find},
     spool::{SpoolConfig, WhenFull},
     web::networks::Networks,
 };
@@ -70,6 +71,12 @@ pub struct Config {
     pub credentials: Option<PathBuf>,
     /// Credentials in the service's environment.
     pub credential_env: Vec<EnvironmentCredential>,
+    /// Folders with protocols from outside.
+    pub plugin_path: Vec<PathBuf>,
+    /// The user that protocols from outside run as; none: the service's own.
+    pub plugin_user: Option<SystemUser>,
+    /// How long protocols from outside may take to answer.
+    pub plugin_timeout: Duration,
     /// Transfers that may run at a time.
     pub slots: usize,
     /// Who decides which transfers run.
@@ -214,9 +221,15 @@ impl Config {
         self.origins[at] == Origin::Default
     }
 
-    /// The protocols on offer.
+    /// The protocols on offer. Plug-ins are started to hear what they are: it may take some seconds.
     pub fn registry(&self) -> Registry {
-        registry::registry(&self.roots, self.allow_http, self.allow_networks.clone())
+        self.with_plugins(registry::registry(&self.roots, self.allow_http, self.allow_networks.clone()))
+    }
+
+    /// A registry with the protocols from outside besides.
+    pub fn with_plugins(&self, registry: Registry) -> Registry {
+        let patience = Patience { answer: self.plugin_timeout, ..Patience::default() };
+        registry.with_found(find::all(&self.plugin_path, self.plugin_user, patience))
     }
 
     /// The credentials that the operator keeps in files and in the environment, for whoever is about to serve them.
@@ -356,6 +369,9 @@ impl Config {
             roots: Vec::new(),
             credentials: None,
             credential_env: Vec::new(),
+            plugin_path: Vec::new(),
+            plugin_user: None,
+            plugin_timeout: Duration::ZERO,
             slots: 0,
             scheduler: SchedulerChoice::Slots,
             scheduler_user: None,

@@ -1,5 +1,5 @@
 //! The conformance suite of the [contract](crate::contract): what every protocol module must do, and a way to run it on
-//! a module of your own. Behind the feature `testing`.
+//! a module of your own. Behind the feature `conformance`; `staccato protocol check` runs it on [plug-ins](crate::plugin).
 //!
 //! A module says through a harness how its storage is arranged for a test ([`SourceHarness`], [`DestinationHarness`]);
 //! the suite does the rest, on a lane of each runtime that the module works on:
@@ -34,7 +34,7 @@ mod lane;
 pub(crate) mod parts;
 mod source;
 
-use std::rc::Rc;
+use std::{cell::RefCell, rc::Rc};
 
 pub use lane::{LANE_MEMORY_BYTES, on_lane};
 
@@ -178,9 +178,24 @@ fn critical_sizes() -> Vec<usize> {
     [page, block, CHUNK_BYTES].iter().flat_map(|size| [size - 1, *size, size + 1]).chain([0, 1]).collect()
 }
 
-/// Says which check runs, for whoever reads the output of a failed test.
+thread_local! {
+    /// The checks that this thread has begun, where somebody [observes](observed) it.
+    static BEGUN: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// Says which check runs: to whoever observes it, or reads the output of a failed test.
 fn begin(check: &str) {
-    println!("conformance: {check}");
+    BEGUN.with_borrow_mut(|begun| match begun {
+        Some(names) => names.push(check.to_owned()),
+        None => println!("conformance: {check}"),
+    });
+}
+
+/// Runs a part of the suite in this thread, and says which checks it has begun, in their order.
+pub fn observed<T>(run: impl FnOnce() -> T) -> (Vec<String>, T) {
+    BEGUN.set(Some(Vec::new()));
+    let result = run();
+    (BEGUN.take().unwrap_or_default(), result)
 }
 
 /// The error of an operation that must fail, which must have one of these codes.

@@ -36,6 +36,10 @@ impl Protocol for NullProtocol {
         }
     }
 
+    fn resumes(&self) -> bool {
+        false
+    }
+
     fn check_source(&self, url: &ObjectUrl, _options: &Options) -> Result<(), Error> {
         Err(no_source(url))
     }

@@ -1,4 +1,5 @@
-//! README's "Two hosts in five minutes", word for word, and the lines that `demo --hosts` says to type.
+//! README's "Two hosts in five minutes" and "A protocol of your own in Python", word for word, and the lines that
+//! `demo --hosts` says to type.
 
 use std::{
     fs,
@@ -56,6 +57,22 @@ fn the_readme_leads_two_hosts_to_a_copy_word_for_word() {
         assert!(said.contains(word), "{word}: {said}");
     }
     assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
+}
+
+#[test]
+fn the_readme_adds_a_protocol_in_python_word_for_word() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = fs::read_to_string(repository.join("README.md")).unwrap();
+    let script = blocks(&readme, "A protocol of your own in Python");
+    assert!(script.contains("target/release/staccato") && script.contains("\ncmp "), "{script}");
+    let script = script.replace("target/release/staccato", &staccato().display().to_string());
+    let output = run_apart(&format!("cd {}\n{script}", repository.canonicalize().unwrap().display()));
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    for word in ["ok      destination: ", "STATE_COMPLETE", "folder      ranges      anywhere     yes      plug_in"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(!said.contains("WARN") && !said.contains("ERROR") && !said.contains("failed"), "{said}");
 }
 
 #[test]

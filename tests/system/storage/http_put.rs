@@ -1,11 +1,12 @@
 //! Objects that are written with PUT: to rclone's WebDAV, and to a plain server that breaks down.
 
 use data_encoding::BASE64;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use staccato_protocols::testing::http_server::{HttpServer, Page};
 use staccato_tests::{
     bytes::{MIB, random, sha256},
-    process::{Signal, eventually, signal},
+    process::{eventually, signal},
     servers::rclone::{self, Rclone},
     service::{PATIENCE, Service, names},
 };

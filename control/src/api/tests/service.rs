@@ -40,7 +40,11 @@ async fn protocols_say_what_they_can_do_and_which_options_are_secret() {
     ] {
         let protocol = found[scheme];
         assert_eq!((&protocol["source"], &protocol["destination"]), (&source.into(), &destination.into()), "{scheme}");
+        assert_eq!(protocol["writes"].is_string(), destination, "{scheme}");
+        assert_eq!(protocol["origin"], "built_in");
     }
+    assert_eq!((&found["file"]["resumes"], &found["null"]["resumes"]), (&true.into(), &false.into()));
+    assert_eq!(document["broken"], json!([]));
     let options = found["https"]["options"].as_array().unwrap();
     let header = options.iter().find(|option| option["name"] == "header.*").unwrap();
     assert_eq!(header["secret"], true);
