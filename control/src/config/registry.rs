@@ -3,6 +3,7 @@
 use staccato_protocols::{
     Registry,
     file::{FileProtocol, Roots},
+    glance::GlanceProtocol,
     http::HttpProtocol,
     synthetic::{NullProtocol, ZeroProtocol},
     web::{Web, networks::Networks},
@@ -10,12 +11,13 @@ use staccato_protocols::{
 
 use super::OwnedRoot;
 
-/// The protocols that these settings allow: files under `roots`, where there are any; `http` beside `https` where that
-/// is allowed, from the host's own `networks` where these are allowed; and those that need no permission.
+/// The protocols that these settings allow: files under `roots`, where there are any; `http` beside `https` (and the like)
+/// where that is allowed, from the host's own `networks` where these are allowed; and those that need no permission.
 pub fn registry(roots: &[OwnedRoot], allow_http: bool, networks: Networks) -> Registry {
     let web = Web::new().within(networks);
     let web = if allow_http { web } else { web.secure() };
-    let registry = Registry::new().with(ZeroProtocol).with(NullProtocol).with(HttpProtocol::new(web));
+    let registry = Registry::new().with(ZeroProtocol).with(NullProtocol);
+    let registry = registry.with(HttpProtocol::new(web.clone())).with(GlanceProtocol::new(web));
     if roots.is_empty() {
         return registry;
     }

@@ -122,13 +122,32 @@ pub struct Seen {
     pub target: String,
     /// Headers by lower-case name.
     pub headers: BTreeMap<String, String>,
+    /// Its body, as far as it came: what breaks off is seen, too.
+    pub body: Vec<u8>,
+    /// Whether its body came whole.
+    pub whole: bool,
     /// Number of the connection it came over, from 0.
     pub connection: usize,
     /// When it had been read.
     pub at: Instant,
 }
 
+/// An answer that is made for one request.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// Headers besides its length.
+    pub headers: Vec<(&'static str, String)>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// Whoever answers requests by a program: none leaves it to the pages.
+type Program = dyn Fn(&Seen) -> Option<Reply> + Send + Sync;
+
 struct Shared {
+    program: Mutex<Option<Arc<Program>>>,
     pages: Mutex<BTreeMap<String, Page>>,
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
@@ -155,6 +174,7 @@ impl HttpServer {
         let address = listener.local_addr().expect("a bound socket has an address");
         let (scheme, host) = if tls.is_some() { ("https", "localhost") } else { ("http", "127.0.0.1") };
         let shared = Arc::new(Shared {
+            program: Mutex::default(),
             pages: Mutex::default(),
             seen: Mutex::default(),
             connections: AtomicUsize::new(0),
@@ -174,6 +194,12 @@ impl HttpServer {
     /// Puts or replaces a page. `path` is as in the request: percent-encoded, with its query.
     pub fn put(&self, path: &str, page: Page) {
         lock(&self.shared.pages).insert(path.to_owned(), page);
+    }
+
+    /// Answers by a program from now on: requests of any method are shown to it once their bodies have come, also those
+    /// that broke off. What it has no answer for, the pages answer.
+    pub fn program(&self, program: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static) {
+        lock(&self.shared.program).replace(Arc::new(program));
     }
 
     /// The URL of a path.
@@ -272,6 +298,25 @@ impl Page {
     }
 }
 
+impl Reply {
+    /// An answer without a body.
+    pub fn status(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// An answer with a document.
+    pub fn json(status: u16, document: &serde_json::Value) -> Self {
+        let headers = vec![("Content-Type", "application/json".to_owned())];
+        Self { status, headers, body: document.to_string().into_bytes() }
+    }
+
+    /// The same with one more header.
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
 impl Shared {
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
         for stream in listener.incoming() {
@@ -311,6 +356,12 @@ impl Shared {
     fn converse(&self, wire: &mut BufReader<Wire>, connection: usize) -> io::Result<()> {
         while let Some(request) = read_request(wire, connection)? {
             lock(&self.seen).push(request.clone());
+            let program = lock(&self.program).clone();
+            if let Some(reply) = program.and_then(|program| program(&request)) {
+                let meter = Meter { bytes_sent: &self.bytes_sent, pace: None };
+                Answer::reply(reply).send(wire.get_mut(), &meter)?;
+                continue;
+            }
             let page = lock(&self.pages).get(&request.target).cloned();
             let pace = page.as_ref().and_then(|page| page.pace.clone());
             let answer = match page {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Framing, Page, Seen, Trick, lock, wire::Wire};
+use super::{Framing, Page, Reply, Seen, Trick, lock, wire::Wire};
 
 /// Bodies are written in pieces of this length: odd, so that no reader can rely on their boundaries.
 const PIECE_BYTES: usize = 100_003;
@@ -38,6 +38,10 @@ impl Answer {
         let mut head = format!("HTTP/1.1 {status} Whatever\r\n");
         headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
         Self { head, body: Vec::new(), framing: Framing::Length, delivery: Delivery::Whole }
+    }
+
+    pub fn reply(Reply { status, headers, body }: Reply) -> Self {
+        Self { body, ..Self::status(status, &headers) }
     }
 
     pub fn of(page: &Page, request: &Seen, trick: Option<Trick>) -> Self {
@@ -114,6 +118,8 @@ impl Answer {
 
     pub fn send(mut self, wire: &mut Wire, meter: &Meter<'_>) -> io::Result<Then> {
         self.head.push_str(&match self.framing {
+            // Where there is none, a length would be one too many (RFC 9110 §8.6).
+            Framing::Length if self.head.starts_with("HTTP/1.1 204") => "\r\n".to_owned(),
             Framing::Length => format!("Content-Length: {}\r\n\r\n", self.body.len()),
             Framing::Chunked => "Transfer-Encoding: chunked\r\n\r\n".to_owned(),
             Framing::UntilClose => "Connection: close\r\n\r\n".to_owned(),
