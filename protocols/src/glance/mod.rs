@@ -5,6 +5,9 @@
 //! Keystone's catalogue names. Where Keystone says who asks, an endpoint that is written must be one of the catalogue's,
 //! or the option `endpoint` must name it: tokens are shown to nobody else (see [`keystone`](crate::keystone)).
 //!
+//! As a destination, a URL with an id names the image that is made; without one (`glance://HOST/`) the image has the
+//! transfer's own id. Glance gives no id twice, not even after the image was deleted: an id that was used is refused.
+//!
 //! The bytes of an image never change once it is active, so what tells its version is its id with the hash that Glance
 //! publishes. What can happen is that an image is deleted, and (after a purge of Glance's database) made anew under its
 //! id: that is noticed when the image is looked at again.
@@ -12,7 +15,9 @@
 mod images;
 mod options;
 mod record;
+mod session;
 mod source;
+mod stream;
 mod target;
 
 #[cfg(test)]
@@ -22,10 +27,10 @@ use std::rc::Rc;
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 
-use self::{options::GlanceOptions, source::ImageSource, target::Target};
+use self::{options::GlanceOptions, session::ImageSession, source::ImageSource, target::Target};
 use crate::{
     Capabilities, Code, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
-    contract::{DestinationRequest, SourceRequest, SweepRequest},
+    contract::{DestinationRequest, SourceRequest, SweepRequest, Takes},
     keystone::Logins,
     web::Web,
 };
@@ -51,17 +56,27 @@ impl Protocol for GlanceProtocol {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { source: true, destination: false, runtimes: &[Runtime::TokioUring], options: options::ALL }
+        Capabilities {
+            source: true,
+            destination: true,
+            takes: Takes::InOrder,
+            runtimes: &[Runtime::TokioUring],
+            options: options::ALL,
+        }
     }
 
     fn check_source(&self, url: &ObjectUrl, options: &Options) -> Result<(), Error> {
         let target = Target::parse(url)?;
         target.id()?;
-        target.check(&GlanceOptions::parse(options)?)
+        let options = GlanceOptions::parse(options)?;
+        options.check_reading()?;
+        target.check(&options)
     }
 
-    fn check_destination(&self, url: &ObjectUrl, _options: &Options) -> Result<(), Error> {
-        Err(Error::fatal(Code::UnsupportedScheme, format!("{:?} cannot be a destination", url.scheme())))
+    fn check_destination(&self, url: &ObjectUrl, options: &Options) -> Result<(), Error> {
+        let target = Target::parse(url)?;
+        target.new_id()?;
+        target.check(&GlanceOptions::parse(options)?)
     }
 
     fn open_source<'a>(
@@ -79,10 +94,10 @@ impl Protocol for GlanceProtocol {
     }
 
     fn begin(&self, request: &DestinationRequest) -> Result<Box<dyn Session>, Error> {
-        self.check_destination(&request.url, &request.options).and_then(|()| unreachable!("it is refused"))
+        Ok(Box::new(ImageSession::begin(self.web.clone(), self.logins.clone(), request)?))
     }
 
-    fn sweep(&self, _request: &SweepRequest) -> Result<(), Error> {
-        Ok(())
+    fn sweep(&self, request: &SweepRequest) -> Result<(), Error> {
+        session::sweep(&self.web, &self.logins, request)
     }
 }

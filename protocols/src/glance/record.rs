@@ -22,6 +22,22 @@ pub(super) struct Record {
     os_hash_value: Option<String>,
     #[serde(default)]
     created_at: Option<String>,
+    /// The transfer that made it, where one did.
+    #[serde(default)]
+    pub staccato_transfer: Option<String>,
+}
+
+/// How far an image that is made has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It waits for its data.
+    Queued,
+    /// Its data is coming, or being looked at.
+    Busy,
+    /// It is complete, and everybody sees it.
+    Active,
+    /// It will never be complete.
+    Gone,
 }
 
 impl Record {
@@ -42,6 +58,16 @@ impl Record {
         match self.published() {
             Some(checksum) => format!("{} {checksum}", self.id),
             None => format!("{} {}", self.id, self.created_at.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// How far it has come.
+    pub fn stage(&self) -> Stage {
+        match self.status.as_str() {
+            "queued" => Stage::Queued,
+            "saving" | "uploading" | "importing" => Stage::Busy,
+            "active" => Stage::Active,
+            _ => Stage::Gone,
         }
     }
 

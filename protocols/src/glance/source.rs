@@ -30,7 +30,7 @@ impl ImageSource {
     pub async fn open(web: &Web, logins: &Logins, request: &SourceRequest) -> Result<Self, Error> {
         let (target, options) = (Target::parse(&request.url)?, GlanceOptions::parse(&request.options)?);
         let opening = async {
-            let images = Images::open(web, logins, &target, options).await?;
+            let images = Images::open(web, logins, &target, &options).await?;
             let record = images.show(target.id()?).await?;
             Ok((images, record))
         };

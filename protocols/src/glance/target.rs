@@ -60,6 +60,17 @@ impl Target {
         self.id.as_deref().ok_or_else(missing)
     }
 
+    /// The image to make, where the URL says which.
+    pub fn new_id(&self) -> Result<Option<&str>, Error> {
+        match self.id.as_deref() {
+            Some(id) if !is_uuid(id) => Err(Error::fatal(
+                Code::InvalidUrl,
+                format!("{} cannot be made: the id of an image is a UUID; `uuidgen` makes one", self.shown),
+            )),
+            id => Ok(id),
+        }
+    }
+
     /// Whether the endpoint can be found with these options.
     pub fn check(&self, options: &GlanceOptions) -> Result<(), Error> {
         match (&self.base, &options.account) {
@@ -70,6 +81,16 @@ impl Target {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether Glance takes a text for an id.
+fn is_uuid(text: &str) -> bool {
+    let dashes = [8, 13, 18, 23];
+    text.len() == 36
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if dashes.contains(&at) { byte == b'-' } else { byte.is_ascii_hexdigit() })
 }
 
 #[cfg(test)]
@@ -95,6 +116,23 @@ mod tests {
         {
             let parsed = Target::parse(&ObjectUrl::parse(text).unwrap());
             assert_eq!(parsed.expect_err(text).code, Code::InvalidUrl, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_image_that_is_made_has_a_uuid() {
+        let id = |text: &str| {
+            Target::parse(&ObjectUrl::parse(text).unwrap()).unwrap().new_id().map(|id| id.map(str::to_owned))
+        };
+        let uuid = "11111111-2222-4333-8444-55555555555A";
+        assert_eq!(id(&format!("glance://h/{uuid}")), Ok(Some(uuid.into())));
+        assert_eq!(id("glance://h/"), Ok(None));
+        for text in [
+            "glance://h/debian",
+            "glance://h/11111111-2222-4333-8444-55555555555",
+            "glance://h/1111111122224333844455555555555a",
+        ] {
+            assert_eq!(id(text).unwrap_err().code, Code::InvalidUrl, "{text}");
         }
     }
 }

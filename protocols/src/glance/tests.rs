@@ -13,7 +13,7 @@ use super::GlanceProtocol;
 use crate::{
     Access, ByteRange, Code, Disposition, Error, Interrupt, Lane, ObjectUrl, Options, Protocol, Registry, Runtime,
     Source, Validator,
-    conformance::{self, Made, SourceHarness, on_lane, sample},
+    conformance::{self, DestinationHarness, Made, SourceHarness, on_lane, sample},
     contract::{SharedProtocol, SourceRequest},
     testing::{
         http_server::{Framing, HttpServer, Page, Reply, Trick},

@@ -92,7 +92,18 @@ impl Logins {
     }
 }
 
+/// Keeps a login's token for whoever asks next.
+pub(crate) struct Hold(#[expect(dead_code, reason = "it is held, not looked at")] Arc<Shared>);
+
 impl Login {
+    /// What keeps its token until it is dropped; nothing where there is none to keep.
+    pub fn hold(&self) -> Option<Hold> {
+        match self {
+            Self::Keystone { shared, .. } => Some(Hold(shared.clone())),
+            _ => None,
+        }
+    }
+
     /// The endpoint of a service, where the URL of an object names none.
     pub async fn endpoint(&self, service: &str) -> Result<String, Error> {
         let Self::Keystone { shared, .. } = self else {

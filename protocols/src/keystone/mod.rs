@@ -24,4 +24,4 @@ pub(crate) mod server;
 mod tests;
 
 pub(crate) use account::{Account, AccountOptions};
-pub(crate) use login::Logins;
+pub(crate) use login::{Hold, Login, Logins};

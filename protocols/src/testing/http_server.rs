@@ -359,7 +359,10 @@ impl Shared {
             let program = lock(&self.program).clone();
             if let Some(reply) = program.and_then(|program| program(&request)) {
                 let meter = Meter { bytes_sent: &self.bytes_sent, pace: None };
-                Answer::reply(reply).send(wire.get_mut(), &meter)?;
+                Answer::reply(reply, &request.method).send(wire.get_mut(), &meter)?;
+                if !request.whole {
+                    return Ok(());
+                }
                 continue;
             }
             let page = lock(&self.pages).get(&request.target).cloned();

@@ -1,4 +1,4 @@
-//! The suite of sources.
+//! The suites of sources, and of destinations that take one stream.
 
 use super::*;
 
@@ -51,4 +51,37 @@ fn glance_conforms_without_ranges() {
 #[test]
 fn glance_conforms_with_data_without_length() {
     conformance::check_source(Served::new(|page| page.without_ranges(Framing::Chunked)), Runtime::TokioUring);
+}
+
+/// A Glance in which images are made.
+struct Maker(FakeGlance);
+
+impl Maker {
+    fn id(url: &ObjectUrl) -> &str {
+        url.url().path().trim_start_matches('/')
+    }
+}
+
+impl DestinationHarness for Maker {
+    fn protocol(&self) -> SharedProtocol {
+        Arc::new(GlanceProtocol::new(Web::new()))
+    }
+    fn url(&self, name: &str) -> ObjectUrl {
+        let id = format!("{:08x}-2222-4333-8444-555555555555", crc32fast::hash(name.as_bytes()));
+        ObjectUrl::parse(&self.0.url(&id)).unwrap()
+    }
+    fn visible(&self, url: &ObjectUrl) -> Option<Vec<u8>> {
+        self.0.data(Self::id(url))
+    }
+    fn place(&self, url: &ObjectUrl, bytes: &[u8]) {
+        self.0.place(Self::id(url), bytes);
+    }
+    fn left_overs(&self) -> usize {
+        self.0.waiting()
+    }
+}
+
+#[test]
+fn glance_conforms_as_a_destination_of_one_stream() {
+    conformance::check_in_order_destination(Rc::new(Maker(FakeGlance::start())), Runtime::TokioUring);
 }

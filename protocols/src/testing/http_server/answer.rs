@@ -26,6 +26,7 @@ pub(super) struct Answer {
 /// How much of an answer is sent, and what then.
 enum Delivery {
     Whole,
+    HeadOnly,
     Hang(usize),
     Close(usize),
     Reset(usize),
@@ -40,8 +41,9 @@ impl Answer {
         Self { head, body: Vec::new(), framing: Framing::Length, delivery: Delivery::Whole }
     }
 
-    pub fn reply(Reply { status, headers, body }: Reply) -> Self {
-        Self { body, ..Self::status(status, &headers) }
+    pub fn reply(Reply { status, headers, body }: Reply, method: &str) -> Self {
+        let delivery = if method == "HEAD" { Delivery::HeadOnly } else { Delivery::Whole };
+        Self { body, delivery, ..Self::status(status, &headers) }
     }
 
     pub fn of(page: &Page, request: &Seen, trick: Option<Trick>) -> Self {
@@ -134,6 +136,10 @@ impl Answer {
                 }
                 wire.flush()?;
                 return Ok(if self.framing == Framing::UntilClose { Then::Finish } else { Then::Next });
+            }
+            Delivery::HeadOnly => {
+                wire.flush()?;
+                return Ok(Then::Next);
             }
             Delivery::Hang(count) => {
                 self.write_body(wire, cut(count), meter)?;
