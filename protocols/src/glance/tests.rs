@@ -24,6 +24,7 @@ use crate::{
 
 mod accounts;
 mod bad_images;
+mod bad_uploads;
 mod conformity;
 mod fake;
 

@@ -68,13 +68,19 @@ impl Server {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = document::request(account).to_string();
         let mut answer = self.client.send(Method::POST, &self.tokens, &headers, body.as_bytes()).await?;
-        match answer.head().status {
-            StatusCode::CREATED => self.issued(&mut answer, None).await,
-            StatusCode::UNAUTHORIZED => Err(self.refused(&format!(
+        let unknown = || {
+            self.refused(&format!(
                 "does not know {} by what was shown: the name, the domain or the secret is wrong, or it may not enter the \
                  project",
                 account.proof
-            ))),
+            ))
+        };
+        let status = answer.head().status;
+        match status {
+            StatusCode::CREATED => self.issued(&mut answer, None).await,
+            StatusCode::UNAUTHORIZED => Err(unknown()),
+            // An application credential that is not there.
+            StatusCode::NOT_FOUND if is_keystones(&mut answer).await => Err(unknown()),
             StatusCode::FORBIDDEN => Err(self.refused(&format!("lets {} have no token", account.proof))),
             _ => Err(self.trouble(&mut answer).await),
         }

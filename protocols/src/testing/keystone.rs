@@ -108,6 +108,7 @@ impl State {
                     let token = self.issue();
                     Reply::json(201, &self.document(self.known[&token])).header("X-Subject-Token", token)
                 }
+                Ok(asked) if asked["auth"]["identity"]["methods"][0] == "application_credential" => refused(404),
                 Ok(_) => refused(401),
                 Err(_) => refused(400),
             },

@@ -19,7 +19,9 @@ pub(crate) trait Sign {
     }
 
     /// What people can do where a server refuses to be asked like this.
-    fn advice(&self) -> &'static str;
+    fn advice(&self) -> &'static str {
+        "look at the credentials among its options"
+    }
 }
 
 /// Says nothing.
@@ -28,9 +30,5 @@ pub(crate) struct Unsigned;
 impl Sign for Unsigned {
     fn sign<'a>(&'a self, _request: &'a mut Parts, _home: bool) -> LocalBoxFuture<'a, Result<(), Error>> {
         async { Ok(()) }.boxed_local()
-    }
-
-    fn advice(&self) -> &'static str {
-        "nobody was named who asks"
     }
 }

@@ -58,6 +58,15 @@ fn a_wrong_password_is_refused_with_the_names_of_keystone_and_user() {
     let error = open_fails(&glance.url(ID), &borrowed(&wrong));
     assert_error(&error, Code::PermissionDenied, Disposition::Fatal);
     assert!(error.message.contains(&keystone.auth_url()) && error.message.contains("user demo"), "{error}");
+    let auth_url = keystone.auth_url();
+    let credential = [
+        ("auth_url", auth_url.as_str()),
+        ("application_credential_id", "gone"),
+        ("application_credential_secret", SECRET),
+    ];
+    let error = open_fails(&glance.url(ID), &credential);
+    assert_error(&error, Code::PermissionDenied, Disposition::Fatal);
+    assert!(error.message.contains("application credential gone"), "{error}");
     assert!(glance.server.seen().is_empty(), "nothing was asked of Glance");
 }
 
