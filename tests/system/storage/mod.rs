@@ -1,4 +1,6 @@
 //! Real storage servers: Keystone, Glance, Swift, and rclone's S3 and WebDAV. `tests/run` installs them; where it may
 //! not, it skips this module.
 
+mod glance;
+mod keystone;
 mod servers;
