@@ -285,13 +285,7 @@ impl Protocol for StubProtocol {
             OptionSpec { name: "token", secret: true, help: "opens the door" },
             OptionSpec { name: "plain.*", secret: false, help: "anything" },
         ];
-        Capabilities {
-            source: true,
-            destination: true,
-            takes: staccato_protocols::contract::Takes::Anywhere,
-            runtimes: &[],
-            options: OPTIONS,
-        }
+        Capabilities { source: true, destination: true, takes: Takes::Anywhere, runtimes: &[], options: OPTIONS }
     }
 
     fn secrecy(&self) -> Secrecy {
