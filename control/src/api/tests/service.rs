@@ -33,8 +33,8 @@ async fn protocols_say_what_they_can_do_and_which_options_are_secret() {
         .collect();
     for (scheme, source, destination) in [
         ("file", true, true),
-        ("glance", true, false),
-        ("glance+https", true, false),
+        ("glance", true, true),
+        ("glance+https", true, true),
         ("http", true, false),
         ("https", true, false),
         ("null", false, true),
