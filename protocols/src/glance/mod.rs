@@ -30,7 +30,7 @@ use futures_util::{FutureExt, future::LocalBoxFuture};
 use self::{options::GlanceOptions, session::ImageSession, source::ImageSource, target::Target};
 use crate::{
     Capabilities, Code, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
-    contract::{DestinationRequest, SourceRequest, SweepRequest, Takes},
+    contract::{DestinationRequest, Secrecy, SourceRequest, SweepRequest, Takes},
     keystone::Logins,
     web::Web,
 };
@@ -63,6 +63,11 @@ impl Protocol for GlanceProtocol {
             runtimes: &[Runtime::TokioUring],
             options: options::ALL,
         }
+    }
+
+    fn secrecy(&self) -> Secrecy {
+        // A token without `auth_url` goes where the URL says.
+        Secrecy { sent_to_url: true, harmless: options::HARMLESS }
     }
 
     fn check_source(&self, url: &ObjectUrl, options: &Options) -> Result<(), Error> {

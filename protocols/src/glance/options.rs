@@ -47,6 +47,22 @@ const fn image(name: &'static str, help: &'static str) -> OptionSpec {
     OptionSpec { name, secret: false, help }
 }
 
+/// Those that say neither where a token goes nor who asks: what an image that is made shall be like, and how long to wait.
+pub(super) const HARMLESS: &[&str] = &[
+    "name",
+    "disk_format",
+    "container_format",
+    "visibility",
+    "min_disk",
+    "min_ram",
+    "protected",
+    "tags",
+    "property.*",
+    "connect_timeout",
+    "stall_timeout",
+    "total_timeout",
+];
+
 /// Properties that are Glance's own, or this module's: `property.*` sets others.
 const RESERVED: &[&str] = &[
     "id",

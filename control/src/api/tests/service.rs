@@ -35,8 +35,8 @@ async fn protocols_say_what_they_can_do_and_which_options_are_secret() {
         ("file", true, true),
         ("glance", true, true),
         ("glance+https", true, true),
-        ("http", true, false),
-        ("https", true, false),
+        ("http", true, true),
+        ("https", true, true),
         ("null", false, true),
         ("zero", true, false),
     ] {
