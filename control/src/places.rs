@@ -147,19 +147,19 @@ impl Catalogue for Places<'_> {
 }
 
 /// Whether a caller may use the root in which the object of `url` lies, at its place; `own` is the policy of the service's
-/// own host.
+/// own host. `among_strangers`: callers are told apart by tokens, so that roots without an owner are nobody's.
 pub fn may_use(
     ledger: &Ledger,
     own: &Policy,
     url: &ObjectUrl,
     host: Option<&str>,
     caller: &str,
+    among_strangers: bool,
 ) -> Result<(), Problem> {
-    let has_tokens = ledger.has_tokens();
     match host {
-        None | Some("") => own.check(&url.without_host(), caller, has_tokens),
+        None | Some("") => own.check(&url.without_host(), caller, among_strangers),
         Some(host) => match ledger.files_of(host) {
-            Some(files) => files.policy.check(&url.without_host(), caller, has_tokens),
+            Some(files) => files.policy.check(&url.without_host(), caller, among_strangers),
             None => Ok(()),
         },
     }

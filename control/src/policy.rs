@@ -35,11 +35,11 @@ impl Policy {
 
     /// Whether a caller may use the root in which `url` lies; the refusal without the field at fault. What is not a file,
     /// or lies in no root, is not judged here.
-    pub fn check(&self, url: &ObjectUrl, caller: &str, has_tokens: bool) -> Result<(), Problem> {
+    pub fn check(&self, url: &ObjectUrl, caller: &str, among_strangers: bool) -> Result<(), Problem> {
         let Some(root) = self.root_of(url) else { return Ok(()) };
         let allowed = match self.owners.get(root.path()) {
             Some(owner) => owner == caller,
-            None => !has_tokens,
+            None => !among_strangers,
         };
         if allowed {
             return Ok(());

@@ -91,6 +91,9 @@ pub enum ServeError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Keystone cannot vouch for callers as it is set up.
+    #[error(transparent)]
+    Keystone(#[from] ConfigError),
     /// There is no authority that could vouch for executors.
     #[error("the deployment's authority cannot be used: {0}")]
     Authority(#[from] PkiError),
@@ -201,7 +204,8 @@ async fn serve(
 
     let (stop, stopping) = watch::channel(false);
     let desk = Desk { ledger: ledger.clone(), authority, certificate_life: config.certificate_life };
-    let clients = router(Api::new(ledger.clone(), Policy::new(&config.roots), outside.clone(), stopping.clone()));
+    let api = Api::new(ledger.clone(), Policy::new(&config.roots), outside.clone(), stopping.clone());
+    let clients = router(api.with_keystone(config.keystone_gate()?));
     let routes = Routes { clients: clients.clone(), executors: routes::remote_router(desk.clone(), clients) };
     let mut doors = JoinSet::new();
     for listener in listeners {

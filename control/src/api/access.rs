@@ -1,7 +1,8 @@
 //! Who may ask, and in which manner.
 //!
 //! A request comes from one of four kinds of [`Peer`]. On loopback and on a Unix socket the operating system says which
-//! user is at the other end ([`super::peer`]); over TLS a token must say it (`Authorization: Bearer`), and may anywhere;
+//! user is at the other end ([`super::peer`]); over TLS a token must say it (`Authorization: Bearer`, or `X-Auth-Token` where
+//! [Keystone](super::keystone) vouches for callers), and may anywhere;
 //! whoever reaches the admin socket, in the service's own data folder, may do everything. What a request may do is its
 //! [`Caller`]: an owner and a scope. Every transfer belongs to an owner; others' do not exist for a caller that is no
 //! admin.
@@ -29,7 +30,7 @@ use staccato_protocols::ObjectUrl;
 use super::{
     Api,
     body::{self, BODY_BYTES_MAX},
-    peer,
+    keystone, peer,
     problem::Refusal,
 };
 use crate::{
@@ -108,6 +109,10 @@ impl Caller {
         Self { owner: token.owner, scope: token.scope, operator, at, operator_there: false }
     }
 
+    fn of_keystone(keystone::Vouched { owner, scope }: keystone::Vouched, at: Option<Place>) -> Self {
+        Self { owner, scope, operator: scope == TokenScope::Admin, at, operator_there: false }
+    }
+
     /// Refuses a caller whose scope is smaller.
     pub fn may(&self, needed: TokenScope) -> Result<(), Refusal> {
         if self.scope >= needed {
@@ -123,7 +128,9 @@ impl Caller {
         if self.operator || (self.operator_there && host.is_some() && host == there) {
             return Ok(());
         }
-        places::may_use(&api.ledger, &api.policy, url, host, &self.owner).map_err(|problem| problem.at(field))
+        let among_strangers = api.keystone.is_some() || api.ledger.has_tokens();
+        places::may_use(&api.ledger, &api.policy, url, host, &self.owner, among_strangers)
+            .map_err(|problem| problem.at(field))
     }
 
     /// Whose transfers it sees.
@@ -136,13 +143,22 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        if let Some(text) = bearer(&parts.headers)? {
+        let at = match parts.extensions.get::<Peer>() {
+            None | Some(Peer::Remote) => None,
+            Some(Peer::AtHost { host, .. }) => Some(Place::Host(host.clone())),
+            Some(_) => Some(Place::Here),
+        };
+        let shown = bearer(&parts.headers)?;
+        if let Some(gate) = &api.keystone
+            && let Some(token) = keystone_token(&parts.headers)?
+        {
+            if shown.is_some() {
+                return Err(unauthorized("show one token: in Authorization, or in X-Auth-Token"));
+            }
+            return gate.whose(token).await.map(|vouched| Self::of_keystone(vouched, at));
+        }
+        if let Some(text) = shown {
             let token = api.ledger.token(text).await?;
-            let at = match parts.extensions.get::<Peer>() {
-                None | Some(Peer::Remote) => None,
-                Some(Peer::AtHost { host, .. }) => Some(Place::Host(host.clone())),
-                Some(_) => Some(Place::Here),
-            };
             return token.map(|token| Self::of_token(token, at)).map_err(|why| unauthorized(why.to_string()));
         }
         let unknown = |why: &str| {
@@ -161,6 +177,9 @@ impl FromRequestParts<Api> for Caller {
                 at: Some(Place::Host(host.clone())),
                 operator_there: *operator,
             }),
+            Some(Peer::Remote) if api.keystone.is_some() => Err(unauthorized(
+                "a token is needed here: Authorization: Bearer TOKEN, or X-Auth-Token with one of Keystone's",
+            )),
             Some(Peer::Remote) => Err(unauthorized("a token is needed here: Authorization: Bearer TOKEN")),
             Some(Peer::Unknown(why)) => Err(unknown(why)),
             None => Err(unknown("the connection has no peer")),
@@ -198,7 +217,7 @@ impl<S: Sync> FromRequestParts<S> for AtAdminSocket {
     }
 }
 
-fn unauthorized(detail: impl Into<String>) -> Refusal {
+pub(super) fn unauthorized(detail: impl Into<String>) -> Refusal {
     Refusal::new(ProblemCode::Unauthorized, detail).at("authorization")
 }
 
@@ -213,6 +232,16 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     match (token, shown.next()) {
         (Some(token), None) => Ok(Some(token)),
         _ => Err(unauthorized("write it once, as Authorization: Bearer TOKEN")),
+    }
+}
+
+/// Keystone's token that a request shows; nothing when it shows none.
+fn keystone_token(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut shown = headers.get_all(keystone::HEADER).iter();
+    let Some(value) = shown.next() else { return Ok(None) };
+    match (value.to_str().ok().map(str::trim).filter(|token| !token.is_empty()), shown.next()) {
+        (Some(token), None) => Ok(Some(token)),
+        _ => Err(unauthorized("write it once, as X-Auth-Token: TOKEN").at(keystone::HEADER)),
     }
 }
 

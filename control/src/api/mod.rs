@@ -22,6 +22,7 @@ pub mod body;
 pub mod credentials;
 pub mod executors;
 pub mod health;
+pub mod keystone;
 pub mod metrics;
 pub mod openapi;
 pub mod peer;
@@ -54,6 +55,7 @@ pub struct Api {
     stopping: watch::Receiver<bool>,
     openapi: Bytes,
     large_bodies: Arc<Semaphore>,
+    keystone: Option<keystone::Gate>,
 }
 
 impl Api {
@@ -67,6 +69,12 @@ impl Api {
     ) -> Self {
         let metrics = Arc::new(metrics::Metrics::new(ledger.clone(), scheduler));
         let large_bodies = Arc::new(Semaphore::new(body::LARGE_BODIES_MAX));
-        Self { ledger, policy: Arc::new(policy), metrics, stopping, openapi: Bytes::new(), large_bodies }
+        let (policy, openapi) = (Arc::new(policy), Bytes::new());
+        Self { ledger, policy, metrics, stopping, openapi, large_bodies, keystone: None }
+    }
+
+    /// The same, also for those whom Keystone vouches for.
+    pub fn with_keystone(self, gate: Option<keystone::Gate>) -> Self {
+        Self { keystone: gate, ..self }
     }
 }

@@ -10,8 +10,9 @@ use http::header;
 use utoipa::{
     IntoResponses, PartialSchema, ToSchema,
     openapi::{
-        Content, Info, OpenApi, Ref, RefOr,
+        ComponentsBuilder, Content, Info, OpenApi, Ref, RefOr,
         response::{Response as Described, ResponseBuilder},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
@@ -33,7 +34,21 @@ pub(super) fn head() -> OpenApi {
     info.description = Some("Moves big objects between storage systems. Problems are application/problem+json.".into());
     let mut document = OpenApi::new(info, utoipa::openapi::Paths::new());
     let schemas = [(ProblemDocument::name().into_owned(), ProblemDocument::schema())];
-    document.components = Some(utoipa::openapi::ComponentsBuilder::new().schemas_from_iter(schemas).build());
+    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token of the service's own"));
+    let keystone = ApiKeyValue::with_description(
+        "X-Auth-Token",
+        "A token of Keystone's for a project, where the service has `auth = keystone`",
+    );
+    let components = ComponentsBuilder::new()
+        .schemas_from_iter(schemas)
+        .security_scheme("token", SecurityScheme::Http(token.build()))
+        .security_scheme("keystone", SecurityScheme::ApiKey(ApiKey::Header(keystone)));
+    document.components = Some(components.build());
+    // One of them; none where the operating system says who asks.
+    let ways = [SecurityRequirement::default()]
+        .into_iter()
+        .chain(["token", "keystone"].map(|way| SecurityRequirement::new::<_, [&str; 0], _>(way, [])));
+    document.security = Some(ways.collect());
     document
 }
 

@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use staccato_protocols::{CRC_BLOCK, spool::WhenFull, web::networks::Networks};
+use staccato_protocols::{
+    CRC_BLOCK,
+    keystone::callers::Callers,
+    spool::WhenFull,
+    web::{Web, networks::Networks},
+};
 
 use super::{
     Config, Environment, Executors, Listen, OwnedRoot, SchedulerChoice, display_size, parse_size, this_machine,
@@ -466,7 +471,7 @@ pub(super) const KEYS: &[Key] = &[
         value: "true|false",
         list: false,
         default_text: "true",
-        help: "Whether `http` is offered beside `https`",
+        help: "Whether `http` is offered beside `https`, and `glance` beside `glance+https`",
         default: |_, _| one("true"),
         apply: |config, values| {
             config.allow_http = switch(single(values)?)?;
@@ -480,8 +485,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "NETWORK",
         list: true,
         default_text: "`none` with `tls_cert`, else `any`",
-        help: "Addresses of the host itself, and of its link, that `http` may read from, whatever name or redirect leads \
-               there: networks (for instance 127.0.0.0/8), `any` or `none`. Addresses elsewhere are always open",
+        help: "Addresses of the host itself, and of its link, that `http` and `glance` may connect to, whatever name or \
+               redirect leads there: networks (for instance 127.0.0.0/8), `any` or `none`. Addresses elsewhere are always open",
         // A certificate is there for others: on `listen`, or on a socket that is handed over.
         default: |config, _| one(if config.tls_cert.is_some() { "none" } else { "any" }),
         apply: |config, values| {
@@ -497,6 +502,91 @@ pub(super) const KEYS: &[Key] = &[
             networks if networks.iter().len() == 0 => one("none"),
             networks => networks.iter().map(ToString::to_string).collect(),
         },
+    },
+    Key {
+        name: "auth",
+        flag: "auth",
+        value: "tokens|keystone",
+        list: false,
+        default_text: "tokens",
+        help: "Who says who asks, besides the operating system: the service's own tokens, or with `keystone` also an \
+               OpenStack's Keystone (`X-Auth-Token`)",
+        default: |_, _| one("tokens"),
+        apply: |config, values| {
+            config.keystone = match single(values)? {
+                "tokens" => false,
+                "keystone" => true,
+                text => return Err(format!("{text:?} is no choice; use tokens or keystone")),
+            };
+            Ok(())
+        },
+        written: |config| one(if config.keystone { "keystone" } else { "tokens" }),
+    },
+    Key {
+        name: "keystone_url",
+        flag: "keystone-url",
+        value: "URL",
+        list: false,
+        default_text: "none",
+        help: "Where Keystone is, for instance https://keystone.example:5000/v3, with `auth = keystone`",
+        default: |_, _| one("none"),
+        apply: |config, values| {
+            config.keystone_url = match single(values)? {
+                "" | "none" => None,
+                text => {
+                    Callers::new(Web::new(), text, None).map_err(|error| error.message)?;
+                    Some(text.to_owned())
+                }
+            };
+            Ok(())
+        },
+        written: |config| one(config.keystone_url.as_deref().unwrap_or("none")),
+    },
+    Key {
+        name: "keystone_admin_role",
+        flag: "keystone-admin-role",
+        value: "ROLE",
+        list: false,
+        default_text: "admin",
+        help: "Whoever has this role of Keystone's sees every project's transfers, and may use every root",
+        default: |_, _| one("admin"),
+        apply: |config, values| {
+            config.keystone_admin_role = match single(values)?.trim() {
+                "" => return Err("name a role; one that nobody has makes no admins".into()),
+                role => role.to_owned(),
+            };
+            Ok(())
+        },
+        written: |config| one(&config.keystone_admin_role),
+    },
+    Key {
+        name: "keystone_cache",
+        flag: "keystone-cache",
+        value: "DURATION",
+        list: false,
+        default_text: "1m",
+        help: "How long what Keystone told of a token is believed, 1s to 1h: so long a revoked one goes on working, and \
+               Keystone may be away",
+        default: |_, _| one("1m"),
+        apply: |config, values| {
+            config.keystone_cache = duration_within(single(values)?, "1s", "1h")?;
+            Ok(())
+        },
+        written: |config| one(&humantime::format_duration(config.keystone_cache).to_string()),
+    },
+    Key {
+        name: "keystone_ca",
+        flag: "keystone-ca",
+        value: "FILE",
+        list: false,
+        default_text: "none",
+        help: "Certificates (PEM) that vouch for Keystone's, besides those of the operating system",
+        default: |_, _| one("none"),
+        apply: |config, values| {
+            config.keystone_ca = optional_path(single(values)?)?;
+            Ok(())
+        },
+        written: |config| one(&shown_path(config.keystone_ca.as_deref())),
     },
     Key {
         name: "name",

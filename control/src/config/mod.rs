@@ -16,7 +16,14 @@ mod size;
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::OsString, fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    fmt,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 pub use keys::reference_table;
 pub use layers::{Environment, Flags};
@@ -28,12 +35,14 @@ pub use size::{display_size, parse_size};
 use staccato_dataplane::{DataplaneConfig, attempt::LaneChoice};
 use staccato_protocols::{
     Registry,
+    keystone::callers::Callers,
     plugin::{Patience, find},
     spool::{SpoolConfig, WhenFull},
-    web::networks::Networks,
+    web::{Web, networks::Networks},
 };
 
 use crate::{
+    api::keystone::Gate,
     credentials::{ConfiguredCredentials, EnvironmentCredential},
     model::HostName,
 };
@@ -107,6 +116,16 @@ pub struct Config {
     pub allow_http: bool,
     /// Networks of the host itself that objects may be read from.
     pub allow_networks: Networks,
+    /// Whether Keystone vouches for callers.
+    pub keystone: bool,
+    /// Where Keystone is.
+    pub keystone_url: Option<String>,
+    /// The role of Keystone's that makes an admin here.
+    pub keystone_admin_role: String,
+    /// How long what Keystone told of a token is believed.
+    pub keystone_cache: Duration,
+    /// Certificates that vouch for Keystone's, besides the operating system's.
+    pub keystone_ca: Option<PathBuf>,
     /// Longest time between two heartbeats of an executor.
     pub heartbeat: Duration,
     /// How long an executor that is not heard keeps its transfers.
@@ -252,6 +271,19 @@ impl Config {
         Ok(configured)
     }
 
+    /// How callers are known whom Keystone vouches for; none where it is not asked.
+    pub fn keystone_gate(&self) -> Result<Option<Gate>, ConfigError> {
+        let Some(url) = self.keystone_url.as_ref() else { return Ok(None) };
+        let unreadable =
+            |error, path: &Path| ConfigError(format!("keystone_ca: cannot read {}: {error}", path.display()));
+        let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|error| unreadable(error, path));
+        let ca = self.keystone_ca.as_ref().map(read).transpose()?;
+        // It is the operator's own: its address is no caller's choice.
+        let web = if self.allow_http { Web::new() } else { Web::new().secure() };
+        let callers = Callers::new(web, url, ca.as_deref()).map_err(|error| ConfigError(error.message))?;
+        Ok(Some(Gate::new(callers, &self.keystone_admin_role, self.keystone_cache)))
+    }
+
     /// The socket at which everything is allowed.
     pub fn admin_socket(&self) -> PathBuf {
         self.data_dir.join("admin.sock")
@@ -313,6 +345,9 @@ impl Config {
         }
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return Err(ConfigError("tls_cert and tls_key belong together: give both, or neither".into()));
+        }
+        if self.keystone != self.keystone_url.is_some() {
+            return Err(ConfigError("auth = keystone and keystone_url belong together: give both, or neither".into()));
         }
         for (number, root) in self.roots.iter().enumerate() {
             if self.roots[..number].iter().any(|other| other.root.path() == root.root.path()) {
@@ -387,6 +422,11 @@ impl Config {
             log: String::new(),
             allow_http: false,
             allow_networks: Networks::of([]),
+            keystone: false,
+            keystone_url: None,
+            keystone_admin_role: String::new(),
+            keystone_cache: Duration::ZERO,
+            keystone_ca: None,
             heartbeat: Duration::ZERO,
             lease: Duration::ZERO,
             origins: Vec::new(),

@@ -3,6 +3,7 @@
 use staccato_protocols::{
     Registry,
     file::{FileProtocol, Roots},
+    glance::GlanceProtocol,
     http::HttpProtocol,
     s3::S3Protocol,
     synthetic::{NullProtocol, ZeroProtocol},
@@ -11,8 +12,8 @@ use staccato_protocols::{
 
 use super::OwnedRoot;
 
-/// The protocols that these settings allow: files under `roots`, where there are any; `http` beside `https` where that
-/// is allowed, from the host's own `networks` where these are allowed; and those that need no permission.
+/// The protocols that these settings allow: files under `roots`, where there are any; `http` beside `https` (and the like)
+/// where that is allowed, from the host's own `networks` where these are allowed; and those that need no permission.
 pub fn registry(roots: &[OwnedRoot], allow_http: bool, networks: Networks) -> Registry {
     let web = Web::new().within(networks);
     let web = if allow_http { web } else { web.secure() };
@@ -20,6 +21,7 @@ pub fn registry(roots: &[OwnedRoot], allow_http: bool, networks: Networks) -> Re
         .with(ZeroProtocol)
         .with(NullProtocol)
         .with(HttpProtocol::new(web.clone()))
+        .with(GlanceProtocol::new(web.clone()))
         .with(S3Protocol::new(web));
     if roots.is_empty() {
         return registry;

@@ -175,8 +175,8 @@ fn plain_http_can_be_switched_off_and_https_stays() {
         let config = load(Flags::default().with("allow-http", allowed), &[]).unwrap();
         config.registry().modules().map(|(scheme, _)| scheme).collect::<Vec<_>>()
     };
-    assert_eq!(schemes("true"), ["http", "https", "null", "s3", "zero"]);
-    assert_eq!(schemes("false"), ["https", "null", "s3", "zero"]);
+    assert_eq!(schemes("true"), ["glance", "glance+https", "http", "https", "null", "s3", "zero"]);
+    assert_eq!(schemes("false"), ["glance+https", "https", "null", "s3", "zero"]);
 }
 
 #[test]
@@ -196,6 +196,30 @@ fn where_others_connect_must_be_somewhere_they_can() {
         let why = refused(&flags).unwrap_err();
         assert!(why.contains(said), "{why}");
     }
+}
+
+#[test]
+fn keystone_vouches_where_it_is_named_only() {
+    let with = |flags: &[(&str, &str)]| {
+        let flags = flags.iter().fold(Flags::default(), |flags, (flag, value)| flags.with(flag, *value));
+        load(flags, &[])
+    };
+    let url = ("keystone-url", "https://keystone.example:5000");
+    assert!(with(&[]).unwrap().keystone_gate().unwrap().is_none());
+    assert!(with(&[("auth", "keystone"), url]).unwrap().keystone_gate().unwrap().is_some());
+    for flags in [
+        &[("auth", "keystone")][..],
+        &[url],
+        &[("auth", "ldap")],
+        &[("auth", "keystone"), ("keystone-url", "keystone:5000")],
+        &[("auth", "keystone"), ("keystone-url", "https://u:p@keystone/")],
+        &[("auth", "keystone"), url, ("keystone-cache", "2h")],
+        &[("auth", "keystone"), url, ("keystone-admin-role", "")],
+    ] {
+        assert!(with(flags).is_err(), "{flags:?}");
+    }
+    let missing = with(&[("auth", "keystone"), url, ("keystone-ca", "/nowhere/ca.pem")]).unwrap();
+    assert!(missing.keystone_gate().is_err());
 }
 
 #[test]

@@ -41,7 +41,7 @@ const KINDS: [Kind; 3] = [
             ("OS_PROJECT_NAME", "project_name"),
             ("OS_USER_DOMAIN_NAME", "user_domain_name"),
             ("OS_PROJECT_DOMAIN_NAME", "project_domain_name"),
-            ("OS_REGION_NAME", "region"),
+            ("OS_REGION_NAME", "region_name"),
             ("OS_APPLICATION_CREDENTIAL_ID", "application_credential_id"),
             ("OS_APPLICATION_CREDENTIAL_SECRET", "application_credential_secret"),
         ],

@@ -30,6 +30,7 @@
 //! A check that fails panics; the name of each check is printed before it runs.
 
 mod destination;
+mod in_order;
 mod lane;
 pub(crate) mod parts;
 mod source;
@@ -38,7 +39,10 @@ use std::{cell::RefCell, rc::Rc};
 
 pub use lane::{LANE_MEMORY_BYTES, on_lane};
 
-use crate::{Code, ObjectUrl, Options, Runtime, contract::SharedProtocol};
+use crate::{
+    Code, ObjectUrl, Options, Runtime,
+    contract::{SharedProtocol, Takes},
+};
 
 /// Chunk size that the suite reads and writes with: small, so that objects of several chunks stay cheap, and still more
 /// than one CRC block.
@@ -162,6 +166,17 @@ pub fn check_parts_destination(harness: Rc<impl DestinationHarness + 'static>, r
     let on = harness.protocol().capabilities().runtimes;
     assert!(on.contains(&runtime), "the module does not claim to work on {runtime:?}");
     on_lane(runtime, async move |lane| parts::all(&*harness, &lane).await);
+}
+
+/// Runs every check of destinations that take one stream, on a lane of `runtime`. Of the harness's abilities none counts.
+///
+/// # Panics
+/// When the module breaks the contract.
+pub fn check_in_order_destination(harness: Rc<impl DestinationHarness + 'static>, runtime: Runtime) {
+    let capabilities = harness.protocol().capabilities();
+    assert!(capabilities.runtimes.contains(&runtime), "the module does not claim to work on {runtime:?}");
+    assert_eq!(capabilities.takes, Takes::InOrder, "the module does not claim to take one stream");
+    on_lane(runtime, async move |lane| in_order::all(&*harness, &lane).await);
 }
 
 /// `len` bytes that look random and depend on `name` only.

@@ -66,6 +66,10 @@ impl Sign for ClientHeaders {
         }
         .boxed_local()
     }
+
+    fn advice(&self) -> &'static str {
+        "pass credentials as the option header.Authorization"
+    }
 }
 
 /// Headers that steer the connection, the range or the encoding: whoever could set them could make Staccato misread

@@ -19,6 +19,7 @@ use crate::{
 mod bad_servers;
 mod honest_servers;
 mod networks;
+mod puts;
 mod redirects;
 mod tls;
 
@@ -81,5 +82,6 @@ fn urls_and_options_are_checked_without_a_server() {
     assert_eq!(check("http://host/", &[("total_timeout", "soon")]), Err(Code::InvalidOption));
     let url = ObjectUrl::parse("http://host/").unwrap();
     assert!(registry.is_secret(&url, "header.Authorization") && !registry.is_secret(&url, "connect_timeout"));
-    assert_eq!(registry.destination(&url, &Options::new()).map(drop).unwrap_err().code, Code::UnsupportedScheme);
+    let folder = registry.destination(&url, &Options::new()).map(drop);
+    assert_eq!(folder.unwrap_err().code, Code::InvalidUrl, "a folder is no object");
 }

@@ -174,7 +174,8 @@ mod tests {
     use crate::Disposition;
 
     fn refusal(status: u16, headers: HeaderMap, document: &str) -> Refusal {
-        let head = Head { status: StatusCode::from_u16(status).unwrap(), headers, url: "http://h/b/k".into() };
+        let (status, url) = (StatusCode::from_u16(status).unwrap(), "http://h/b/k".into());
+        let head = Head { status, headers, url, asked: tokio::time::Instant::now(), advice: "" };
         Refusal::new(&head, document.as_bytes(), &Target { bucket: "b".into(), key: "k".into() })
     }
 

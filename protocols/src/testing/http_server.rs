@@ -32,7 +32,7 @@ use std::{
 
 use self::{
     answer::{Answer, Meter, Pace, Then},
-    wire::{Wire, read_body, read_request},
+    wire::{Wire, read_body, read_head},
 };
 
 pub use handler::{Handler, Reply};
@@ -125,13 +125,21 @@ pub struct Seen {
     pub target: String,
     /// Headers by lower-case name.
     pub headers: BTreeMap<String, String>,
+    /// Its body, as far as it came: what breaks off is seen, too.
+    pub body: Vec<u8>,
+    /// Whether its body came whole.
+    pub whole: bool,
     /// Number of the connection it came over, from 0.
     pub connection: usize,
     /// When it had been read.
     pub at: Instant,
 }
 
+/// Whoever answers requests by a program: none leaves it to the pages.
+type Program = dyn Fn(&Seen) -> Option<Reply> + Send + Sync;
+
 struct Shared {
+    program: Mutex<Option<Arc<Program>>>,
     pages: Mutex<BTreeMap<String, Page>>,
     handler: Option<Arc<dyn Handler>>,
     seen: Mutex<Vec<Seen>>,
@@ -164,6 +172,7 @@ impl HttpServer {
         let address = listener.local_addr().expect("a bound socket has an address");
         let (scheme, host) = if tls.is_some() { ("https", "localhost") } else { ("http", "127.0.0.1") };
         let shared = Arc::new(Shared {
+            program: Mutex::default(),
             pages: Mutex::default(),
             handler,
             seen: Mutex::default(),
@@ -184,6 +193,12 @@ impl HttpServer {
     /// Puts or replaces a page. `path` is as in the request: percent-encoded, with its query.
     pub fn put(&self, path: &str, page: Page) {
         lock(&self.shared.pages).insert(path.to_owned(), page);
+    }
+
+    /// Answers by a program from now on: requests of any method are shown to it once their bodies have come, also those
+    /// that broke off. What it has no answer for, the pages answer.
+    pub fn program(&self, program: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static) {
+        lock(&self.shared.program).replace(Arc::new(program));
     }
 
     /// The URL of a path.
@@ -319,18 +334,31 @@ impl Shared {
     }
 
     fn converse(&self, wire: &mut BufReader<Wire>, connection: usize) -> io::Result<()> {
-        while let Some(request) = read_request(wire, connection)? {
-            lock(&self.seen).push(request.clone());
+        while let Some(mut request) = read_head(wire, connection)? {
             if let Some(handler) = &self.handler {
+                lock(&self.seen).push(request.clone());
                 if !handler.takes(&request) {
                     return self.stand_still();
                 }
-                let body = read_body(wire, &request)?;
-                if let Some(reply) = handler.answer(&request, &body) {
+                read_body(wire, &mut request);
+                if !request.whole {
+                    return Ok(());
+                }
+                if let Some(reply) = handler.answer(&request, &request.body) {
                     match reply.send(&request, wire.get_mut())? {
                         Then::Next => continue,
                         Then::Finish | Then::Drop => return Ok(()),
                     }
+                }
+            } else {
+                read_body(wire, &mut request);
+                lock(&self.seen).push(request.clone());
+            }
+            let program = lock(&self.program).clone();
+            if let Some(reply) = program.and_then(|program| program(&request)) {
+                match reply.send(&request, wire.get_mut())? {
+                    Then::Next if request.whole => continue,
+                    Then::Next | Then::Finish | Then::Drop => return Ok(()),
                 }
             }
             let page = lock(&self.pages).get(&request.target).cloned();

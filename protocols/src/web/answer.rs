@@ -11,6 +11,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tokio::time::Instant;
 
 use crate::{ByteRange, Code, Disposition, Error, Validator};
 
@@ -25,6 +26,10 @@ pub(crate) struct Head {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub url: String,
+    /// When it was asked for, the request just signed.
+    pub asked: Instant,
+    /// What people can do where it refuses whoever asks.
+    pub advice: &'static str,
 }
 
 /// What an answer tells about the object as a whole.
@@ -163,10 +168,9 @@ impl Head {
     pub fn status_error(&self) -> Error {
         let (url, status) = (&self.url, self.status);
         match status.as_u16() {
-            401 | 403 | 407 => Error::fatal(
-                Code::PermissionDenied,
-                format!("{url} answered {status}; pass credentials as the option header.Authorization"),
-            ),
+            401 | 403 | 407 => {
+                Error::fatal(Code::PermissionDenied, format!("{url} answered {status}; {}", self.advice))
+            }
             404 | 410 => Error::fatal(Code::SourceMissing, format!("{url} answered {status}")),
             408 | 425 | 429 | 500..=599 => {
                 let error = Error::retry(Code::HttpStatus, format!("{url} answered {status}"));
@@ -327,7 +331,13 @@ mod tests {
     fn head(status: u16, headers: &[(&'static str, &'static str)]) -> Head {
         let headers =
             headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-        Head { status: StatusCode::from_u16(status).unwrap(), headers: headers.collect(), url: "http://h/x".into() }
+        Head {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: headers.collect(),
+            url: "http://h/x".into(),
+            asked: Instant::now(),
+            advice: "ask the operator",
+        }
     }
 
     fn known() -> Facts {

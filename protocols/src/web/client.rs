@@ -134,16 +134,12 @@ impl Client {
     /// Sends a request without a body, or with a small one, and waits for the head of its answer. Signs it, and once
     /// more where it was refused and the signature can be renewed. Follows no redirect.
     pub async fn send(&self, method: Method, place: &Place, headers: &HeaderMap, body: &[u8]) -> Result<Body, Error> {
-        let send = || async {
+        let send = async || {
             let body = if body.is_empty() { Outgoing::Empty } else { Outgoing::whole(body.to_vec()) };
             let request = self.request(method.clone(), place, headers, body).await?;
             self.answer(self.exchange(request, &place.to_string()), place).await
         };
-        let answer = send().await?;
-        if answer.head().status == StatusCode::UNAUTHORIZED && place.is_home() && self.signer.renew().await? {
-            return send().await;
-        }
-        Ok(answer)
+        self.renewing(place, send).await
     }
 
     /// Sends a chunk as the body of a request, and waits for the head of the answer.
@@ -154,16 +150,23 @@ impl Client {
         headers: &HeaderMap,
         chunk: &Chunk,
     ) -> Result<Body, Error> {
-        let send = || {
-            self.send_fed(method.clone(), place, headers, Some(chunk.len() as u64), async |feeder, watch| {
+        let send = async || {
+            let feed = async |feeder: Feeder, watch: &Watch| {
                 // Where nobody takes it any more, the answer says why.
                 if feeder.feed_chunk(chunk, chunk.len(), |bytes| watch.sent(bytes)).await.is_ok() {
                     feeder.end().await;
                 }
-            })
+            };
+            self.send_fed(method.clone(), place, headers, Some(chunk.len() as u64), feed).await
         };
+        self.renewing(place, send).await
+    }
+
+    /// Sends a request, and once more where it was refused and the signature can be renewed.
+    async fn renewing(&self, place: &Place, send: impl AsyncFn() -> Result<Body, Error>) -> Result<Body, Error> {
         let answer = send().await?;
-        if answer.head().status == StatusCode::UNAUTHORIZED && place.is_home() && self.signer.renew().await? {
+        let Head { status, asked, .. } = *answer.head();
+        if status == StatusCode::UNAUTHORIZED && place.is_home() && self.signer.renew(asked).await? {
             return send().await;
         }
         Ok(answer)
@@ -222,13 +225,14 @@ impl Client {
         exchange: impl Future<Output = Result<Response<Incoming>, Error>>,
         place: &Place,
     ) -> Result<Body, Error> {
-        let url = place.to_string();
+        let (asked, url) = (Instant::now(), place.to_string());
         let response = match self.agent.pace.deadline {
             Some(deadline) => timeout_at(deadline, exchange).await.unwrap_or_else(|_| Err(timed_out(&url)))?,
             None => exchange.await?,
         };
         let (parts, body) = response.into_parts();
-        Ok(Body::new(Head { status: parts.status, headers: parts.headers, url }, body, self.agent.pace))
+        let head = Head { status: parts.status, headers: parts.headers, url, asked, advice: self.signer.advice() };
+        Ok(Body::new(head, body, self.agent.pace))
     }
 
     /// Waits for a connection as long as its own time-out allows, and from then on for the answer.

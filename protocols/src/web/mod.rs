@@ -24,6 +24,8 @@ use std::sync::Arc;
 use networks::Networks;
 use tls::Trust;
 
+use crate::{Code, Error};
+
 /// What the modules of one process share when they speak HTTP: whom they trust, and where they may connect to. Clones
 /// are one and the same.
 #[derive(Clone)]
@@ -49,6 +51,16 @@ impl Web {
     pub fn within(self, networks: Networks) -> Self {
         Self { networks: Arc::new(networks), ..self }
     }
+}
+
+/// Waits for a conversation with servers, in a thread that has no runtime of its own.
+pub(crate) fn block_on<T>(conversation: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|error| Error::from_io(&error, Code::Internal, "make an event loop"))?;
+    runtime.block_on(conversation)
 }
 
 impl Default for Web {

@@ -2,6 +2,7 @@
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 use http::request::Parts;
+use tokio::time::Instant;
 
 use crate::Error;
 
@@ -11,10 +12,15 @@ pub(crate) trait Sign {
     /// redirect has led to. May ask another server first.
     fn sign<'a>(&'a self, request: &'a mut Parts, home: bool) -> LocalBoxFuture<'a, Result<(), Error>>;
 
-    /// A request that was signed has been refused with 401: whether the next one will be signed otherwise, so that it
-    /// is worth sending it once more. May ask another server for that.
-    fn renew(&self) -> LocalBoxFuture<'_, Result<bool, Error>> {
+    /// A request that had just been signed at `asked` was refused with 401: whether the next one will be signed otherwise,
+    /// so that it is worth sending it once more. May ask another server for that; not where others did so since.
+    fn renew(&self, _asked: Instant) -> LocalBoxFuture<'_, Result<bool, Error>> {
         async { Ok(false) }.boxed_local()
+    }
+
+    /// What people can do where a server refuses to be asked like this.
+    fn advice(&self) -> &'static str {
+        "look at the credentials among its options"
     }
 }
 

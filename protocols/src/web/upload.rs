@@ -62,11 +62,6 @@ impl Commit {
         let _ = self.go.send(());
         self.answer.recv().unwrap_or_else(|_| Err(Error::retry(Code::ConnectionLost, "the upload was broken off")))
     }
-
-    /// The answer of an upload that has ended already, without having been asked to.
-    pub fn ended(&self) -> Option<Result<Answer, Error>> {
-        self.answer.try_recv().ok()
-    }
 }
 
 impl Waiting {

@@ -1,6 +1,8 @@
 //! Real storage servers: Keystone, Glance, Swift, and rclone's S3 and WebDAV. `tests/run` installs them; where it may
 //! not, it skips this module.
 
+mod glance;
 mod http_put;
+mod keystone;
 mod s3;
 mod servers;

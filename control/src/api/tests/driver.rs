@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 use crate::{
-    api::{Api, access::Peer, problem::PROBLEM_JSON, router},
+    api::{Api, access::Peer, keystone::Gate, problem::PROBLEM_JSON, router},
     config::registry,
     ledger::{INDEXES, Ledger, LedgerConfig, Seal, SystemEnvironment},
     model::{State, TransferId},
@@ -26,6 +26,7 @@ const EXECUTOR: &str = "executor-under-test";
 
 pub struct Driver {
     pub ledger: Ledger,
+    api: Api,
     pub router: Router,
     pub stop: watch::Sender<bool>,
     pub large_bodies: Arc<Semaphore>,
@@ -51,7 +52,13 @@ impl Driver {
         let (stop, stopping) = watch::channel(false);
         let api = Api::new(ledger.clone(), Policy::new(&roots), None, stopping);
         let large_bodies = api.large_bodies.clone();
-        Self { ledger, router: router(api), stop, large_bodies }
+        Self { ledger, router: router(api.clone()), api, stop, large_bodies }
+    }
+
+    /// The same service, also for those whom Keystone vouches for.
+    pub fn with_keystone(self, gate: Gate) -> Self {
+        let api = self.api.with_keystone(Some(gate));
+        Self { router: router(api.clone()), api, ..self }
     }
 
     /// Sends a request as it is; `Host` and peer are there unless it has its own.

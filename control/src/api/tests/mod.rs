@@ -7,6 +7,7 @@
 //! | [`several`] | the same with an array |
 //! | [`listing`] | `GET /v1/transfers`, one transfer, owners |
 //! | [`actions`] | every action in every state, and delete |
+//! | [`keystone`] | callers whom Keystone vouches for |
 //! | [`tokens`] | who may ask from elsewhere, and what; whose roots are whose |
 //! | [`credentials`] | named credentials: whose they are, and what a request may do with one |
 //! | [`doors`] | hosts, proxies, media types, bounds, unknown paths and methods |
@@ -20,6 +21,7 @@ mod credentials;
 mod doors;
 mod driver;
 mod errors_page;
+mod keystone;
 mod listing;
 mod openapi;
 mod secrets;

@@ -15,7 +15,7 @@ async fn the_first_page_is_a_choice_of_versions() {
     let answer = driver.get("/").await;
     assert_eq!(answer.status, 300);
     let v1 = &answer.json()["versions"]["v1"];
-    let protocols = json!(["file", "http", "https", "null", "s3", "zero"]);
+    let protocols = json!(["file", "glance", "glance+https", "http", "https", "null", "s3", "zero"]);
     assert_eq!(*v1, json!({"id": "v1", "version": "1.0", "status": "CURRENT", "protocols": protocols}));
     let version = driver.get("/v1").await;
     assert_eq!((version.status, &version.json()), (200, v1));
@@ -33,8 +33,10 @@ async fn protocols_say_what_they_can_do_and_which_options_are_secret() {
         .collect();
     for (scheme, source, destination) in [
         ("file", true, true),
-        ("http", true, false),
-        ("https", true, false),
+        ("glance", true, true),
+        ("glance+https", true, true),
+        ("http", true, true),
+        ("https", true, true),
         ("null", false, true),
         ("zero", true, false),
     ] {

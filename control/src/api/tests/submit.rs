@@ -137,7 +137,7 @@ async fn urls_are_checked_for_syntax_and_policy_only() {
     }
     for (destination, code) in [
         ("zero:///5", "unsupported_scheme"),
-        ("http://host/x", "unsupported_scheme"),
+        ("http://host/x/", "invalid_url"),
         ("file:///etc/new", "path_outside_roots"),
     ] {
         let body = json!({"source_url": "zero:///5", "destination_url": destination});

@@ -19,7 +19,7 @@ pub trait Handler: Send + Sync {
     fn answer(&self, request: &Seen, body: &[u8]) -> Option<Reply>;
 }
 
-/// An answer of a [`Handler`].
+/// An answer of a [`Handler`], or of a program.
 #[derive(Clone, Debug)]
 pub struct Reply {
     status: u16,
@@ -49,6 +49,11 @@ impl Reply {
         Self { delivery: Delivery::Broken, ..Self::new(0) }
     }
 
+    /// An answer with a document.
+    pub fn json(status: u16, document: &serde_json::Value) -> Self {
+        Self::new(status).header("Content-Type", "application/json").body(document.to_string())
+    }
+
     /// With a header.
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
@@ -63,6 +68,11 @@ impl Reply {
     /// With a body that comes late, behind a space that comes at once.
     pub fn late(self, wait: Duration) -> Self {
         Self { delivery: Delivery::Late(wait), ..self }
+    }
+
+    /// Its status.
+    pub fn status(&self) -> u16 {
+        self.status
     }
 
     pub(super) fn send(&self, request: &Seen, wire: &mut Wire) -> io::Result<Then> {

@@ -72,8 +72,19 @@ impl Write for Wire {
     }
 }
 
-/// The next request of a connection; none at its end.
-pub(super) fn read_request(wire: &mut BufReader<Wire>, connection: usize) -> io::Result<Option<Seen>> {
+/// Reads what follows the head of a request. A client that breaks off is seen, too.
+pub(super) fn read_body(wire: &mut BufReader<Wire>, request: &mut Seen) {
+    let whole = if request.headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+        read_chunks(wire, &mut request.body)
+    } else {
+        let length = request.headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        read_exactly(wire, length, &mut request.body)
+    };
+    request.whole = whole.is_ok();
+}
+
+/// The next request of a connection, its body still to come; none at its end.
+pub(super) fn read_head(wire: &mut BufReader<Wire>, connection: usize) -> io::Result<Option<Seen>> {
     let mut head = wire.take(REQUEST_BYTES_MAX);
     let mut line = String::new();
     if head.read_line(&mut line)? == 0 {
@@ -89,15 +100,30 @@ pub(super) fn read_request(wire: &mut BufReader<Wire>, connection: usize) -> io:
         }
         match line.trim_end().split_once(':') {
             Some((name, value)) => headers.insert(name.to_ascii_lowercase(), value.trim().to_owned()),
-            None => return Ok(Some(Seen { method, target, headers, connection, at: Instant::now() })),
+            None => {
+                let (body, at) = (Vec::new(), Instant::now());
+                return Ok(Some(Seen { method, target, headers, body, whole: false, connection, at }));
+            }
         };
     }
 }
 
-/// The body of a request, which must say its length.
-pub(super) fn read_body(wire: &mut BufReader<Wire>, request: &Seen) -> io::Result<Vec<u8>> {
-    let length = request.headers.get("content-length").map_or(Ok(0), |length| length.parse());
-    let mut body = vec![0; length.map_err(io::Error::other)?];
-    wire.read_exact(&mut body)?;
-    Ok(body)
+fn read_exactly(wire: &mut impl Read, length: u64, body: &mut Vec<u8>) -> io::Result<()> {
+    let read = wire.take(length).read_to_end(body)? as u64;
+    if read == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+fn read_chunks(wire: &mut BufReader<Wire>, body: &mut Vec<u8>) -> io::Result<()> {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        wire.by_ref().take(REQUEST_BYTES_MAX).read_line(&mut line)?;
+        let length = u64::from_str_radix(line.trim_end(), 16).map_err(|_| io::ErrorKind::InvalidData)?;
+        read_exactly(wire, length, body)?;
+        // The end of the chunk's line; there are no trailers.
+        read_exactly(wire, 2, &mut Vec::new())?;
+        if length == 0 {
+            return Ok(());
+        }
+    }
 }
