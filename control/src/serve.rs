@@ -91,9 +91,6 @@ pub enum ServeError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Keystone cannot vouch for callers as it is set up.
-    #[error(transparent)]
-    Keystone(#[from] ConfigError),
     /// There is no authority that could vouch for executors.
     #[error("the deployment's authority cannot be used: {0}")]
     Authority(#[from] PkiError),

@@ -21,7 +21,7 @@ struct Sum {
 }
 
 /// So much of a chunk without bytes is hashed at a time.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 impl Sent {
     /// How many bytes, and what they have for a checksum.

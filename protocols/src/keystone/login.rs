@@ -46,7 +46,7 @@ pub(crate) enum Login {
         /// For all lanes.
         shared: Arc<Shared>,
         /// Of this one.
-        server: Server,
+        server: Box<Server>,
     },
 }
 
@@ -80,7 +80,7 @@ impl Logins {
         };
         // How long an object may take is no limit of Keystone's.
         let settings = Settings { total_timeout: None, ..settings.clone() };
-        let server = Server::new(web, &settings, &account.auth_url)?;
+        let server = Box::new(Server::new(web, &settings, &account.auth_url)?);
         let mut all = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, shared| shared.strong_count() > 0);
         let shared = all.get(&account.digest).and_then(Weak::upgrade).unwrap_or_else(|| {
