@@ -133,7 +133,7 @@ fn debian_python(script: &Path) -> Command {
 }
 
 /// A program of the virtual environment that `tests/run` makes in the target folder.
-fn tool(name: &str) -> PathBuf {
+pub fn tool(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let target = test.ancestors().nth(3).expect("tests lie in target/PROFILE/deps");
     target.join("tools/python/bin").join(name)

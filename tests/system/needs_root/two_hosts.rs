@@ -26,7 +26,10 @@ pub(super) fn run_apart(script: &str) -> Output {
         unshare.env_remove(name);
     }
     let path = std::env::var("PATH").unwrap_or_default();
-    let output = unshare.arg(folder.path()).env("PATH", format!("{path}:/usr/sbin:/sbin")).output();
+    // `rclone` is where `tests/run` has put it.
+    let tools = staccato_tests::servers::tool("rclone");
+    let tools = tools.parent().expect("it lies in a folder").display();
+    let output = unshare.arg(folder.path()).env("PATH", format!("{path}:/usr/sbin:/sbin:{tools}")).output();
     let output = output.expect("unshare, of util-linux, is there");
     let left: Vec<_> = staccato_tests::service::names(folder.path());
     assert!(!output.status.success() || left.is_empty(), "{left:?} stay in /tmp");
@@ -53,7 +56,7 @@ fn the_readme_leads_two_hosts_to_a_copy_word_for_word() {
     let output = run_apart(&script.replace("target/release/staccato", &staccato().display().to_string()));
     let said = text(&output);
     assert!(output.status.success(), "{said}");
-    for word in ["STATE_COMPLETE", "h2 ", "10.77.1.2:5310", "/tmp/two-hosts/h2"] {
+    for word in ["STATE_COMPLETE", "h2 ", "10.77.1.2:5310", "/tmp/two-hosts/h2", "s3://images/image.raw"] {
         assert!(said.contains(word), "{word}: {said}");
     }
     assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
