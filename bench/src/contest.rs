@@ -205,7 +205,8 @@ impl Case {
         if series.first().is_none_or(|reference| reference.absent.is_some()) {
             return Ok(());
         }
-        if series.len() == 1 {
+        // Who has nobody to be held against is measured all the same.
+        if series[1..].iter().all(|opponent| opponent.absent.is_some()) {
             self.add_samples(&[0], round, series, progress)?;
         }
         for opponent in 1..series.len() {
@@ -433,6 +434,12 @@ mod tests {
         assert_eq!(crate::statistics::ratio(&series[0], &series[1]).map(|ratio| ratio.count), Some(2));
         let sample = &series[1].samples[0];
         assert!(sample.seconds > 0.0 && sample.rss_bytes_max.is_some_and(|bytes| bytes > 0), "{sample:?}");
+    }
+
+    #[test]
+    fn who_is_alone_because_nobody_else_is_installed_is_measured() {
+        let series = run(vec![Box::new(Zeros("ours", 1000)), Box::new(Zeros("gone", 0))]).unwrap();
+        assert_eq!((series[0].samples.len(), series[1].samples.len()), (2, 0));
     }
 
     #[test]

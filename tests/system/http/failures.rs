@@ -97,8 +97,8 @@ fn options_and_urls_are_checked_before_anything_is_asked() {
         let answer = pair.service.post("/v1/transfers", &body);
         assert_eq!((answer.status, answer.code()), (400, code), "{:?}", answer.body);
     }
-    let body = json!({"source_url": url, "destination_url": pair.server.url("/d")});
-    assert_eq!(pair.service.post("/v1/transfers", &body).code(), "unsupported_scheme", "http is no destination");
+    let body = json!({"source_url": url, "destination_url": pair.server.url("/folder/")});
+    assert_eq!(pair.service.post("/v1/transfers", &body).code(), "invalid_url", "a folder is no object");
     assert!(pair.server.seen().is_empty(), "nobody was asked");
 }
 
@@ -109,7 +109,7 @@ fn time_outs_headers_and_ca_are_documented_with_the_protocol() {
     for scheme in ["http", "https"] {
         let protocols = document["protocols"].as_array().unwrap();
         let protocol = protocols.iter().find(|protocol| protocol["scheme"] == scheme).expect(scheme);
-        assert_eq!((&protocol["source"], &protocol["destination"]), (&json!(true), &json!(false)));
+        assert_eq!((&protocol["source"], &protocol["destination"]), (&json!(true), &json!(true)));
         let options = protocol["options"].as_array().unwrap();
         for (name, secret) in [
             ("stall_timeout", false),

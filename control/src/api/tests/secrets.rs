@@ -32,7 +32,9 @@ fn bodies() -> (Vec<Value>, Vec<Value>) {
         body
     };
     let url = format!("http://h/x?signature={SECRET}");
-    let accepted = vec![with(&url, json!({"source_options": {"header.Authorization": SECRET}}))];
+    let signed = json!({"header.Authorization": SECRET});
+    let put = json!({"source_options": signed, "destination_url": format!("http://h/y?signature={SECRET}")});
+    let accepted = vec![with(&url, json!({ "source_options": signed })), with(&url, put)];
     let refused = vec![
         with(&format!("http://user:{SECRET}@h/x"), json!({})),
         with(&format!("http://user:{SECRET}@:99999999/x"), json!({})),
@@ -45,7 +47,8 @@ fn bodies() -> (Vec<Value>, Vec<Value>) {
         with(&url, json!({"source_options": {"token": SECRET}})),
         with(&url, json!({"source_options": SECRET})),
         with(&url, json!({"priority": 99})),
-        with("zero:///5", json!({"destination_url": format!("http://h/x?signature={SECRET}")})),
+        with("zero:///5", json!({"destination_url": format!("http://h/x/?signature={SECRET}")})),
+        with("zero:///5", json!({"destination_url": format!("http://user:{SECRET}@h/x")})),
     ];
     (accepted, refused)
 }
@@ -67,6 +70,8 @@ async fn secrets_are_shown_in_no_document_listing_error_or_log() {
         let document = answer.json();
         assert_eq!(document["source_url"], "http://h/x?<redacted>");
         assert_eq!(document["source_options"]["header.Authorization"], "<redacted>");
+        let destination = document["destination_url"].as_str().unwrap();
+        assert!(destination == "file:///data/d" || destination == "http://h/y?<redacted>", "{destination}");
         let shown = driver.get(&format!("/v1/transfers/{}", document["id"].as_str().unwrap())).await;
         let listed = driver.get("/v1/transfers").await;
         for answer in [answer, shown, listed] {

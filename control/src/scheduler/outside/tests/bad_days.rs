@@ -32,7 +32,7 @@ fn every_breach_is_named() {
         ("read -r line; echo '{\"number\": 1}'", "said what is not understood: missing field `decisions`"),
         ("echo '{\"number\": 0, \"decisions\": []}'; sleep 600", "it answers snapshot 0"),
         ("read -r line; exec tr '\\0' x < /dev/zero", "wrote a line of more than 1 MiB"),
-        ("exec tr '\\0' x < /dev/zero", "wrote a line of more than 1 MiB"),
+        ("exec tr '\\0' x 3<&0 < /dev/zero", "wrote a line of more than 1 MiB"),
         (
             "read -r line; echo '{\"number\": 1, \"decisions\": \
              [{\"id\": \"00000000-0000-0000-0000-0000000000ff\", \"reason\": \"why\"}]}'",
@@ -116,7 +116,7 @@ fn one_that_cannot_begin_is_refused_with_what_to_do() {
             Options { launch: launch("echo '{\"protocol\": 9, \"name\": \"x\"}'; cat"), ..direct("/".into()) },
             "version 9",
         ),
-        (Options { launch: launch("exec tr '\\0' x < /dev/zero"), ..direct("/".into()) }, "more than 1 MiB"),
+        (Options { launch: launch("exec tr '\\0' x 3<&0 < /dev/zero"), ..direct("/".into()) }, "more than 1 MiB"),
     ] {
         let program = options.launch.program.display().to_string();
         let refused = Outside::start(options).err().expect(said).to_string();
