@@ -49,7 +49,7 @@ use self::{
 };
 use crate::{
     Capabilities, Code, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
-    contract::{DestinationRequest, SourceRequest, SweepRequest, Takes},
+    contract::{DestinationRequest, Secrecy, SourceRequest, SweepRequest, Takes},
     web::{
         Web,
         blocking::Blocking,
@@ -130,6 +130,11 @@ impl Protocol for S3Protocol {
             runtimes: &[Runtime::TokioUring],
             options: options::OPTIONS,
         }
+    }
+
+    fn secrecy(&self) -> Secrecy {
+        // The option `endpoint`, or Amazon's own for the region: the URL names a bucket only.
+        Secrecy { sent_to_url: false, harmless: options::HARMLESS }
     }
 
     fn check_source(&self, url: &ObjectUrl, options: &Options) -> Result<(), Error> {

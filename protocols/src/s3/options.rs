@@ -15,6 +15,10 @@ use crate::{
 
 const REGION_DEFAULT: &str = "us-east-1";
 
+/// Those that say neither where secrets go nor whom to trust with them.
+pub(super) const HARMLESS: &[&str] =
+    &["part_size", "checksum", "content_type", "storage_class", "connect_timeout", "stall_timeout", "total_timeout"];
+
 /// The options that the module knows.
 pub(super) const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
