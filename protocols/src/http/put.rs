@@ -4,7 +4,7 @@
 //! request that breaks off is their own business, and some keep what came. Where the server speaks WebDAV (RFC 4918), an
 //! object is therefore put beside its name first, `.NAME.staccato-ID.EPOCH`, and moved at the commit.
 
-use std::{rc::Rc, sync::Mutex};
+use std::{rc::Rc, sync::Mutex, time::Duration};
 
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -192,8 +192,10 @@ impl Session for PutSession {
 
     fn discard(&mut self) -> Result<(), Error> {
         self.upload = None;
+        // What was interrupted is the upload, not its end.
+        self.server.interrupt = Interrupt::default();
         match &self.aside {
-            Some(aside) if self.found != Found::Committed => self.server.delete(aside),
+            Some(aside) if self.found != Found::Committed => self.server.delete_for_good(aside),
             _ => Ok(()),
         }
     }
@@ -208,6 +210,13 @@ pub(super) fn sweep(web: Web, request: &SweepRequest) -> Result<(), Error> {
         None => Ok(()),
     }
 }
+
+/// Between two looks at whether something that was deleted is there again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// So many looks in a row that find nothing are believed.
+const LOOKS_GONE: usize = 3;
+/// Most looks.
+const LOOKS_MAX: usize = 50;
 
 /// What is at a destination.
 enum Present {
@@ -258,7 +267,25 @@ impl Server {
     }
 
     fn remove_aside(&self, url: &ObjectUrl, transfer: &str, epoch: u64) -> Result<(), Error> {
-        beside(url, transfer, epoch).map_or(Ok(()), |place| self.delete(&place))
+        beside(url, transfer, epoch).map_or(Ok(()), |place| self.delete_for_good(&place))
+    }
+
+    /// Deletes what an upload has left that was broken off. The server may not have noticed that yet, and then writes
+    /// what it has under the name once more.
+    fn delete_for_good(&self, place: &Place) -> Result<(), Error> {
+        let mut seen_gone = 0;
+        for _ in 0..LOOKS_MAX {
+            self.delete(place)?;
+            std::thread::sleep(LOOK_AGAIN);
+            match self.look(place)? {
+                Present::Object { .. } => seen_gone = 0,
+                Present::Nothing | Present::Unknown => seen_gone += 1,
+            }
+            if seen_gone == LOOKS_GONE {
+                return Ok(());
+            }
+        }
+        Err(Error::retry(Code::WriteFailed, format!("{place} is there again whenever it is deleted")))
     }
 
     fn delete(&self, place: &Place) -> Result<(), Error> {

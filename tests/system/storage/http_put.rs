@@ -71,7 +71,7 @@ fn what_the_server_refuses_is_said_with_what_to_do() {
     service.write("s", &random(2, MIB));
     let (url, options) = to(webdav, "no folder/d", json!({"retries": 0}));
     let folder = service.submit(&service.file("s"), &url, options);
-    let password = service.submit(&service.file("s"), &url, json!({"retries": 0}));
+    let password = service.submit(&service.file("s"), &format!("{url}2"), json!({"retries": 0}));
     let document = service.wait_for(&folder, "STATE_ERROR");
     let message = document["error"]["message"].as_str().unwrap();
     assert!(document["error"]["code"] == "destination_folder_missing" && message.contains("create it"), "{message}");
