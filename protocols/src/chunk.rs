@@ -86,6 +86,20 @@ impl Chunk {
         self.buffer().map(|buffer| &buffer[..self.len])
     }
 
+    /// Shows every byte to `take`, also those of a chunk without bytes, piece by piece from the front.
+    pub fn pieces(&self, mut take: impl FnMut(&[u8])) {
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        if let Some(bytes) = self.bytes() {
+            return take(bytes);
+        }
+        let mut left = self.len();
+        while left > 0 {
+            let piece = left.min(ZEROS.len());
+            take(&ZEROS[..piece]);
+            left -= piece;
+        }
+    }
+
     /// The whole buffer, to be filled; none for a zero chunk. At least as long as was asked for, rounded up to
     /// [`ALIGNMENT`].
     pub fn buffer_mut(&mut self) -> Option<&mut [u8]> {

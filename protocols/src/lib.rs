@@ -19,6 +19,7 @@ pub mod interrupt;
 pub mod keystone;
 pub mod object;
 pub mod outside;
+mod parts;
 pub mod plugin;
 pub mod range;
 pub mod registry;
@@ -26,6 +27,7 @@ pub mod s3;
 mod size;
 pub mod spool;
 pub mod sums;
+pub mod swift;
 pub mod synthetic;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -6,6 +6,7 @@ use staccato_protocols::{
     glance::GlanceProtocol,
     http::HttpProtocol,
     s3::S3Protocol,
+    swift::SwiftProtocol,
     synthetic::{NullProtocol, ZeroProtocol},
     web::{Web, networks::Networks},
 };
@@ -22,7 +23,8 @@ pub fn registry(roots: &[OwnedRoot], allow_http: bool, networks: Networks) -> Re
         .with(NullProtocol)
         .with(HttpProtocol::new(web.clone()))
         .with(GlanceProtocol::new(web.clone()))
-        .with(S3Protocol::new(web));
+        .with(S3Protocol::new(web.clone()))
+        .with(SwiftProtocol::new(web));
     if roots.is_empty() {
         return registry;
     }

@@ -175,8 +175,8 @@ fn plain_http_can_be_switched_off_and_https_stays() {
         let config = load(Flags::default().with("allow-http", allowed), &[]).unwrap();
         config.registry().modules().map(|(scheme, _)| scheme).collect::<Vec<_>>()
     };
-    assert_eq!(schemes("true"), ["glance", "glance+https", "http", "https", "null", "s3", "zero"]);
-    assert_eq!(schemes("false"), ["glance+https", "https", "null", "s3", "zero"]);
+    assert_eq!(schemes("true"), ["glance", "glance+https", "http", "https", "null", "s3", "swift", "zero"]);
+    assert_eq!(schemes("false"), ["glance+https", "https", "null", "s3", "swift", "zero"]);
 }
 
 #[test]

@@ -33,7 +33,7 @@ const KINDS: [Kind; 3] = [
     },
     Kind {
         name: "keystone",
-        schemes: &["glance", "glance+https", "swift", "swift+https"],
+        schemes: &["glance", "glance+https", "swift"],
         variables: &[
             ("OS_AUTH_URL", "auth_url"),
             ("OS_USERNAME", "username"),

@@ -25,7 +25,7 @@ pub(super) struct GlanceOptions {
 pub(super) struct ImageOptions(Map<String, Value>);
 
 /// The names of all of them.
-pub(super) const ALL: &[OptionSpec] = &all();
+pub(super) const ALL: &[OptionSpec] = &account::with_own::<{ OWN.len() }, { account::OPTIONS.len() + OWN.len() }>(OWN);
 
 const OWN: [OptionSpec; 13] = [
     image("name", "name of the image that is made (default that of the transfer)"),
@@ -92,16 +92,6 @@ const RESERVED: &[&str] = &[
     "os_hash_value",
     "staccato_transfer",
 ];
-
-const fn all() -> [OptionSpec; account::OPTIONS.len() + OWN.len()] {
-    let mut all = [OWN[0]; account::OPTIONS.len() + OWN.len()];
-    let mut at = 0;
-    while at < all.len() {
-        all[at] = if at < account::OPTIONS.len() { account::OPTIONS[at] } else { OWN[at - account::OPTIONS.len()] };
-        at += 1;
-    }
-    all
-}
 
 impl GlanceOptions {
     pub fn parse(options: &Options) -> Result<Self, Error> {

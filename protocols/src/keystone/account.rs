@@ -116,6 +116,18 @@ pub(crate) const OPTIONS: [OptionSpec; 17] = [
     open("endpoint", "endpoint of the service, instead of those of the catalogue"),
 ];
 
+/// A module's list of options: these, and its own.
+pub(crate) const fn with_own<const OWN: usize, const ALL: usize>(own: [OptionSpec; OWN]) -> [OptionSpec; ALL] {
+    assert!(ALL == OPTIONS.len() + OWN, "all of them are listed");
+    let mut all = [OPTIONS[0]; ALL];
+    let mut at = 0;
+    while at < ALL {
+        all[at] = if at < OPTIONS.len() { OPTIONS[at] } else { own[at - OPTIONS.len()] };
+        at += 1;
+    }
+    all
+}
+
 const fn open(name: &'static str, help: &'static str) -> OptionSpec {
     OptionSpec { name, secret: false, help }
 }
@@ -244,7 +256,7 @@ impl AccountOptions {
 }
 
 /// A URL that others are made from by adding to it.
-pub(super) fn base(option: &str, url: &str) -> Result<String, Error> {
+pub(crate) fn base(option: &str, url: &str) -> Result<String, Error> {
     let refused = |error: Error| invalid(format!("{option}: {}", error.message));
     let url = ObjectUrl::parse(url).map_err(refused)?;
     Place::origin(&url).map_err(refused)?;

@@ -184,22 +184,8 @@ fn payload_hash(payload: Payload<'_>, secure: bool) -> HeaderValue {
 /// SHA-256 of a chunk, also of one without bytes.
 pub(super) fn sha256(chunk: &Chunk) -> [u8; 32] {
     let mut hasher = Sha256::new();
-    pieces(chunk, |piece| hasher.update(piece));
+    chunk.pieces(|piece| hasher.update(piece));
     hasher.finalize().into()
-}
-
-/// Every byte of a chunk, also of one without bytes.
-pub(super) fn pieces(chunk: &Chunk, mut take: impl FnMut(&[u8])) {
-    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-    if let Some(bytes) = chunk.bytes() {
-        return take(bytes);
-    }
-    let mut left = chunk.len();
-    while left > 0 {
-        let piece = left.min(ZEROS.len());
-        take(&ZEROS[..piece]);
-        left -= piece;
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::{
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 
-use super::{calls::Calls, options::PartChecksum, parts::Cut};
-use crate::{Chunk, Destination, Error, Interrupt};
+use super::{calls::Calls, options::PartChecksum};
+use crate::{Chunk, Destination, Error, Interrupt, parts::Cut};
 
 /// The tags of the parts that lanes have written, by number: what the commit expects to find. Clones are one and the
 /// same.

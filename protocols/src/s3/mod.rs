@@ -17,13 +17,12 @@
 //! transfer is swept, and left to a lifecycle rule of the bucket (`AbortIncompleteMultipartUpload`).
 //!
 //! `place` says where requests go, `options` what the client asked for, `calls` sends requests, `refusal` says what an
-//! answer means that is none, `xml` reads and writes documents; `uploads` has the requests that make an object, `parts`
-//! the arithmetic of its parts; `session`, `lane` and `source` are what the contract asks for.
+//! answer means that is none, `xml` reads and writes documents; `uploads` has the requests that make an object; `session`, `lane`
+//! and `source` are what the contract asks for.
 
 mod calls;
 mod lane;
 mod options;
-mod parts;
 mod place;
 mod refusal;
 mod session;

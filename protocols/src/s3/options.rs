@@ -5,14 +5,15 @@ use std::fmt;
 use http::HeaderValue;
 use url::Url;
 
-use super::parts::{PART_BYTES_DEFAULT, PART_BYTES_MAX, PART_BYTES_MIN};
 use crate::{
-    CRC_BLOCK, Error, Options,
+    Error, Options,
     contract::OptionSpec,
-    size::parse_size,
-    web::settings::{self, Settings, invalid},
+    parts::parse_part_size,
+    web::settings::{self, Settings, header, invalid},
 };
 
+/// Shortest part that every server takes, but for the last one.
+const PART_BYTES_MIN: u64 = 5 << 20;
 const REGION_DEFAULT: &str = "us-east-1";
 
 /// Those that say neither where secrets go nor whom to trust with them.
@@ -123,7 +124,7 @@ impl S3Options {
         Ok(Self {
             endpoint: endpoint(text("endpoint"), text("region"), text("path_style"))?,
             credentials: credentials(text("access_key"), text("secret_key"), text("session_token"))?,
-            part_bytes: text("part_size").map(part_bytes).transpose()?,
+            part_bytes: text("part_size").map(|text| parse_part_size(text, PART_BYTES_MIN)).transpose()?,
             checksum: text("checksum").map_or(Ok(PartChecksum::Crc32), checksum)?,
             content_type: header("content_type", text("content_type"))?,
             storage_class: header("storage_class", text("storage_class"))?,
@@ -180,15 +181,6 @@ fn credentials(access: Option<&str>, secret: Option<&str>, token: Option<&str>) 
     }
 }
 
-fn part_bytes(text: &str) -> Result<u64, Error> {
-    parse_size(text)
-        .filter(|bytes| (PART_BYTES_MIN..=PART_BYTES_MAX).contains(bytes) && bytes % CRC_BLOCK == 0)
-        .ok_or_else(|| {
-            let default = PART_BYTES_DEFAULT >> 20;
-            invalid(format!("part_size: {text:?} is not 5 MiB to 1 GiB in whole MiB; write for instance {default}M"))
-        })
-}
-
 fn checksum(text: &str) -> Result<PartChecksum, Error> {
     match text {
         "crc32" => Ok(PartChecksum::Crc32),
@@ -197,15 +189,6 @@ fn checksum(text: &str) -> Result<PartChecksum, Error> {
         "none" => Ok(PartChecksum::None),
         _ => Err(invalid(format!("checksum: {text:?} is none of crc32, sha256, md5 and none"))),
     }
-}
-
-fn header(name: &str, value: Option<&str>) -> Result<Option<HeaderValue>, Error> {
-    let parse = |value: &str| {
-        HeaderValue::from_str(value).ok().filter(|value| !value.is_empty() && value.to_str().is_ok()).ok_or_else(|| {
-            invalid(format!("{name}: the value is empty, or holds characters that a header cannot carry"))
-        })
-    };
-    value.map(parse).transpose()
 }
 
 impl fmt::Debug for Credentials {

@@ -2,22 +2,22 @@
 
 use std::fmt;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use url::Url;
 
 use super::options::Endpoint;
-use crate::{Code, Error, ObjectUrl, web::place::Place};
+use crate::{
+    Code, Error, ObjectUrl,
+    web::{
+        encode::{PATH, query as written},
+        place::Place,
+    },
+};
 
 /// Longest key, in bytes of UTF-8.
 const KEY_BYTES_MAX: usize = 1024;
 /// Longest name of a bucket, as old ones may have.
 const BUCKET_BYTES_MAX: usize = 255;
-
-/// What must be encoded in a path: everything but RFC 3986's unreserved characters, and the slash. Signatures are
-/// computed over the path in exactly this form.
-const PATH: &AsciiSet = &QUERY.remove(b'/');
-/// The same in a query.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// An object in a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,9 @@ impl Target {
         }
         if key.len() > KEY_BYTES_MAX {
             return Err(invalid(&format!("has a key of {} bytes; at most {KEY_BYTES_MAX} are possible", key.len())));
+        }
+        if key.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(invalid("has a key with . or .. as a part, which no URL can carry; rename the object"));
         }
         Ok(Self { bucket: bucket.to_owned(), key: key.into_owned() })
     }
@@ -100,18 +103,6 @@ fn place(text: String) -> Result<Place, Error> {
     Place::at(url)
 }
 
-fn written(query: &[(&str, &str)]) -> String {
-    let mut text = String::new();
-    for (name, value) in query {
-        text.push(if text.is_empty() { '?' } else { '&' });
-        text.push_str(name);
-        if !value.is_empty() {
-            text.extend(["=", &utf8_percent_encode(value, QUERY).to_string()]);
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +128,14 @@ mod tests {
         }
         assert!(target(&format!("s3://b/{}", "x".repeat(KEY_BYTES_MAX))).is_ok());
         assert!(target(&format!("s3://b/{}", "x".repeat(KEY_BYTES_MAX + 1))).is_err());
+    }
+
+    #[test]
+    fn no_key_leads_to_another_bucket() {
+        for url in ["s3://b/a%2F..%2Fk", "s3://b/..%2Fother%2Fk", "s3://b/.%2Fk"] {
+            assert_eq!(target(url).expect_err(url).code, Code::InvalidUrl, "{url}");
+        }
+        assert_eq!(target("s3://b/%252e%252e/...").unwrap().key, "%2e%2e/...");
     }
 
     #[test]

@@ -16,7 +16,6 @@ use super::{
     calls::Calls,
     lane::{S3Destination, Written},
     options::S3Options,
-    parts::{Cut, part_bytes},
     refusal::Failure,
     require_tokio,
     uploads::bare,
@@ -25,6 +24,7 @@ use super::{
 use crate::{
     ByteRange, Code, Destination, Disposition, Error, Interrupt, Session,
     contract::{CommitError, DestinationRequest, Found, Identity, OpenDestination, Overwrite, WriteShape, Writes},
+    parts::{Cut, part_bytes},
     web::{blocking::Blocking, client::Agent},
 };
 
@@ -155,7 +155,7 @@ impl Session for S3Session {
     fn writes(&mut self, length: Option<u64>) -> Result<Writes, Error> {
         let bytes = part_bytes(length, self.options.part_bytes)?;
         let cut = Cut { bytes, length };
-        if !cut.fits(&self.parts) {
+        if !self.parts.values().all(|part| cut.fits(part.number, part.size)) {
             tracing::info!(transfer = self.transfer, "the earlier upload has parts of another length: it is given up");
             self.give_up()?;
         }
@@ -173,7 +173,9 @@ impl Session for S3Session {
     }
 
     fn kept(&mut self, promised: &[ByteRange]) -> Result<Vec<ByteRange>, Error> {
-        Ok(self.cut.map_or_else(Vec::new, |cut| cut.kept(promised, &self.parts)))
+        Ok(self
+            .cut
+            .map_or_else(Vec::new, |cut| cut.kept(promised, |number| self.parts.get(&number).map(|part| part.size))))
     }
 
     fn open_on_lane(&self, _shape: WriteShape) -> Result<OpenDestination, Error> {

@@ -7,13 +7,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use md5::{Digest, Md5};
 
 use super::{
-    calls::{Calls, Payload, TRANSFER, pieces, sha256},
+    calls::{Calls, Payload, TRANSFER, sha256},
     options::{PartChecksum, S3Options},
-    parts::PARTS_MAX,
     refusal::{Failure, Refusal},
     xml::{Document, Part, completion},
 };
-use crate::{CRC_BLOCK, Chunk, Code, Error, contract::UPLOAD_BYTES_MAX};
+use crate::{CRC_BLOCK, Chunk, Code, Error, contract::UPLOAD_BYTES_MAX, parts::PARTS_MAX};
 
 /// Longest document: 1,000 parts with checksums, or 1,000 uploads with the longest keys.
 const DOCUMENT_BYTES_MAX: usize = 8 << 20;
@@ -211,7 +210,7 @@ fn part_headers(chunk: &Chunk, checksum: PartChecksum) -> (HeaderMap, Expected) 
         PartChecksum::Sha256 => (CHECKSUM_SHA256, base64(&sha256(chunk))),
         PartChecksum::Md5 => {
             let mut hasher = Md5::new();
-            pieces(chunk, |piece| hasher.update(piece));
+            chunk.pieces(|piece| hasher.update(piece));
             let digest = hasher.finalize();
             let headers = HeaderMap::from_iter([(CONTENT_MD5, base64(&digest))]);
             return (headers, Expected::Tag(HEXLOWER.encode(&digest)));

@@ -75,6 +75,14 @@ impl Head {
         }
     }
 
+    /// Gives a tag the quotes that its server leaves out.
+    pub fn quote_tag(&mut self) {
+        let quoted = self.only(header::ETAG).filter(|tag| !tag.contains('"')).map(|tag| format!("\"{tag}\""));
+        if let Some(quoted) = quoted.and_then(|quoted| HeaderValue::try_from(quoted).ok()) {
+            self.headers.insert(header::ETAG, quoted);
+        }
+    }
+
     /// Whether a part is sent. Some object stores (`rclone serve s3`) say which, and give it the status of a whole.
     fn is_part(&self) -> bool {
         let said = || matches!(self.content_range(), Some(ContentRange::Part { .. }));

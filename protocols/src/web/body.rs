@@ -47,6 +47,11 @@ impl Body {
         &self.head
     }
 
+    /// The same, to set right what a server spells in its own way.
+    pub fn head_mut(&mut self) -> &mut Head {
+        &mut self.head
+    }
+
     /// The same, without what follows.
     pub fn into_head(self) -> Head {
         self.head

@@ -4,12 +4,13 @@
 //! `answer` judges what comes back and `place` redirects (both pure); `body` moves bytes into the pool's buffers, one
 //! copy each; `reader` reads one object in ranges, or as one stream; `sign` is how a module says who asks; `settings`
 //! parses the options that all of them have; `upload` sends one object in one request; `blocking` is for sessions,
-//! which wait on a thread of their own; [`networks`] says where may be connected to; `tls` knows whom to trust.
+//! which wait on a thread of their own; `encode` writes names in URLs; [`networks`] says where may be connected to; `tls` knows whom to trust.
 
 pub(crate) mod answer;
 pub(crate) mod blocking;
 pub(crate) mod body;
 pub(crate) mod client;
+pub(crate) mod encode;
 pub mod networks;
 pub(crate) mod outgoing;
 pub(crate) mod place;

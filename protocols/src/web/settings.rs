@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use http::HeaderValue;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use crate::{Code, Error, contract::OptionSpec};
@@ -78,6 +79,16 @@ pub(crate) const TOTAL_TIMEOUT: OptionSpec = OptionSpec {
     secret: false,
     help: "longest time an attempt may read the object, from its opening: seconds, or with s, m or h (default none)",
 };
+
+/// The value of an option that is sent as a header.
+pub(crate) fn header(name: &str, value: Option<&str>) -> Result<Option<HeaderValue>, Error> {
+    let parse = |value: &str| {
+        HeaderValue::from_str(value).ok().filter(|value| !value.is_empty() && value.to_str().is_ok()).ok_or_else(|| {
+            invalid(format!("{name}: the value is empty, or holds characters that a header cannot carry"))
+        })
+    };
+    value.map(parse).transpose()
+}
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     let unreadable = || invalid("ca: this is not PEM with at least one certificate".into());

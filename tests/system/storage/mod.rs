@@ -6,3 +6,4 @@ mod http_put;
 mod keystone;
 mod s3;
 mod servers;
+mod swift;

@@ -15,7 +15,7 @@ async fn the_first_page_is_a_choice_of_versions() {
     let answer = driver.get("/").await;
     assert_eq!(answer.status, 300);
     let v1 = &answer.json()["versions"]["v1"];
-    let protocols = json!(["file", "glance", "glance+https", "http", "https", "null", "s3", "zero"]);
+    let protocols = json!(["file", "glance", "glance+https", "http", "https", "null", "s3", "swift", "zero"]);
     assert_eq!(*v1, json!({"id": "v1", "version": "1.0", "status": "CURRENT", "protocols": protocols}));
     let version = driver.get("/v1").await;
     assert_eq!((version.status, &version.json()), (200, v1));

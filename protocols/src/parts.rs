@@ -1,37 +1,44 @@
-//! The arithmetic of parts. Pure.
+//! The arithmetic of parts: how an object is cut that is written as an upload of parts. Pure.
 
-use std::collections::BTreeMap;
-
-use super::xml::Part;
-use crate::{ByteRange, Code, Error};
+use crate::{ByteRange, CRC_BLOCK, Code, Error, size::parse_size, web::settings::invalid};
 
 /// Most parts of an upload.
-pub(super) const PARTS_MAX: u64 = 10_000;
-/// Shortest part that every server takes, but for the last one.
-pub(super) const PART_BYTES_MIN: u64 = 5 << 20;
+pub(crate) const PARTS_MAX: u64 = 10_000;
 /// Longest part: it is a chunk, and has to fit into memory.
-pub(super) const PART_BYTES_MAX: u64 = 1 << 30;
+pub(crate) const PART_BYTES_MAX: u64 = 1 << 30;
 /// Length of parts unless told.
-pub(super) const PART_BYTES_DEFAULT: u64 = 8 << 20;
+pub(crate) const PART_BYTES_DEFAULT: u64 = 8 << 20;
 /// The same where it is not known how long the object is: 156 GiB are possible.
 const PART_BYTES_OF_UNKNOWN_LENGTH: u64 = 16 << 20;
 
 /// Length of the parts of an object: the same for every attempt.
-pub(super) fn part_bytes(length: Option<u64>, asked: Option<u64>) -> Result<u64, Error> {
+pub(crate) fn part_bytes(length: Option<u64>, asked: Option<u64>) -> Result<u64, Error> {
     let Some(length) = length else { return Ok(asked.unwrap_or(PART_BYTES_OF_UNKNOWN_LENGTH)) };
     let mut bytes = asked.unwrap_or(PART_BYTES_DEFAULT);
     while length.div_ceil(bytes) > PARTS_MAX {
         bytes *= 2;
     }
     if bytes > PART_BYTES_MAX {
-        return Err(Error::fatal(Code::WriteFailed, format!("{length} bytes do not fit into one object of s3")));
+        return Err(Error::fatal(Code::WriteFailed, format!("{length} bytes do not fit into one object in parts")));
     }
     Ok(bytes)
 }
 
+/// The option `part_size`: whole blocks, from `least` bytes up.
+pub(crate) fn parse_part_size(text: &str, least: u64) -> Result<u64, Error> {
+    parse_size(text).filter(|bytes| (least..=PART_BYTES_MAX).contains(bytes) && bytes % CRC_BLOCK == 0).ok_or_else(
+        || {
+            let (least, default) = (least >> 20, PART_BYTES_DEFAULT >> 20);
+            invalid(format!(
+                "part_size: {text:?} is not {least} MiB to 1 GiB in whole MiB; write for instance {default}M"
+            ))
+        },
+    )
+}
+
 /// How an object is cut into parts, the first of which has number 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cut {
+pub(crate) struct Cut {
     /// Length of each part but the last.
     pub bytes: u64,
     /// Length of the object, where it is known.
@@ -71,22 +78,23 @@ impl Cut {
         length.div_ceil(self.bytes)
     }
 
-    /// Whether parts of an upload can belong to this cut.
-    pub fn fits(self, parts: &BTreeMap<u32, Part>) -> bool {
-        parts.values().all(|part| match (self.range(part.number), self.length) {
-            (Some(range), Some(_)) => part.size == range.len(),
-            (Some(range), None) => part.size <= range.len(),
+    /// Whether a part of this number can have this length.
+    pub fn fits(self, number: u32, len: u64) -> bool {
+        match (self.range(number), self.length) {
+            (Some(range), Some(_)) => len == range.len(),
+            (Some(range), None) => len <= range.len(),
             (None, _) => false,
-        })
+        }
     }
 
-    /// What of `promised` lies in parts that are there, whole; what adjoins is one range.
-    pub fn kept(self, promised: &[ByteRange], parts: &BTreeMap<u32, Part>) -> Vec<ByteRange> {
+    /// What of `promised` lies in parts that are there, whole; what adjoins is one range. `len` says how long a part is
+    /// that is there.
+    pub fn kept(self, promised: &[ByteRange], len: impl Fn(u32) -> Option<u64>) -> Vec<ByteRange> {
         let mut kept: Vec<ByteRange> = Vec::new();
         for piece in promised.iter().flat_map(|range| range.pieces(self.bytes)) {
             let number = u32::try_from(piece.start() / self.bytes + 1).unwrap_or(u32::MAX);
-            let there = parts.get(&number).zip(self.range(number)).and_then(|(part, range)| {
-                let there = ByteRange::at(range.start(), part.size)?;
+            let there = len(number).zip(self.range(number)).and_then(|(len, range)| {
+                let there = ByteRange::at(range.start(), len)?;
                 (there == range || self.length.is_none()).then_some(there)
             });
             if !there.is_some_and(|there| there.contains(piece)) {
@@ -105,6 +113,8 @@ impl Cut {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -113,8 +123,9 @@ mod tests {
         ByteRange::new(start, end).unwrap()
     }
 
-    fn parts(sizes: &[(u32, u64)]) -> BTreeMap<u32, Part> {
-        sizes.iter().map(|&(number, size)| (number, Part { number, size, ..Part::default() })).collect()
+    fn kept(cut: Cut, promised: &[ByteRange], there: &[(u32, u64)]) -> Vec<ByteRange> {
+        let there: BTreeMap<_, _> = there.iter().copied().collect();
+        cut.kept(promised, |number| there.get(&number).copied())
     }
 
     #[test]
@@ -143,14 +154,14 @@ mod tests {
     #[test]
     fn only_whole_parts_that_are_there_are_kept() {
         let cut = Cut { bytes: 10, length: Some(35) };
-        let there = parts(&[(1, 10), (2, 10), (4, 5)]);
-        assert!(cut.fits(&there));
-        assert_eq!(cut.kept(&[range(0, 35)], &there), [range(0, 20), range(30, 35)]);
-        assert_eq!(cut.kept(&[range(10, 30)], &there), [range(10, 20)]);
-        assert_eq!(cut.kept(&[], &there), []);
-        for other in [parts(&[(1, 9)]), parts(&[(4, 10)]), parts(&[(5, 1)]), parts(&[(0, 10)])] {
-            assert!(!cut.fits(&other), "{other:?}");
-            assert_eq!(cut.kept(&[range(0, 35)], &other), []);
+        let there = [(1, 10), (2, 10), (4, 5)];
+        assert!(there.iter().all(|&(number, len)| cut.fits(number, len)));
+        assert_eq!(kept(cut, &[range(0, 35)], &there), [range(0, 20), range(30, 35)]);
+        assert_eq!(kept(cut, &[range(10, 30)], &there), [range(10, 20)]);
+        assert_eq!(kept(cut, &[], &there), []);
+        for (number, len) in [(1, 9), (4, 10), (5, 1), (0, 10)] {
+            assert!(!cut.fits(number, len), "{number} {len}");
+            assert_eq!(kept(cut, &[range(0, 35)], &[(number, len)]), []);
         }
     }
 }
