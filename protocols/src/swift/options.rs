@@ -95,11 +95,12 @@ impl SwiftOptions {
             }
         };
         match &access {
-            Access::Account(Account::Keystone(account)) => {
-                if storage_url.is_some() && account.wanted.endpoint.is_some() {
-                    return Err(invalid("give endpoint or storage_url, not both; they mean the same".into()));
-                }
+            Access::Account(Account::Keystone(account))
+                if storage_url.is_some() && account.wanted.endpoint.is_some() =>
+            {
+                return Err(invalid("give endpoint or storage_url, not both; they mean the same".into()));
             }
+            Access::Account(Account::Keystone(_)) => (),
             _ if storage_url.is_none() => {
                 return Err(invalid(
                     "it is not said where the account is; give auth_url with a user, or storage_url".into(),
