@@ -132,7 +132,7 @@ impl Storage for Account {
     /// An upload is `KEY/UPLOAD` in a container of its own until it is complete, its parts are `KEY/UPLOAD/NUMBER`.
     fn uploads(&self, bucket: &str) -> usize {
         let list = self.exchange("GET", &format!("{bucket}+segments"), &[], &[]);
-        let is_upload = |name: &&str| !name.rsplit('/').next().is_some_and(|last| last.parse::<u32>().is_ok());
+        let is_upload = |name: &&str| name.rsplit('/').next().is_none_or(|last| last.parse::<u32>().is_err());
         list.text().lines().filter(|_| list.status == 200).filter(is_upload).count()
     }
 }

@@ -53,7 +53,7 @@ async fn a_project_owns_what_its_users_submit_and_admins_see_all() {
     let ids = |answer: &Answer| -> Vec<String> {
         answer.json().as_array().unwrap().iter().map(|found| found["id"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(ids(&list(&driver, &token).await), [own.clone()], "{OWNER}'s does not exist for it");
+    assert_eq!(ids(&list(&driver, &token).await), std::slice::from_ref(&own), "{OWNER}'s does not exist for it");
     // A root without an owner is for nobody from elsewhere.
     submit(&driver, &token, transfer("x")).await.problem(403, "forbidden", Some("destination_url"));
 
