@@ -200,7 +200,8 @@ pub enum Outcome {
         reason: StopReason,
     },
     /// It failed, and this attempt has not given the object its name, nor will it. With the error
-    /// [`Code::Canceled`] it was told to cancel, and something may be left beside the destination.
+    /// [`Code::Canceled`](staccato_protocols::Code::Canceled) it was told to cancel, and something may be left beside the
+    /// destination.
     Failed {
         /// The cause, and whether another attempt can help.
         error: Error,

@@ -1,9 +1,9 @@
 //! Who asks a service of OpenStack: tokens of Keystone, its identity service (Identity API v3).
 //!
-//! A module that speaks to such a service takes the [options](account) that say who asks, and gets a [`login`]: it signs
+//! A module that speaks to such a service takes the options (`account`) that say who asks, and gets a `login`: it signs
 //! requests with a token, gets another one before the token runs out or when it was refused, and knows from the token's
-//! [`catalogue`] where services are. Lanes that read with the same account share one login, so that a token is asked for
-//! once for all of them. [`document`] is what is sent and answered (pure), [`server`] asks.
+//! `catalogue` where services are. Lanes that read with the same account share one login, so that a token is asked for
+//! once for all of them. `document` is what is sent and answered (pure), `server` asks.
 //!
 //! A token opens everything that its user may do, so it goes to few places: to Keystone; to endpoints that Keystone's
 //! catalogue names for the service meant, or that the option `endpoint` names; and never behind a redirect to another
