@@ -11,7 +11,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use staccato_protocols::{
-    Access, Code, Error, Object, ObjectUrl, Options, Validator,
+    Access, Capabilities, Code, Error, Object, ObjectUrl, Options, Validator,
     contract::{Found, Overwrite, SharedProtocol, SourceRequest, Takes},
     file::{FileProtocol, Root, RootAccess, Roots},
     spool::{Entry, Spool},
@@ -80,7 +80,7 @@ fn through(
     if takes == Takes::Parts && object.access == Access::Random {
         return Ok(None);
     }
-    let key = key_of(spec, &object);
+    let key = key_of(spec, &object, &modules.source.capabilities());
     let length = part_length(spec.part, object.size);
     let entry = spool.enter(&key, length, &interrupt)?;
     let files = files_of(&entry)?;
@@ -130,8 +130,9 @@ fn through(
     }))
 }
 
-/// One version of one object, and the wanted part. Its URL counts without its query: signatures change.
-fn key_of(spec: &AttemptSpec, object: &Object) -> String {
+/// One version of one object, and the wanted part. Its URL counts without its query, since signatures change, and with the
+/// options that are no secrets: one of them may say at which server it is.
+fn key_of(spec: &AttemptSpec, object: &Object, module: &Capabilities) -> String {
     let Some(validator) = &object.validator else {
         return format!("{}-{}", spec.transfer, spec.epoch);
     };
@@ -139,7 +140,9 @@ fn key_of(spec: &AttemptSpec, object: &Object) -> String {
     url.set_query(None);
     let owner = spec.owner.as_ref().map(|owner| owner.host.as_str()).unwrap_or_default();
     let validator = serde_json::to_string(validator).expect("a validator is strings and numbers");
-    let what = [url.as_str(), owner, &validator, &format!("{:?}", spec.part)].join("\n");
+    let options = spec.source_options.iter().filter(|(name, _)| !module.is_secret(name));
+    let options = serde_json::to_string(&options.collect::<Vec<_>>()).expect("options are strings");
+    let what = [url.as_str(), owner, &validator, &options, &format!("{:?}", spec.part)].join("\n");
     HEXLOWER.encode(&Sha256::digest(what)[..20])
 }
 

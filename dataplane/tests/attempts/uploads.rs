@@ -250,6 +250,20 @@ fn transfers_of_one_object_share_what_is_in_the_spool() {
 }
 
 #[test]
+fn what_other_options_ask_for_is_another_object_in_the_spool() {
+    let shelf = Shelf::new(Writes::InOrder);
+    let world = world(&shelf, 64 << 20);
+    let (server, content) = (HttpServer::start(), bytes(11, 8 << 20));
+    server.put("/s", Page::new(content).etag(Some("\"v\"")));
+    for (epoch, wait) in [(1, "9s"), (2, "10s")] {
+        let source_options = [("stall_timeout".to_owned(), wait.to_owned())].into();
+        let (outcome, _) = world.run(AttemptSpec { epoch, source_options, ..from_server(&world, &server) });
+        assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
+    }
+    assert!(server.bytes_sent() > 16 << 20, "each for itself: {}", server.bytes_sent());
+}
+
+#[test]
 fn an_object_that_does_not_fit_the_spool_fails_clearly() {
     let shelf = Shelf::new(Writes::InOrder);
     let world = world(&shelf, 4 << 20);
