@@ -5,7 +5,6 @@
 //! a rule once, is late, or ends is killed with its children and started again, a little later each time;
 //! as long as it is away, [`Slots`] decides, and every reason says so. Whoever asks is never kept waiting for a start.
 
-mod complaints;
 mod fault;
 mod launch;
 mod process;

@@ -15,8 +15,9 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
 };
 
+use staccato_protocols::outside::complaints;
+
 use super::{
-    complaints,
     fault::Fault,
     launch::Launch,
     protocol::{LINE_BYTES_MAX, name_in},
