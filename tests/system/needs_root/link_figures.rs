@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use staccato_bench::relay::Conditions;
 use staccato_tests::{
     bytes::{MIB, random},
@@ -25,13 +25,27 @@ fn delay_and_loss_of_a_link_are_shown_as_they_are() {
             let known = || two.deployment.link("far", "head").filter(|link| link["loss_percent"].is_number());
             let link = eventually(PATIENCE, "the loss is known", known);
             eprintln!("{transport}: {link}");
-            let (delay, loss) = (link["delay_ms"].as_f64().unwrap(), link["loss_percent"].as_f64().unwrap());
+            let (delay, loss) = figures(&link);
             assert!((45.0..100.0).contains(&delay), "{transport}: {link:#}");
             assert!((0.3..3.0).contains(&loss), "{transport}: {link:#}");
-            let table = two.deployment.service.command(&["executors"]);
-            let table = String::from_utf8(table.stdout).unwrap();
-            let line = table.lines().find(|line| line.contains("reads from head")).expect("a line for the link");
-            assert!(line.contains(&format!("delay {delay:.1} ms, loss {loss:.2} %")), "{line}");
+            // Each heartbeat changes them: what the table says is compared where none came meanwhile.
+            eventually(PATIENCE, "the table says what the document does", || {
+                let (before, line, after) = (known()?, table_line(two), known()?);
+                let (delay, loss) = figures(&before);
+                let says = line.contains(&format!("delay {delay:.1} ms, loss {loss:.2} %"));
+                assert!(says || figures(&after) != (delay, loss), "{line}\n{before:#}");
+                says.then_some(())
+            });
         });
     }
+}
+
+fn figures(link: &Value) -> (f64, f64) {
+    (link["delay_ms"].as_f64().unwrap(), link["loss_percent"].as_f64().unwrap())
+}
+
+fn table_line(two: &Two<'_>) -> String {
+    let table = two.deployment.service.command(&["executors"]);
+    let table = String::from_utf8(table.stdout).unwrap();
+    table.lines().find(|line| line.contains("reads from head")).expect("a line for the link").to_owned()
 }
