@@ -3,7 +3,7 @@
 //! What makes a comparison fair is in [`contest`]: contestants run in interleaved pairs, as processes, each from the
 //! same start, each until its bytes are durable. [`cases`] say what is measured, [`contestants`] who takes part.
 //! [`measure`] looks at a process and at the machine from outside, [`probe`] asks the hardware itself. [`load`] puts
-//! the service under load. [`link`] has both ends of what crosses a network, [`network`] builds networks on this machine,
+//! the service under load. [`servers`] are real storage servers, [`storage`] who moves objects to them and from them. [`link`] has both ends of what crosses a network, [`network`] builds networks on this machine,
 //! [`relay`] what delays and loses in them. [`record`] is the format of results, [`report`] shows them, [`cli`] has the
 //! commands.
 
@@ -26,7 +26,9 @@ pub mod record;
 pub mod relay;
 pub mod report;
 pub mod server;
+pub mod servers;
 pub mod service;
 pub mod small;
 pub mod statistics;
+pub mod storage;
 pub mod worker;

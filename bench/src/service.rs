@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     alias::Alias,
     api::{self, Api, LOOK, PATIENCE},
-    measure::cpu_seconds,
+    measure::{children, cpu_seconds},
 };
 
 /// A service that ends with this.
@@ -114,7 +114,7 @@ impl Service {
     fn executor_pid(&self) -> io::Result<u32> {
         let began = Instant::now();
         loop {
-            if let Some(pid) = child_of(self.process.id()) {
+            if let Some(pid) = children(self.process.id()).into_iter().next() {
                 return Ok(pid);
             }
             if began.elapsed() > PATIENCE {
@@ -154,13 +154,6 @@ pub fn binary() -> io::Result<PathBuf> {
     }
     let why = format!("{} is not there; build it: cargo build --release", found.display());
     Err(io::Error::new(io::ErrorKind::NotFound, why))
-}
-
-/// A child of a process, whichever of its threads started it.
-fn child_of(pid: u32) -> Option<u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
-    children.flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).next()
 }
 
 fn explain(error: io::Error, what: &dyn std::fmt::Display) -> io::Error {

@@ -24,8 +24,11 @@ use staccato_protocols::{
     ObjectUrl, Options, Registry,
     contract::Overwrite,
     file::{FileProtocol, Root, RootAccess, Roots},
+    glance::GlanceProtocol,
     http::HttpProtocol,
     plugin::{Patience, find},
+    s3::S3Protocol,
+    swift::SwiftProtocol,
     synthetic::{NullProtocol, ZeroProtocol},
     web::Web,
 };
@@ -144,6 +147,9 @@ pub struct Attempt {
     /// An option of the source
     #[arg(long = "source-option", value_name = "NAME=VALUE")]
     source_options: Vec<String>,
+    /// An option of the destination
+    #[arg(long = "destination-option", value_name = "NAME=VALUE")]
+    destination_options: Vec<String>,
     /// Folder with protocols from outside
     #[arg(long, value_name = "DIR")]
     plugin_path: Option<PathBuf>,
@@ -220,17 +226,13 @@ impl Attempt {
     }
 
     fn spec(&self) -> io::Result<AttemptSpec> {
-        let pair = |text: &String| {
-            let pair = text.split_once('=').ok_or_else(|| io::Error::other(format!("{text:?} is not NAME=VALUE")))?;
-            Ok((pair.0.to_owned(), pair.1.to_owned()))
-        };
         Ok(AttemptSpec {
             transfer: "bench".into(),
             epoch: 1,
             source_url: url(&self.source)?,
             destination_url: url(&self.destination)?,
-            source_options: self.source_options.iter().map(pair).collect::<io::Result<Options>>()?,
-            destination_options: Options::new(),
+            source_options: options(&self.source_options)?,
+            destination_options: options(&self.destination_options)?,
             part: Part::default(),
             overwrite: Overwrite::Never,
             checksum: None,
@@ -310,15 +312,28 @@ impl Transfer {
     }
 }
 
+/// Options as command lines write them.
+fn options(pairs: &[String]) -> io::Result<Options> {
+    let pair = |text: &String| {
+        let pair = text.split_once('=').ok_or_else(|| io::Error::other(format!("{text:?} is not NAME=VALUE")))?;
+        Ok((pair.0.to_owned(), pair.1.to_owned()))
+    };
+    pairs.iter().map(pair).collect()
+}
+
 fn url(text: &str) -> io::Result<ObjectUrl> {
     ObjectUrl::parse(text).map_err(io::Error::other)
 }
 
 fn registry() -> io::Result<Registry> {
     let everything = Root::new("/", RootAccess::ReadWrite).map_err(io::Error::other)?;
+    let web = Web::new();
     Ok(Registry::new()
         .with(FileProtocol::new(Roots::new(vec![everything])))
-        .with(HttpProtocol::new(Web::new()))
+        .with(HttpProtocol::new(web.clone()))
+        .with(GlanceProtocol::new(web.clone()))
+        .with(SwiftProtocol::new(web.clone()))
+        .with(S3Protocol::new(web))
         .with(ZeroProtocol)
         .with(NullProtocol))
 }

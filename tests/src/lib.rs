@@ -12,7 +12,6 @@ pub mod deployment;
 pub mod disk;
 pub mod process;
 pub mod seccomp;
-pub mod servers;
 pub mod service;
 pub mod strace;
 pub mod user;

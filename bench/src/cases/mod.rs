@@ -10,6 +10,7 @@ pub mod plug_in;
 pub mod service;
 pub mod small;
 pub mod sparse;
+pub mod storage;
 pub mod sweep;
 
 use std::{

@@ -15,7 +15,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what is absent, as root, with apt-get.
 pub fn rivals() -> io::Result<()> {
-    let packages = packages_of_absent(installed);
+    let packages = packages_of_absent(|program| installed(program));
     if packages.is_empty() {
         return Ok(());
     }

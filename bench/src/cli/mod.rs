@@ -9,6 +9,7 @@ mod measuring;
 mod output;
 mod report;
 mod rest;
+mod storage;
 
 use std::{io, process::ExitCode};
 
@@ -31,6 +32,8 @@ pub enum Command {
     Local(local::Local),
     /// How fast Staccato carries an object from one host to another, and who is faster
     Link(Box<link::Link>),
+    /// How fast Staccato reads from real storage servers and writes to them, and who is faster
+    Storage(storage::Storage),
     /// How fast the service answers: submissions, reads and lists under load, and its return after a kill
     Rest(rest::Rest),
     /// Every combination of lists of settings, as a file names them
@@ -59,6 +62,7 @@ impl Command {
         match self {
             Self::Local(command) => command.run(&program),
             Self::Link(command) => command.run(&program, service),
+            Self::Storage(command) => command.run(&program),
             Self::Rest(command) => command.run(),
             Self::Matrix(command) => command.run(&program),
             Self::Report(command) => command.run(),

@@ -1,6 +1,9 @@
 //! Other people's tools. What they leave in the page cache is synced on their time.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use super::installed;
 use crate::{contest::Contestant, record::Kind};
@@ -9,18 +12,26 @@ use crate::{contest::Contestant, record::Kind};
 #[derive(Clone, Debug)]
 pub struct Rival {
     name: String,
-    program: &'static str,
+    program: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Rival {
-    /// `name` in tables, `program` on PATH.
-    pub fn new(name: &str, program: &'static str, arguments: &[&str]) -> Self {
+    /// `name` in tables, `program` on PATH or at a path.
+    pub fn new(name: &str, program: impl Into<PathBuf>, arguments: &[&str]) -> Self {
         Self {
             name: name.into(),
-            program,
+            program: program.into(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            environment: Vec::new(),
         }
+    }
+
+    /// With one more variable in its environment.
+    pub fn with_environment(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
     }
 }
 
@@ -59,7 +70,7 @@ impl Contestant for Rival {
     }
 
     fn absent(&self) -> Option<String> {
-        (!installed(self.program)).then(|| format!("{} is not installed", self.program))
+        (!installed(&self.program)).then(|| format!("{} is not installed", self.program.display()))
     }
 
     fn command(&self, target: &Path) -> Command {
@@ -71,8 +82,9 @@ impl Contestant for Rival {
                 .replace("{folder}", &folder)
                 .replace("{name}", &part(target.file_name()))
         };
-        let mut command = Command::new(self.program);
+        let mut command = Command::new(&self.program);
         command.args(self.arguments.iter().map(fill));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 }

@@ -1,6 +1,9 @@
 //! Other people's programs that take part: how they tell their version, and which package of Debian has them.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// A program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +21,7 @@ const fn tool(program: &'static str, version: &'static str, package: &'static st
 }
 
 /// All of them: rivals, limits, the server that is fetched from, and what counts system calls.
-pub const TOOLS: [Tool; 12] = [
+pub const TOOLS: [Tool; 13] = [
     tool("cp", "--version", "coreutils"),
     tool("dd", "--version", "coreutils"),
     tool("rsync", "--version", "rsync"),
@@ -30,16 +33,18 @@ pub const TOOLS: [Tool; 12] = [
     tool("iperf3", "--version", "iperf3"),
     tool("scp", "-V", "openssh-client"),
     tool("sshd", "-V", "openssh-server"),
+    tool("openstack", "--version", "python3-openstackclient"),
     tool("strace", "--version", "strace"),
 ];
 
 /// Whether a program is there.
-pub fn installed(program: &str) -> bool {
+pub fn installed(program: impl AsRef<Path>) -> bool {
     path_of(program).is_some()
 }
 
-/// Where a program is: on PATH, or where root's are.
-pub fn path_of(program: &str) -> Option<PathBuf> {
+/// Where a program is: on PATH, or where root's are. A path is its own answer.
+pub fn path_of(program: impl AsRef<Path>) -> Option<PathBuf> {
+    let program = program.as_ref();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     folders.map(|folder| folder.join(program)).find(|path| fs::metadata(path).is_ok())

@@ -1,6 +1,7 @@
 //! A child process, its CPU seconds, its memory and its system calls.
 
 use std::{
+    fs,
     io::{self, Read},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -77,6 +78,13 @@ pub fn cpu_seconds(pid: u32) -> io::Result<f64> {
     Ok(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
 }
 
+/// The children of a process, whichever of its threads started them.
+pub fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    children.flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
 /// System calls that a command and all its threads and children make, counted by strace(1); nothing where that is not
 /// installed or may not trace. Counting makes a command slow: its times are worth nothing.
 pub fn count_system_calls(command: &Command) -> Option<u64> {
@@ -91,7 +99,7 @@ pub fn count_system_calls(command: &Command) -> Option<u64> {
         };
     }
     run(&mut traced).ok()?;
-    total_calls(&std::fs::read_to_string(&summary).ok()?)
+    total_calls(&fs::read_to_string(&summary).ok()?)
 }
 
 /// The calls in the last line of strace's summary: `100.00 SECONDS USECS CALLS [ERRORS] total`.

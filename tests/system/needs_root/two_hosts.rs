@@ -27,7 +27,7 @@ pub(super) fn run_apart(script: &str) -> Output {
     }
     let path = std::env::var("PATH").unwrap_or_default();
     // `rclone` is where `tests/run` has put it.
-    let tools = staccato_tests::servers::tool("rclone");
+    let tools = staccato_bench::servers::tool("rclone");
     let tools = tools.parent().expect("it lies in a folder").display();
     let output = unshare.arg(folder.path()).env("PATH", format!("{path}:/usr/sbin:/sbin:{tools}")).output();
     let output = output.expect("unshare, of util-linux, is there");

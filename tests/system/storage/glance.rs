@@ -3,13 +3,13 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use serde_json::{Value, json};
+use staccato_bench::servers::{
+    glance::Glance,
+    keystone::{DEMO, Keystone, REGION},
+};
 use staccato_tests::{
     bytes::{MIB, random},
     process::eventually,
-    servers::{
-        glance::Glance,
-        keystone::{DEMO, Keystone, REGION},
-    },
     service::{PATIENCE, Service},
 };
 

@@ -3,11 +3,11 @@
 use data_encoding::BASE64;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use staccato_bench::servers::rclone::{self, Rclone};
 use staccato_protocols::testing::http_server::{HttpServer, Page};
 use staccato_tests::{
     bytes::{MIB, random, sha256},
     process::{eventually, signal},
-    servers::rclone::{self, Rclone},
     service::{PATIENCE, Service, names},
 };
 

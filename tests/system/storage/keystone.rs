@@ -3,13 +3,11 @@
 use std::{thread, time::Duration};
 
 use serde_json::{Value, json};
-use staccato_tests::{
-    servers::{
-        exchange,
-        keystone::{ADMIN, DEMO, Keystone, OTHER},
-    },
-    service::Service,
+use staccato_bench::servers::{
+    exchange,
+    keystone::{ADMIN, DEMO, Keystone, OTHER},
 };
+use staccato_tests::service::Service;
 
 /// Asks for a page with a token of Keystone's; status and document.
 fn ask(service: &Service, token: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {

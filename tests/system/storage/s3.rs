@@ -7,16 +7,16 @@ use std::{
     sync::Arc,
 };
 
+use staccato_bench::servers::{
+    rclone::{self, Rclone},
+    swift::{self, Account, Swift},
+};
 use staccato_protocols::{
     ObjectUrl, Options, Runtime,
     conformance::{self, DestinationHarness, Made, SourceHarness, sample},
     contract::SharedProtocol,
     s3::S3Protocol,
     web::Web,
-};
-use staccato_tests::servers::{
-    rclone::{self, Rclone},
-    swift::{self, Account, Swift},
 };
 
 /// A bucket on a server, with a way to its objects that is not S3.

@@ -11,16 +11,16 @@ use std::{
 
 use data_encoding::BASE64;
 use serde_json::json;
+use staccato_bench::servers::{
+    exchange,
+    glance::Glance,
+    keystone::{ADMIN, DEMO, Keystone, OTHER},
+    rclone::{self, Rclone},
+    swift::{self, Swift},
+};
 use staccato_tests::{
     bytes::{MIB, random},
     process::{Killed, children, eventually, is_alive},
-    servers::{
-        exchange,
-        glance::Glance,
-        keystone::{ADMIN, DEMO, Keystone, OTHER},
-        rclone::{self, Rclone},
-        swift::{self, Swift},
-    },
     service::PATIENCE,
 };
 use url::Url;

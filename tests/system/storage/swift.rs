@@ -7,6 +7,10 @@ use std::{
 };
 
 use serde_json::json;
+use staccato_bench::servers::{
+    keystone::{DEMO, Keystone},
+    swift::{Account, Swift},
+};
 use staccato_protocols::{
     ObjectUrl, Options, Runtime,
     conformance::{self, DestinationHarness, Made, SourceHarness, sample},
@@ -16,10 +20,6 @@ use staccato_protocols::{
 };
 use staccato_tests::{
     bytes::{MIB, random},
-    servers::{
-        keystone::{DEMO, Keystone},
-        swift::{Account, Swift},
-    },
     service::Service,
 };
 

@@ -1,6 +1,11 @@
 //! Swift: OpenStack's objects, which also speaks S3.
 
-use std::{fs, path::Path, process::Command, sync::OnceLock};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
 
 use super::{
     Program, Reply, Server, exchange,
@@ -40,7 +45,7 @@ impl Swift {
         SHARED.get_or_init(|| Self::start(Keystone::shared()))
     }
 
-    /// One of the test's own, with a Keystone of the test's own, whose catalogue it enters.
+    /// One of one's own, with a Keystone of one's own, whose catalogue it enters.
     pub fn start(keystone: &Keystone) -> Self {
         let server =
             Server::start("swift", |folder, [proxy, backends @ ..]: [u16; 4]| plan(folder, proxy, backends, keystone));
@@ -79,6 +84,16 @@ impl Swift {
     /// Starts it again on its ports and with all its objects.
     pub fn launch(&mut self) {
         assert!(self.server.launch(), "Swift starts again:\n{}", self.server.log());
+    }
+
+    /// Where the data of its objects lies.
+    pub fn folder(&self) -> PathBuf {
+        self.server.folder.path().join("devices")
+    }
+
+    /// CPU seconds of its programs so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        self.server.cpu_seconds()
     }
 
     /// The last that it has logged.

@@ -1,4 +1,4 @@
-//! Ends every server with the process of the tests, whether that returns, panics, is interrupted or killed.
+//! Ends every server with the process that started it, whether that returns, panics, is interrupted or killed.
 //!
 //! Tests are threads of one process, and a shared server is a static, which nobody drops. So nothing here waits for
 //! code of ours to run:
@@ -20,7 +20,7 @@ use std::{
 
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
-use crate::service::scratch;
+use super::target_folder;
 
 /// Programs may still write in the folder while the kernel ends them: the shell tries for five seconds.
 const REMOVE: &str =
@@ -47,27 +47,29 @@ pub(super) fn start(command: Command) -> Started {
     started.recv().expect("the thread answers")
 }
 
-/// Makes the kernel kill a program when the process of the tests is gone.
+/// Makes the kernel kill a program when this process is gone.
 pub(super) fn end_with_this_process(command: &mut Command) {
-    let tests = getpid();
+    let own = getpid();
     let ask = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         // It may be gone already, before the kernel was asked.
-        if getppid() == Some(tests) { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
+        if getppid() == Some(own) { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
     };
     // SAFETY: between fork and exec only prctl and getppid are called: no allocation, no lock.
     unsafe { command.pre_exec(ask) };
 }
 
-/// The folder in which the folders of all servers lie: on a disk, and gone when the process of the tests is.
+/// The folder in which the folders of all servers lie: on a disk, and gone when this process is.
 pub(super) fn folder() -> &'static Path {
     static FOLDER: OnceLock<(PathBuf, Child)> = OnceLock::new();
     let (folder, _) = FOLDER.get_or_init(|| {
-        let folder = tempfile::Builder::new().prefix("servers-").tempdir_in(scratch()).expect("a folder can be made");
+        let parent = target_folder().map_or_else(std::env::temp_dir, |target| target.join("servers"));
+        std::fs::create_dir_all(&parent).expect("a folder can be made");
+        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(parent).expect("a folder can be made");
         let folder = folder.keep();
         let mut shell = Command::new("sh");
         shell.args(["-c", REMOVE, "sh"]).arg(&folder);
-        // In a group of its own: Ctrl-C is meant for the tests.
+        // In a group of its own: Ctrl-C is meant for whoever started it.
         shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let shell = shell.spawn().expect("a shell can be started");
         (folder, shell)

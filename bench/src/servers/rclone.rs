@@ -33,12 +33,12 @@ impl Rclone {
         SHARED.get_or_init(Self::start_webdav)
     }
 
-    /// An S3 server of the test's own.
+    /// An S3 server of one's own.
     pub fn start_s3() -> Self {
         Self::start("s3", &["--auth-key", &format!("{USER},{SECRET}")])
     }
 
-    /// A WebDAV server of the test's own.
+    /// A WebDAV server of one's own.
     pub fn start_webdav() -> Self {
         Self::start("webdav", &["--user", USER, "--pass", SECRET])
     }
@@ -79,6 +79,11 @@ impl Rclone {
     /// Starts it again on its port and folder.
     pub fn launch(&mut self) {
         assert!(self.server.launch(), "rclone starts again:\n{}", self.server.log());
+    }
+
+    /// CPU seconds of its programs so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        self.server.cpu_seconds()
     }
 
     /// The last that it has logged.

@@ -1,11 +1,11 @@
-//! Plain exchanges with a server, as the tests make them beside Staccato.
+//! Plain exchanges with a server, as an owner makes them beside Staccato.
 
 use std::sync::OnceLock;
 
 use serde_json::Value;
 use ureq::http::{HeaderMap, Request, Response};
 
-use crate::service::PATIENCE;
+use super::PATIENCE;
 
 /// What a server answered.
 #[derive(Debug)]
@@ -41,14 +41,14 @@ pub fn exchange(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) 
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(()).expect("a test sends what is valid");
+    let request = request.body(()).expect("what is sent is valid");
     let answer = if body.is_empty() { agent().run(request) } else { agent().run(request.map(|()| body)) };
     read(answer.unwrap_or_else(|error| panic!("{method} {url}: {error}")))
 }
 
 fn read(mut answer: Response<ureq::Body>) -> Reply {
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    // Images of tests are larger than what is read unless told.
+    // Images are larger than what is read unless told.
     let body =
         answer.body_mut().with_config().limit(u64::MAX).read_to_vec().expect("the server sends its whole answer");
     Reply { status, headers, body }

@@ -1,6 +1,10 @@
 //! Glance: OpenStack's images.
 
-use std::{fs, path::Path, sync::OnceLock};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use serde_json::Value;
 
@@ -22,7 +26,7 @@ impl Glance {
         SHARED.get_or_init(|| Self::start(Keystone::shared()))
     }
 
-    /// One of the test's own, with a Keystone of the test's own, whose catalogue it enters.
+    /// One of one's own, with a Keystone of one's own, whose catalogue it enters.
     pub fn start(keystone: &Keystone) -> Self {
         let server = Server::start("glance", |folder, [port]| {
             for name in ["images", "staging", "tasks", "locks"] {
@@ -74,6 +78,20 @@ impl Glance {
         }
     }
 
+    /// The ids of the images of a name.
+    pub fn named(&self, token: &str, name: &str) -> Vec<String> {
+        let reply = self.exchange("GET", &format!("?name={name}"), token, "", &[]);
+        assert_eq!(reply.status, 200, "{}\n{}", reply.text(), self.log());
+        let found = reply.json();
+        let ids = found["images"].as_array().into_iter().flatten().filter_map(|image| image["id"].as_str());
+        ids.map(ToOwned::to_owned).collect()
+    }
+
+    /// Where the data of its images lies, in files with their ids for names.
+    pub fn folder(&self) -> PathBuf {
+        self.server.folder.path().join("images")
+    }
+
     /// Deletes an image.
     pub fn delete(&self, token: &str, id: &str) {
         let reply = self.exchange("DELETE", &format!("/{id}"), token, "", &[]);
@@ -88,6 +106,11 @@ impl Glance {
     /// Starts it again on its port and with all its images.
     pub fn launch(&mut self) {
         assert!(self.server.launch(), "Glance starts again:\n{}", self.server.log());
+    }
+
+    /// CPU seconds of its programs so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        self.server.cpu_seconds()
     }
 
     /// The last that it has logged.

@@ -1,7 +1,9 @@
-//! Real storage servers on loopback: what `tests/run` installs, started by the tests that need it.
+//! Real storage servers on loopback: what `tests/run install` installs, started for measurements and for tests.
 //!
-//! Each has a `shared()`, started once by the first test of the process that asks, and a `start`, for a test that hurts
-//! its server or wants it otherwise. Both end with the process of the tests, however that ends; see `keeper.rs`.
+//! Each has a `shared()`, started once by the first test of the process that asks, and a `start`, for whoever hurts its
+//! server or wants it otherwise. Both end with the process, however that ends; see `keeper.rs`. Where a server does not
+//! do what it is there for, there is nothing to measure and nothing to test: then everything here panics, with what the
+//! server has logged. Ask [`missing`] first whether they are installed.
 
 pub mod glance;
 mod http;
@@ -14,14 +16,17 @@ use std::{
     fs::{self, File},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 pub use http::{Reply, exchange};
 
-use crate::{process::Killed, service::PATIENCE};
+use crate::measure::cpu_seconds;
+
+/// How long a server may take for anything.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often a start is tried: between finding a free port and binding it, another test may take it.
 const STARTS_MAX: usize = 5;
@@ -33,10 +38,21 @@ const LOG_SHOWN_BYTES_MAX: usize = 8 << 10;
 struct Server {
     name: &'static str,
     // Before the folder: they end before it goes.
-    running: Vec<Killed>,
+    running: Vec<Running>,
     programs: Vec<Program>,
     ports: Vec<u16>,
     folder: tempfile::TempDir,
+}
+
+/// A program that runs until this is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A program of a server, with the name of its log.
@@ -51,7 +67,7 @@ impl Program {
         Self { name, command }
     }
 
-    fn start(mut self, folder: &Path) -> (Killed, Self) {
+    fn start(mut self, folder: &Path) -> (Running, Self) {
         let log = folder.join(self.name).with_extension("log");
         let log = File::options().create(true).append(true).open(log).expect("a log opens");
         self.command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log opens")).stderr(log);
@@ -59,7 +75,7 @@ impl Program {
         let child = child.unwrap_or_else(|error| {
             panic!("{}: {error}; `tests/run install` installs it", command.get_program().display());
         });
-        (Killed(child), Self { name: self.name, command })
+        (Running(child), Self { name: self.name, command })
     }
 }
 
@@ -90,7 +106,7 @@ impl Server {
         (self.running, self.programs) = (running, programs);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let has_ended = |program: &mut Killed| program.0.try_wait().expect("a child can be waited for").is_some();
+            let has_ended = |program: &mut Running| program.0.try_wait().expect("a child can be waited for").is_some();
             if self.running.iter_mut().any(has_ended) {
                 self.kill();
                 return false;
@@ -106,6 +122,11 @@ impl Server {
     /// Kills its programs; their connections are reset, their data stays.
     fn kill(&mut self) {
         self.running.clear();
+    }
+
+    /// CPU seconds of its programs so far.
+    fn cpu_seconds(&self) -> f64 {
+        self.running.iter().filter_map(|program| cpu_seconds(program.0.id()).ok()).sum()
     }
 
     /// URL of its first port.
@@ -132,11 +153,30 @@ fn debian_python(script: &Path) -> Command {
     command
 }
 
-/// A program of the virtual environment that `tests/run` makes in the target folder.
+/// A program of the virtual environment that `tests/run install` makes in the target folder.
 pub fn tool(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let target = test.ancestors().nth(3).expect("tests lie in target/PROFILE/deps");
-    target.join("tools/python/bin").join(name)
+    target_folder().unwrap_or_default().join(TOOLS).join("bin").join(name)
+}
+
+/// Where that environment lies in the target folder.
+const TOOLS: &str = "tools/python";
+
+/// Debian's folder of Python's packages, and those of them that are servers.
+const DEBIAN: (&str, [&str; 2]) = ("/usr/lib/python3/dist-packages", ["keystone", "glance"]);
+
+/// What is not installed, with what to do about it.
+pub fn missing() -> Option<String> {
+    let (folder, packages) = DEBIAN;
+    let absent = packages.iter().find(|package| !Path::new(folder).join(package).is_dir());
+    let absent = absent.map(|package| format!("Debian's python3-{package}"));
+    let absent = absent.or_else(|| target_folder().is_none().then(|| "target/tools/python".to_owned()))?;
+    Some(format!("{absent} is not there; `tests/run install` installs the storage servers"))
+}
+
+/// The target folder that this executable lies in, where the environment is made.
+fn target_folder() -> Option<PathBuf> {
+    let executable = std::env::current_exe().ok()?;
+    executable.ancestors().find(|folder| folder.join(TOOLS).is_dir()).map(Path::to_owned)
 }
 
 /// Writes a file of a server's folder; its path.

@@ -70,7 +70,7 @@ impl Keystone {
         SHARED.get_or_init(Self::start)
     }
 
-    /// One of the test's own.
+    /// One of one's own.
     pub fn start() -> Self {
         Self::start_with_lifetime(LIFETIME)
     }
@@ -148,6 +148,11 @@ impl Keystone {
     /// Starts it again on its port and with all it knew.
     pub fn launch(&mut self) {
         assert!(self.server.launch(), "Keystone starts again:\n{}", self.server.log());
+    }
+
+    /// CPU seconds of its programs so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        self.server.cpu_seconds()
     }
 
     /// The last that it has logged.
