@@ -58,6 +58,7 @@ fn engine() -> Engine {
         chunk_bytes: CHUNK,
         window_chunks_max: WINDOW,
         connections: Connections::Unlimited,
+        request_cost: Duration::ZERO,
         sequential: false,
         writes: Writes::Anywhere,
         fresh: true,

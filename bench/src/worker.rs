@@ -227,7 +227,8 @@ impl Attempt {
 
     fn spec(&self) -> io::Result<AttemptSpec> {
         Ok(AttemptSpec {
-            transfer: "bench".into(),
+            // Glance takes it for the image's id, and no id twice.
+            transfer: uuid::Uuid::now_v7().to_string(),
             epoch: 1,
             source_url: url(&self.source)?,
             destination_url: url(&self.destination)?,

@@ -14,7 +14,7 @@
 //! - Nothing is visible under the destination's name before [`Session::commit`].
 //! - Buffers come from the lane's [`BufferPool`] and go back to it when the [`Chunk`] is dropped.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
@@ -184,6 +184,25 @@ pub trait Source {
 
     /// Reads a range into a buffer of the pool. The range is not empty and lies within the object.
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>>;
+
+    /// The same, at the beginning or within a stretch: most likely what follows the range, up to `stretch_end`, is read
+    /// next from this very source, chunk by chunk. A source that sends requests over a network may have all of it come
+    /// with one.
+    fn read_on<'a>(
+        &'a self,
+        range: ByteRange,
+        stretch_end: u64,
+        pool: &'a BufferPool,
+    ) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
+        let _ = stretch_end;
+        self.read(range, pool)
+    }
+
+    /// What each request costs the server, beside the bytes and the way there and back, as far as opening the object has
+    /// shown: how long a stretch should be is decided by it.
+    fn request_cost(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Checks that the object still is the one that was opened; or was, until the last byte that was read left the storage.
     fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>>;

@@ -57,13 +57,9 @@ impl Store for Plain {
     }
 
     fn writers(&self, program: &Program, source: &Path) -> Vec<Box<dyn Contestant>> {
-        let (origin, from) = (self.nginx.origin(false), source.display().to_string());
-        let url = format!("{origin}/{WRITTEN}");
-        let rivals = [
-            Rival::new("curl", "curl", &["-sSf", "-T", &from, &url]),
-            rclone("rclone", &["copyto", "--webdav-url", &origin, &from, ":webdav:written"]),
-        ];
-        with_rivals(writer(program, source, &url, &[]), rivals)
+        let (url, from) = (format!("{}/{WRITTEN}", self.nginx.origin(false)), source.display().to_string());
+        // rclone writes to WebDAV, of which nginx speaks too little.
+        with_rivals(writer(program, source, &url, &[]), [Rival::new("curl", "curl", &["-sSf", "-T", &from, &url])])
     }
 
     fn remove_written(&self) -> io::Result<u64> {

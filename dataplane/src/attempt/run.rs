@@ -226,7 +226,10 @@ impl<'a> Attempt<'a> {
         let resume = !spec.checkpoint.is_empty() && useless.is_none() && !partial_gone;
         let session =
             keep.insert(self.begin(DestinationRequest { resume, ..request_of(spec, coordinator.interrupt()) })?);
-        let shape = self.shape(session.writes(part.length)?, part.length, object.access)?;
+        let shape = Shape {
+            request_cost: coordinator.request_cost(),
+            ..self.shape(session.writes(part.length)?, part.length, object.access)?
+        };
         coordinator.set_writes(shape.writes);
         let wanted = self.checksums(coordinator, &object, &part);
         if let Some(reason) = coordinator.stop_reason() {
@@ -359,6 +362,7 @@ impl<'a> Attempt<'a> {
             chunk_bytes: shape.chunk_bytes,
             window_chunks_max: self.window_chunks(shape),
             connections: self.connections(shape),
+            request_cost: shape.request_cost,
             sequential: object.access == Access::Sequential,
             writes: shape.writes,
             fresh: !resumed && !present.is_some_and(|present| present.in_place),
@@ -392,7 +396,7 @@ impl<'a> Attempt<'a> {
             }
         };
         let lanes = if writes == Writes::InOrder { 1 } else { self.lanes_for(length, access, chunk_bytes) };
-        Ok(Shape { writes, chunk_bytes, lanes })
+        Ok(Shape { writes, chunk_bytes, lanes, request_cost: Duration::ZERO })
     }
 
     /// As many chunks as keep the lanes busy and the attempt's share of their memory allows.
@@ -532,6 +536,8 @@ struct Shape {
     writes: Writes,
     chunk_bytes: u64,
     lanes: usize,
+    /// What a request costs the source's server.
+    request_cost: Duration,
 }
 
 /// An object that only lacks its name; or has it already.

@@ -4,7 +4,7 @@ use staccato_protocols::{ByteRange, Code, Disposition, Error};
 
 #[cfg(doc)]
 use super::Engine;
-use super::repair::Reuse;
+use super::{repair::Reuse, stretch::Place};
 use crate::attempt::{StopReason, VerifiedRange};
 
 /// What to do next.
@@ -19,6 +19,8 @@ pub enum Action {
         untouched: bool,
         /// Whether blocks that are at the destination need not be read from the source.
         reuse: Option<Reuse>,
+        /// Its place in a stretch, whose chunks are read by one lane with one request.
+        place: Option<Place>,
     },
     /// Compare this range of the source with what is at the destination, and write nothing; answered by
     /// [`Engine::handle_compared`] or [`Engine::handle_chunk_failed`].

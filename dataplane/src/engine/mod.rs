@@ -25,6 +25,7 @@ pub mod rate;
 pub mod repair;
 pub mod report;
 pub mod retry;
+pub mod stretch;
 pub mod unsynced;
 pub mod verify;
 pub mod window;
@@ -74,6 +75,9 @@ pub struct EngineConfig {
     pub window_chunks_max: usize,
     /// How many of them may be read from the source at once.
     pub connections: Connections,
+    /// What a request costs the server of a source that is asked over a network, beside the bytes: where it is dear,
+    /// several chunks come with each.
+    pub request_cost: Duration,
     /// Whether the source must be read from the front, one chunk after the other.
     pub sequential: bool,
     /// How the destination takes what is written. A chunk is a part where it takes parts, and the checkpoint is of
@@ -179,8 +183,20 @@ impl Engine {
             doubted.iter().for_each(|known| believed.insert(known.range, known.crc32));
             doubted = &[];
         }
+        let mut plan = Plan::new(length, config.chunk_bytes, have);
+        if !config.sequential && config.writes != Writes::InOrder && config.present.is_none() {
+            let connections = match config.connections {
+                Connections::Unlimited => None,
+                // Who wants so many shall have them.
+                Connections::Fixed(connections) => Some(connections as u64),
+                Connections::Adaptive { .. } => Some(1),
+            };
+            if let (Some(connections), Some(length)) = (connections, length) {
+                plan = plan.in_stretches(config.request_cost, length / connections);
+            }
+        }
         let mut engine = Self {
-            plan: Plan::new(length, config.chunk_bytes, have),
+            plan,
             verification: Verification::new(doubted, config.chunk_bytes),
             repair: Repair::new(config.present, length, config.checkpoint.is_empty()),
             keeping: Keeping::No,
@@ -208,6 +224,7 @@ impl Engine {
 
     /// A range is read from the source, and not written yet. Only told where [`Engine::counts_reads`].
     pub fn handle_read(&mut self, range: ByteRange, now: Duration) {
+        self.plan.read(range, now);
         self.window.handle_read(range.start(), range.len(), now);
     }
 
@@ -215,6 +232,7 @@ impl Engine {
     /// `fetched` of them were really read, and its blocks have these CRCs.
     pub fn handle_chunk(&mut self, range: ByteRange, len: u64, fetched: u64, crcs: &[u32], now: Duration) {
         assert!(len <= range.len() && (len == range.len() || self.length.is_none()), "only an unknown end comes early");
+        self.plan.read(range, now);
         self.plan.done(range);
         // A chunk that is compared keeps a connection busy for what is found there, too.
         let moved = if self.repair.reuse(range).is_some() { len } else { fetched };
@@ -549,7 +567,7 @@ impl Engine {
         if self.fetch_at(now)? > now {
             return None;
         }
-        let Handout { range, first_time } = self.plan.next(now)?;
+        let Handout { range, first_time, place } = self.plan.next(now)?;
         self.window.handle_handed_out(range.start(), now);
         if self.repair.is_comparing() {
             return Some(Action::Compare(range));
@@ -557,7 +575,8 @@ impl Engine {
         if let Some(rate) = &mut self.rate {
             rate.charge(range.len());
         }
-        Some(Action::Fetch { range, untouched: self.config.fresh && first_time, reuse: self.repair.reuse(range) })
+        let (untouched, reuse) = (self.config.fresh && first_time, self.repair.reuse(range));
+        Some(Action::Fetch { range, untouched, reuse, place })
     }
 
     fn poll_finish(&mut self) -> Option<Action> {

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use staccato_protocols::ByteRange;
 
+use super::stretch::{Place, Stretches};
+
 /// Ranges waiting to be handed out, and ranges handed out.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -15,6 +17,8 @@ pub struct Plan {
     /// Start → what is on its way.
     in_flight: BTreeMap<u64, InFlight>,
     chunk_bytes: u64,
+    /// In which order what is missing is asked for; without, from the front.
+    stretches: Option<Stretches>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +37,8 @@ struct Resting {
 impl Plan {
     /// Everything up to `length` (without end when unknown) but `have` is missing.
     pub fn new(length: Option<u64>, chunk_bytes: u64, have: impl IntoIterator<Item = ByteRange>) -> Self {
-        let mut plan = Self { missing: BTreeMap::new(), resting: Vec::new(), in_flight: BTreeMap::new(), chunk_bytes };
+        let (missing, resting, in_flight) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+        let mut plan = Self { missing, resting, in_flight, chunk_bytes, stretches: None };
         let end = length.unwrap_or(u64::MAX);
         if end > 0 {
             plan.missing.insert(0, end);
@@ -44,13 +49,24 @@ impl Plan {
         plan
     }
 
+    /// The same, asked for in stretches, of a source whose requests cost so much; none longer than `bytes_max`.
+    pub fn in_stretches(self, cost: Duration, bytes_max: u64) -> Self {
+        Self { stretches: Some(Stretches::new(self.chunk_bytes, cost, bytes_max)), ..self }
+    }
+
     /// The next range to fetch: at most a chunk, ending at a multiple of the chunk size or where something begins that
-    /// is not missing. Lowest offsets first, but what has rested comes before anything new.
+    /// is not missing. Lowest offsets first, or those of a stretch, but what has rested comes before anything new.
     pub fn next(&mut self, now: Duration) -> Option<Handout> {
         if let Some(rested) = self.resting.iter().position(|resting| resting.until <= now) {
             let Resting { range, failures, .. } = self.resting.swap_remove(rested);
             self.in_flight.insert(range.start(), InFlight { range, failures });
-            return Some(Handout { range, first_time: false });
+            return Some(Handout { range, first_time: false, place: None });
+        }
+        if let Some(stretches) = &mut self.stretches {
+            let (range, place) = stretches.hand_out(&self.missing, now)?;
+            self.cut(range);
+            self.in_flight.insert(range.start(), InFlight { range, failures: 0 });
+            return Some(Handout { range, first_time: true, place: Some(place) });
         }
         let (&start, &end) = self.missing.first_key_value()?;
         let chunk_end = (start / self.chunk_bytes + 1).saturating_mul(self.chunk_bytes);
@@ -60,7 +76,14 @@ impl Plan {
             self.missing.insert(range.end(), end);
         }
         self.in_flight.insert(start, InFlight { range, failures: 0 });
-        Some(Handout { range, first_time: true })
+        Some(Handout { range, first_time: true, place: None })
+    }
+
+    /// A range that was handed out is read, but not written yet.
+    pub fn read(&mut self, range: ByteRange, now: Duration) {
+        if let Some(stretches) = &mut self.stretches {
+            stretches.handle_read(range, now);
+        }
     }
 
     /// A range that was handed out is there.
@@ -72,6 +95,9 @@ impl Plan {
     /// says with [`Plan::rest`] until when.
     pub fn failed(&mut self, range: ByteRange) -> u32 {
         let failures = self.take_in_flight(range).failures + 1;
+        if let Some(stretches) = &mut self.stretches {
+            stretches.handle_failed(range);
+        }
         self.resting.push(Resting { range, failures, until: Duration::MAX });
         failures
     }
@@ -114,7 +140,11 @@ impl Plan {
     /// lies behind it.
     pub fn ready_at(&self, in_order: bool) -> Option<Duration> {
         let rested = self.resting.iter().map(|resting| resting.until).min();
-        if self.missing.is_empty() || (in_order && rested.is_some()) { rested } else { Some(Duration::ZERO) }
+        let is_ready = match &self.stretches {
+            Some(stretches) => stretches.is_ready(&self.missing),
+            None => !self.missing.is_empty(),
+        };
+        if !is_ready || (in_order && rested.is_some()) { rested } else { Some(Duration::ZERO) }
     }
 
     fn take_in_flight(&mut self, range: ByteRange) -> InFlight {
@@ -145,6 +175,8 @@ pub struct Handout {
     pub range: ByteRange,
     /// Whether it was never handed out before by this plan.
     pub first_time: bool,
+    /// Its place in a stretch; none where it is asked for by itself.
+    pub place: Option<Place>,
 }
 
 #[cfg(test)]
@@ -243,7 +275,7 @@ mod tests {
         assert_eq!(plan.next(NOW), None);
         assert_eq!(plan.ready_at(false), Some(Duration::from_secs(1)));
         let again = plan.next(Duration::from_secs(1)).unwrap();
-        assert_eq!(again, Handout { range: first.range, first_time: false });
+        assert_eq!(again, Handout { range: first.range, first_time: false, place: None });
         assert_eq!(plan.failed(again.range), 2);
     }
 

@@ -13,6 +13,7 @@ fn config(blocks: u64) -> EngineConfig {
         chunk_bytes: BLOCK,
         window_chunks_max: 2,
         connections: Connections::Unlimited,
+        request_cost: Duration::ZERO,
         sequential: false,
         writes: Writes::Anywhere,
         fresh: true,
@@ -29,12 +30,17 @@ fn block(index: u64) -> ByteRange {
     ByteRange::at(index * BLOCK, BLOCK).unwrap()
 }
 
+/// What there is to do. Places in stretches are left out: `stretch` has tests of its own.
 fn all(engine: &mut Engine, now: Duration) -> Vec<Action> {
-    std::iter::from_fn(|| engine.poll(now)).collect()
+    let without_place = |action| match action {
+        Action::Fetch { range, untouched, reuse, .. } => Action::Fetch { range, untouched, reuse, place: None },
+        other => other,
+    };
+    std::iter::from_fn(|| engine.poll(now)).map(without_place).collect()
 }
 
 fn fetch(index: u64) -> Action {
-    Action::Fetch { range: block(index), untouched: true, reuse: None }
+    Action::Fetch { range: block(index), untouched: true, reuse: None, place: None }
 }
 
 fn arrive(engine: &mut Engine, index: u64, now: Duration) {
@@ -118,7 +124,10 @@ fn a_pause_keeps_what_is_written_and_a_cancel_does_not() {
 fn a_chunk_that_a_stop_interrupts_is_no_failure() {
     for reason in [StopReason::Pause, StopReason::Cancel, StopReason::LeaseLost, StopReason::Shutdown] {
         let mut engine = Engine::new(config(1));
-        assert_eq!(all(&mut engine, T0), [Action::Fetch { range: block(0), untouched: true, reuse: None }]);
+        assert_eq!(
+            all(&mut engine, T0),
+            [Action::Fetch { range: block(0), untouched: true, reuse: None, place: None }]
+        );
         engine.handle_stop(reason);
         engine.handle_chunk_failed(block(0), Error::canceled(), T0);
         assert_eq!(all(&mut engine, T0), [Action::End(Ending::Stopped(reason))]);
@@ -132,7 +141,7 @@ fn a_chunk_is_tried_three_times() {
     let mut now = T0;
     for attempt in 0..CHUNK_TRIES_MAX {
         let untouched = attempt == 0;
-        assert_eq!(all(&mut engine, now), [Action::Fetch { range: block(0), untouched, reuse: None }]);
+        assert_eq!(all(&mut engine, now), [Action::Fetch { range: block(0), untouched, reuse: None, place: None }]);
         engine.handle_chunk_failed(block(0), error.clone(), now);
         now = engine.poll_timeout(now).unwrap_or(now);
     }
@@ -144,7 +153,7 @@ fn what_was_checkpointed_stays_in_checkpoints_until_it_is_refuted() {
     let known = VerifiedRange { range: block(0), crc32: 1 };
     let mut engine =
         Engine::new(EngineConfig { fresh: false, checkpoint: vec![known], window_chunks_max: 4, ..config(3) });
-    let fetch = |index| Action::Fetch { range: block(index), untouched: false, reuse: None };
+    let fetch = |index| Action::Fetch { range: block(index), untouched: false, reuse: None, place: None };
     assert_eq!(all(&mut engine, T0), [Action::ReadBack(block(0)), fetch(1), fetch(2)]);
     arrive(&mut engine, 1, T0);
     all(&mut engine, SYNC_INTERVAL_MAX);
@@ -166,7 +175,7 @@ fn what_was_checkpointed_stays_in_checkpoints_until_it_is_refuted() {
 fn what_a_report_on_its_way_promises_is_not_written_over() {
     let known = [0, 2].map(|index| VerifiedRange { range: block(index), crc32: 1 });
     let mut engine = Engine::new(EngineConfig { fresh: false, checkpoint: known.to_vec(), ..config(3) });
-    let fetch = |index| Action::Fetch { range: block(index), untouched: false, reuse: None };
+    let fetch = |index| Action::Fetch { range: block(index), untouched: false, reuse: None, place: None };
     assert_eq!(all(&mut engine, T0), [Action::ReadBack(block(0)), fetch(1)]);
     engine.handle_read_back(block(0), Some(&[9]));
     let actions = all(&mut engine, T0);
@@ -220,7 +229,10 @@ fn a_stream_waits_for_what_has_failed() {
     engine.handle_chunk_failed(block(0), Error::retry(Code::ReadFailed, "EIO"), T0);
     assert_eq!(engine.poll(T0), None, "the second chunk lies behind the first");
     let rested = engine.poll_timeout(T0).unwrap();
-    assert_eq!(all(&mut engine, rested), [Action::Fetch { range: block(0), untouched: false, reuse: None }]);
+    assert_eq!(
+        all(&mut engine, rested),
+        [Action::Fetch { range: block(0), untouched: false, reuse: None, place: None }]
+    );
 }
 
 #[test]
@@ -401,14 +413,14 @@ fn same(engine: &mut Engine, index: u64) {
 /// Fetches a block that may be there, and has never been written.
 fn reuse(index: u64, present: Present) -> Action {
     let reuse = Some(Reuse { end: block(index).end(), in_place: present.in_place, wanted: None });
-    Action::Fetch { range: block(index), untouched: !present.in_place, reuse }
+    Action::Fetch { range: block(index), untouched: !present.in_place, reuse, place: None }
 }
 
 /// The same of one that was only compared.
 fn reuse_known(index: u64, present: Present) -> Action {
     let wanted = Some(vec![index as u32 + 1]);
     let reuse = Some(Reuse { end: block(index).end(), in_place: present.in_place, wanted });
-    Action::Fetch { range: block(index), untouched: !present.in_place, reuse }
+    Action::Fetch { range: block(index), untouched: !present.in_place, reuse, place: None }
 }
 
 #[test]
@@ -488,13 +500,13 @@ fn what_changed_while_it_was_compared_is_completed_and_replaced() {
 fn another_length_or_a_checkpoint_is_not_compared_first() {
     let present = Present { length: BLOCK, in_place: false };
     let mut engine = repair(2, present);
-    let behind = Action::Fetch { range: block(1), untouched: true, reuse: None };
+    let behind = Action::Fetch { range: block(1), untouched: true, reuse: None, place: None };
     assert_eq!(all(&mut engine, T0), [reuse(0, present), behind]);
     let known = VerifiedRange { range: block(0), crc32: 1 };
     let present = Some(Present { length: 2 * BLOCK, in_place: false });
     let mut engine = Engine::new(EngineConfig { fresh: false, checkpoint: vec![known], present, ..config(2) });
     let reuse = Some(Reuse { end: 2 * BLOCK, in_place: false, wanted: None });
-    let fetch = Action::Fetch { range: block(1), untouched: false, reuse };
+    let fetch = Action::Fetch { range: block(1), untouched: false, reuse, place: None };
     assert_eq!(all(&mut engine, T0), [Action::ReadBack(block(0)), fetch]);
 }
 

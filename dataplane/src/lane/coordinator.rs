@@ -29,6 +29,7 @@ pub(crate) struct Coordinator<'a> {
     opened: Vec<bool>,
     source_tells_sums: bool,
     published: Option<Checksum>,
+    request_cost: Duration,
     writes: Writes,
     /// Raised when nobody's turn will come any more, where chunks are written in order.
     order_over: Interrupt,
@@ -67,6 +68,7 @@ impl<'a> Coordinator<'a> {
             opened: vec![false; lanes.len()],
             source_tells_sums: false,
             published: None,
+            request_cost: Duration::ZERO,
             writes: Writes::Anywhere,
             order_over: Interrupt::default(),
             inbox,
@@ -103,6 +105,7 @@ impl<'a> Coordinator<'a> {
             LaneEvent::SourceOpened(opened) => opened.map(|opened| {
                 self.source_tells_sums = opened.tells_sums;
                 self.published = opened.published;
+                self.request_cost = opened.request_cost;
                 opened.object
             }),
             _ => unexpected(),
@@ -118,6 +121,11 @@ impl<'a> Coordinator<'a> {
     /// told it.
     pub fn published(&self) -> Option<&Checksum> {
         self.published.as_ref()
+    }
+
+    /// What a request costs the server of the source that was opened last.
+    pub fn request_cost(&self) -> Duration {
+        self.request_cost
     }
 
     /// How the destination takes what is written, from now on.
@@ -175,13 +183,15 @@ impl<'a> Coordinator<'a> {
             let now = began.elapsed();
             while let Some(action) = engine.poll(now) {
                 match action {
-                    Action::Fetch { range, untouched, reuse } => {
-                        let lane = self.least_loaded();
+                    Action::Fetch { range, untouched, reuse, place } => {
+                        let lane = place.map_or_else(|| self.least_loaded(), |place| self.lane_of(place.stretch));
                         self.load[lane] += 1;
                         let job = self.job(lane);
                         let sent = Instant::now();
                         let tell_read = engine.counts_reads();
-                        let fetch = Command::Fetch { job, range, source_shift, untouched, reuse, tell_read, sent };
+                        let stretch_end = place.map(|place| place.end);
+                        let fetch =
+                            Command::Fetch { job, range, source_shift, untouched, reuse, stretch_end, tell_read, sent };
                         self.lanes[lane].send(fetch);
                     }
                     Action::Compare(range) => {
@@ -431,6 +441,11 @@ impl<'a> Coordinator<'a> {
 
     fn job(&self, lane: usize) -> JobRef {
         JobRef { attempt: self.attempt, lane, replies: self.replies.clone(), interrupt: self.interrupt.clone() }
+    }
+
+    /// The lane that reads a stretch.
+    fn lane_of(&self, stretch: u64) -> usize {
+        (stretch % self.load.len() as u64) as usize
     }
 
     fn least_loaded(&self) -> usize {

@@ -28,8 +28,8 @@ pub(crate) enum Command {
     /// Open the attempt's destination, which takes what is written so. Where that is in order, waits for a turn end with
     /// `over`, and what is written is hashed.
     OpenDestination { job: JobRef, open: OpenDestination, writes: Writes, over: Interrupt, hash: Option<ChecksumKind> },
-    /// Read a range (in the destination's offsets; the source's are `source_shift` further on) and write it. With
-    /// `tell_read` it is also said when it is read and not written yet, unless blocks of it that are at the destination
+    /// Read a range (in the destination's offsets; the source's are `source_shift` further on) and write it. What follows
+    /// up to `stretch_end` is most likely wanted next, of the same lane. With `tell_read` it is also said when it is read and not written yet, unless blocks of it that are at the destination
     /// are reused.
     Fetch {
         job: JobRef,
@@ -37,6 +37,7 @@ pub(crate) enum Command {
         source_shift: u64,
         untouched: bool,
         reuse: Option<Reuse>,
+        stretch_end: Option<u64>,
         tell_read: bool,
         sent: Instant,
     },
@@ -130,6 +131,8 @@ pub(crate) struct OpenedSource {
     pub tells_sums: bool,
     /// The checksum that its storage publishes.
     pub published: Option<Checksum>,
+    /// What a request costs its server.
+    pub request_cost: Duration,
 }
 
 /// A range that was compared with what is at the destination.

@@ -52,11 +52,11 @@ pub(super) async fn fetch(ends: &Ends, range: ByteRange, untouched: bool, reuse:
             whole.len += piece.len();
             whole.crcs.extend(piece.pieces(CRC_BLOCK).map(|block| looked.wanted[at(block)]));
         } else {
-            whole.append(ends.fetch(piece, untouched_now, || ()).await?);
+            whole.append(ends.fetch(piece, None, untouched_now, || ()).await?);
         }
     }
     if !behind.is_empty() {
-        whole.append(ends.fetch(behind, untouched, || ()).await?);
+        whole.append(ends.fetch(behind, None, untouched, || ()).await?);
     }
     Ok(whole)
 }

@@ -86,6 +86,7 @@ impl Service {
                         object: source.object().clone(),
                         tells_sums: source.sums().is_some(),
                         published: source.published(),
+                        request_cost: source.request_cost(),
                     };
                     self.jobs.borrow_mut().entry(job.attempt).or_default().source = Some(source);
                     opened
@@ -104,7 +105,7 @@ impl Service {
                     };
                 })));
             }
-            Command::Fetch { job, range, source_shift, untouched, reuse, tell_read, sent } => {
+            Command::Fetch { job, range, source_shift, untouched, reuse, stretch_end, tell_read, sent } => {
                 let queue = sent.elapsed();
                 let when_read = || {
                     if tell_read {
@@ -114,10 +115,12 @@ impl Service {
                 let mut result = match (self.ends(&job, source_shift), reuse, &self.job(&job).manner) {
                     (Err(error), ..) => Err(error),
                     (Ok(ends), Some(reuse), _) => repair::fetch(&ends, range, untouched, reuse).await,
-                    (Ok(ends), None, Manner::Anywhere) => ends.fetch(range, untouched, when_read).await,
-                    (Ok(ends), None, Manner::Parts) => ends.fetch_whole(range, None, when_read).await.map_err(error_of),
+                    (Ok(ends), None, Manner::Anywhere) => ends.fetch(range, stretch_end, untouched, when_read).await,
+                    (Ok(ends), None, Manner::Parts) => {
+                        ends.fetch_whole(range, stretch_end, None, when_read).await.map_err(error_of)
+                    }
                     (Ok(ends), None, Manner::InOrder(order)) => {
-                        match ends.fetch_whole(range, Some(order), when_read).await {
+                        match ends.fetch_whole(range, None, Some(order), when_read).await {
                             Err(Refusal::Broken(error)) => return job.reply(LaneEvent::StreamBroken { range, error }),
                             other => other.map_err(error_of),
                         }
@@ -246,9 +249,24 @@ impl Ends {
             .ok_or_else(|| Error::fatal(Code::RangeOutsideObject, "the part ends beyond any object"))
     }
 
-    /// Reads a range and writes it; `when_read` is called between the two.
-    pub async fn fetch(&self, range: ByteRange, untouched: bool, when_read: impl Fn()) -> Result<Fetched, Error> {
-        let Self { source, destination, pool, .. } = self;
+    /// Reads a range, or the next part of a stretch.
+    async fn read(&self, range: ByteRange, stretch_end: Option<u64>) -> Result<Chunk, Error> {
+        let in_source = self.in_source(range)?;
+        match stretch_end {
+            Some(end) => self.source.read_on(in_source, end + self.source_shift, &self.pool).await,
+            None => self.source.read(in_source, &self.pool).await,
+        }
+    }
+
+    /// Reads a range, perhaps of a stretch, and writes it; `when_read` is called between the two.
+    pub async fn fetch(
+        &self,
+        range: ByteRange,
+        stretch_end: Option<u64>,
+        untouched: bool,
+        when_read: impl Fn(),
+    ) -> Result<Fetched, Error> {
+        let Self { source, destination, .. } = self;
         let mut whole = Fetched::default();
         let mut clock = Instant::now();
         // The time since it was last asked.
@@ -262,7 +280,7 @@ impl Ends {
                 whole.crcs.extend(Chunk::zero(piece.len() as usize).block_crcs());
                 continue;
             }
-            let chunk = source.read(self.in_source(piece)?, pool).await?;
+            let chunk = self.read(piece, stretch_end).await?;
             let (len, waited) = (chunk.len() as u64, chunk.waited());
             whole.times.memory += waited;
             whole.times.read += lap().saturating_sub(waited);
@@ -287,14 +305,15 @@ impl Ends {
 }
 
 impl Ends {
-    /// Reads a range and writes it as one chunk, in `order` where there is one; `when_read` is called between the two.
+    /// Reads a range, perhaps of a stretch, and writes it as one chunk, in `order` where there is one; `when_read` is called between the two.
     async fn fetch_whole(
         &self,
         range: ByteRange,
+        stretch_end: Option<u64>,
         order: Option<&Order>,
         when_read: impl Fn(),
     ) -> Result<Fetched, Refusal> {
-        let Self { source, destination, pool, .. } = self;
+        let Self { source, destination, .. } = self;
         let mut clock = Instant::now();
         let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
         let in_source = self.in_source(range).map_err(Refusal::NotTaken)?;
@@ -302,7 +321,7 @@ impl Ends {
         let chunk = if source.is_hole(in_source) {
             Chunk::zero(range.len() as usize)
         } else {
-            let chunk = source.read(in_source, pool).await.map_err(Refusal::NotTaken)?;
+            let chunk = self.read(range, stretch_end).await.map_err(Refusal::NotTaken)?;
             fetched.fetched = chunk.len() as u64;
             chunk
         };

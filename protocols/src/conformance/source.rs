@@ -16,6 +16,7 @@ pub(super) async fn all(harness: &dyn SourceHarness, lane: &Lane) {
     suite.names_with_spaces_unicode_and_percent_signs_are_found().await;
     suite.ranges_of_every_kind_are_exact().await;
     suite.reads_out_of_order_and_at_once_are_exact().await;
+    suite.stretches_are_exact_also_where_they_cross_and_end_early().await;
     suite.nothing_is_read_beyond_the_end().await;
     suite.holes_are_zero().await;
     suite.sums_are_those_of_the_bytes().await;
@@ -125,6 +126,32 @@ impl Suite<'_> {
             pieces.swap(1, 3);
             let chunks = join_all(pieces.iter().map(|piece| source.read(*piece, &self.lane.pool))).await;
             for (piece, chunk) in pieces.into_iter().zip(chunks) {
+                compare(&chunk.expect("the chunk is read"), &made, piece);
+            }
+        }
+        source.close().await;
+    }
+
+    async fn stretches_are_exact_also_where_they_cross_and_end_early(&self) {
+        begin("stretches_are_exact_also_where_they_cross_and_end_early");
+        let chunk = CHUNK_BYTES as u64;
+        let len = 6 * chunk + 77;
+        let made = self.harness.make("stretches", len as usize);
+        let source = self.open(&made, true).await;
+        if source.object().access == Access::Random {
+            // Chunk and end of its stretch: two that are read side by side, one that is left, one that goes on behind a
+            // gap, and one that is read twice.
+            for (at, end) in
+                [(0, 3), (3, 7), (1, 3), (4, 7), (2, 3), (5, 7), (0, 7), (2, 7), (3, 7), (6, 7), (3, 4), (3, 4)]
+            {
+                let (piece, end) = (range(at * chunk, len.min((at + 1) * chunk)), len.min(end * chunk));
+                let read = source.read_on(piece, end, &self.lane.pool).await;
+                compare(&read.expect("the chunk is read"), &made, piece);
+            }
+            let [first, other] = [range(0, chunk), range(3 * chunk, 4 * chunk)];
+            let reads =
+                [(first, 2 * chunk), (other, len)].map(|(piece, end)| source.read_on(piece, end, &self.lane.pool));
+            for (piece, chunk) in [first, other].into_iter().zip(join_all(reads).await) {
                 compare(&chunk.expect("the chunk is read"), &made, piece);
             }
         }

@@ -1,6 +1,6 @@
 //! An image to read, opened on one lane.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 
@@ -88,12 +88,21 @@ impl Source for ImageSource {
     }
 
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
+        self.read_on(range, range.end(), pool)
+    }
+
+    fn read_on<'a>(
+        &'a self,
+        range: ByteRange,
+        stretch_end: u64,
+        pool: &'a BufferPool,
+    ) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
         async move {
             let data = self.data.as_ref().filter(|_| self.object.size.is_none_or(|size| range.end() <= size));
             let Some(data) = data else {
                 return Err(Error::fatal(Code::RangeOutsideObject, format!("{range} does not lie within the image")));
             };
-            let chunk = data.read(range, pool).await?;
+            let chunk = data.read_on(range, stretch_end, pool).await?;
             // A stream without a length ends where it ends; the record says where that has to be.
             if self.object.size.is_some() && (chunk.len() as u64) < range.len() {
                 let why = format!("the data of the image {} ended within {range}", self.record.id);
@@ -102,6 +111,10 @@ impl Source for ImageSource {
             Ok(chunk)
         }
         .boxed_local()
+    }
+
+    fn request_cost(&self) -> Duration {
+        self.data.as_ref().map_or(Duration::ZERO, Source::request_cost)
     }
 
     fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>> {

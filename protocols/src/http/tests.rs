@@ -21,6 +21,7 @@ mod honest_servers;
 mod networks;
 mod puts;
 mod redirects;
+mod stretches;
 mod tls;
 
 /// Short enough that a test which waits for it stays fast, long enough for a busy machine.

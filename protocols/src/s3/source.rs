@@ -1,6 +1,6 @@
 //! An object that is read, opened on one lane.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 use http::Method;
@@ -12,7 +12,7 @@ use crate::{
     web::{
         client::{Ask, Condition},
         place::Place,
-        reader,
+        stretch::Stretches,
     },
 };
 
@@ -24,6 +24,7 @@ pub(super) struct S3Source {
     /// The version that is read, in a bucket that keeps them.
     version: Option<String>,
     place: Place,
+    stretches: Stretches,
     /// Cuts every wait. Nothing is lost by dropping it: an answer that is given up closes its connection.
     interrupt: Interrupt,
 }
@@ -61,18 +62,28 @@ impl S3Source {
         }
         let object = Object { size, validator, access: Access::Random };
         let place = calls.object(version.as_deref())?;
-        Ok(Self { calls, object, told, version, place, interrupt: request.interrupt.clone() })
+        Ok(Self {
+            calls,
+            object,
+            told,
+            version,
+            place,
+            stretches: Stretches::default(),
+            interrupt: request.interrupt.clone(),
+        })
     }
 
-    async fn read_part(&self, range: ByteRange, pool: &BufferPool) -> Result<Chunk, Error> {
+    async fn read_part(&self, range: ByteRange, end: u64, pool: &BufferPool) -> Result<Chunk, Error> {
         let chunk = pool.take(range.len() as usize).await;
         let facts = &self.told.facts;
-        let ask = Ask { range: Some(range), etag: facts.strong_etag(), condition: Condition::IfMatch };
-        let answer = match self.calls.call(Method::GET, &self.place, ask.headers(), Payload::Nothing).await {
-            Err(failure) if self.version.is_some() && failure.says("NoSuchVersion") => return Err(gone()),
-            answer => answer?,
+        let ask = async |stretch| {
+            let ask = Ask { range: Some(stretch), etag: facts.strong_etag(), condition: Condition::IfMatch };
+            match self.calls.call(Method::GET, &self.place, ask.headers(), Payload::Nothing).await {
+                Err(failure) if self.version.is_some() && failure.says("NoSuchVersion") => Err(gone()),
+                answer => Ok(answer?),
+            }
         };
-        reader::part(answer, range, facts, chunk).await
+        self.stretches.read(range, end, facts, chunk, ask).await
     }
 
     async fn look_again(&self) -> Result<(), Error> {
@@ -111,13 +122,26 @@ impl Source for S3Source {
     }
 
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
+        self.read_on(range, range.end(), pool)
+    }
+
+    fn read_on<'a>(
+        &'a self,
+        range: ByteRange,
+        stretch_end: u64,
+        pool: &'a BufferPool,
+    ) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
         async move {
             if range.is_empty() || self.object.size.is_some_and(|size| range.end() > size) {
                 return Err(Error::fatal(Code::RangeOutsideObject, format!("{range} does not lie within the object")));
             }
-            self.interrupt.cut(self.read_part(range, pool)).await
+            self.interrupt.cut(self.read_part(range, stretch_end, pool)).await
         }
         .boxed_local()
+    }
+
+    fn request_cost(&self) -> Duration {
+        self.calls.client.request_cost()
     }
 
     fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>> {

@@ -1,6 +1,6 @@
 //! An object that is read, opened on one lane.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 use http::Method;
@@ -13,7 +13,7 @@ use crate::{
     web::{
         client::{Ask, Condition},
         place::Place,
-        reader,
+        stretch::Stretches,
     },
 };
 
@@ -23,6 +23,7 @@ pub(super) struct SwiftSource {
     object: Object,
     told: Told,
     place: Place,
+    stretches: Stretches,
     /// Cuts every wait. Nothing is lost by dropping it: an answer that is given up closes its connection.
     interrupt: Interrupt,
     _hold: Option<Hold>,
@@ -45,15 +46,17 @@ impl SwiftSource {
         }
         let object = Object { size: told.facts.size, validator: told.facts.validator(), access: Access::Random };
         let place = calls.address.object(&[])?;
-        Ok(Self { calls, object, told, place, interrupt, _hold: hold })
+        Ok(Self { calls, object, told, place, stretches: Stretches::default(), interrupt, _hold: hold })
     }
 
-    async fn read_part(&self, range: ByteRange, pool: &BufferPool) -> Result<Chunk, Error> {
+    async fn read_part(&self, range: ByteRange, end: u64, pool: &BufferPool) -> Result<Chunk, Error> {
         let chunk = pool.take(range.len() as usize).await;
         let facts = &self.told.facts;
-        let ask = Ask { range: Some(range), etag: facts.strong_etag(), condition: Condition::IfMatch };
-        let answer = self.calls.call(Method::GET, &self.place, ask.headers(), Payload::Nothing).await?;
-        reader::part(answer, range, facts, chunk).await
+        let ask = async |stretch| {
+            let ask = Ask { range: Some(stretch), etag: facts.strong_etag(), condition: Condition::IfMatch };
+            Ok(self.calls.call(Method::GET, &self.place, ask.headers(), Payload::Nothing).await?)
+        };
+        self.stretches.read(range, end, facts, chunk, ask).await
     }
 
     async fn look_again(&self) -> Result<(), Error> {
@@ -86,13 +89,26 @@ impl Source for SwiftSource {
     }
 
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
+        self.read_on(range, range.end(), pool)
+    }
+
+    fn read_on<'a>(
+        &'a self,
+        range: ByteRange,
+        stretch_end: u64,
+        pool: &'a BufferPool,
+    ) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
         async move {
             if range.is_empty() || self.object.size.is_some_and(|size| range.end() > size) {
                 return Err(Error::fatal(Code::RangeOutsideObject, format!("{range} does not lie within the object")));
             }
-            self.interrupt.cut(self.read_part(range, pool)).await
+            self.interrupt.cut(self.read_part(range, stretch_end, pool)).await
         }
         .boxed_local()
+    }
+
+    fn request_cost(&self) -> Duration {
+        self.calls.client.request_cost()
     }
 
     fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>> {

@@ -5,7 +5,10 @@ use std::{
     error::Error as StdError,
     pin::{Pin, pin},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -54,6 +57,8 @@ const REDIRECT_BODY_BYTES_MAX: u64 = 16 << 10;
 pub(crate) struct Client {
     agent: Agent,
     signer: Rc<dyn Sign>,
+    /// How long the last answer to a request without a body took, once there was a connection.
+    answered_in: Cell<Duration>,
 }
 
 /// What requests go out through: connections that are kept, whom to trust, and how long to wait. It may go from thread
@@ -68,6 +73,8 @@ pub(crate) struct Agent {
     stall: Duration,
     no_tls: Option<Error>,
     plain: bool,
+    /// How long the fastest connecting has taken, in microseconds.
+    connecting_us_min: Arc<AtomicU64>,
 }
 
 /// What a GET asks for.
@@ -102,7 +109,9 @@ impl Agent {
         // Divided among the server's addresses, so that one that swallows packets does not use up the whole limit.
         tcp.set_connect_timeout(Some(settings.connect_timeout));
         let inner = HttpsConnector::from((tcp, config));
-        let connector = TimedConnector { inner, networks: web.networks.clone(), limit: settings.connect_timeout };
+        let connecting_us_min = Arc::new(AtomicU64::new(u64::MAX));
+        let (networks, limit) = (web.networks.clone(), settings.connect_timeout);
+        let connector = TimedConnector { inner, networks, limit, us_min: connecting_us_min.clone() };
         let http = HttpClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
@@ -110,7 +119,8 @@ impl Agent {
             .build(connector);
         let deadline = settings.total_timeout.map(|total| Instant::now() + total);
         let pace = Pace { stall: settings.stall_timeout, deadline };
-        Ok(Self { http, pace, stall: settings.stall_timeout, no_tls: unusable, plain: web.plain })
+        let (stall, plain) = (settings.stall_timeout, web.plain);
+        Ok(Self { http, pace, stall, no_tls: unusable, plain, connecting_us_min })
     }
 
     /// The same, which waits for an answer at least so long: for requests after which a server has much to do.
@@ -128,7 +138,14 @@ impl Client {
 
     /// Sends its requests through `agent`.
     pub fn over(agent: Agent, signer: Rc<dyn Sign>) -> Self {
-        Self { agent, signer }
+        Self { agent, signer, answered_in: Cell::default() }
+    }
+
+    /// What a request costs the server, as the last one has shown: the time until its answer, without the way there and
+    /// back. For that counts the fastest connecting there was, which is not faster than that.
+    pub fn request_cost(&self) -> Duration {
+        let connecting = Duration::from_micros(self.agent.connecting_us_min.load(Ordering::Relaxed));
+        self.answered_in.get().saturating_sub(connecting)
     }
 
     /// Sends a request without a body, or with a small one, and waits for the head of its answer. Signs it, and once
@@ -241,7 +258,12 @@ impl Client {
         let connected = pin!(async move { drop(capture.wait_for_connection_metadata().await) });
         let result = match select(self.agent.http.request(request), connected).await {
             Either::Left((result, _)) => result,
-            Either::Right(((), response)) => Limit::new(self.agent.pace, Instant::now()).keep(response, url).await?,
+            Either::Right(((), response)) => {
+                let asked = Instant::now();
+                let answer = Limit::new(self.agent.pace, asked).keep(response, url).await?;
+                self.answered_in.set(asked.elapsed());
+                answer
+            }
         };
         result.map_err(|error| request_error(&error, url))
     }
@@ -307,6 +329,11 @@ impl Connections {
     /// The object at `origin`.
     pub fn new(client: Rc<Client>, origin: Place) -> Self {
         Self { client, place: RefCell::new(origin.clone()), origin }
+    }
+
+    /// What a request costs the server.
+    pub fn request_cost(&self) -> Duration {
+        self.client.request_cost()
     }
 
     /// Sends a GET, follows redirects, and returns the first answer that is none.
@@ -395,6 +422,8 @@ struct TimedConnector {
     inner: HttpsConnector<HttpConnector<Resolver>>,
     networks: Arc<Networks>,
     limit: Duration,
+    /// How long the fastest has taken, in microseconds.
+    us_min: Arc<AtomicU64>,
 }
 
 impl Service<Uri> for TimedConnector {
@@ -411,10 +440,15 @@ impl Service<Uri> for TimedConnector {
         if let Err(error) = self.networks.check_literal(uri.host().unwrap_or_default()) {
             return Box::pin(async { Err(error) });
         }
-        let (limit, connecting) = (self.limit, self.inner.call(uri));
+        let (limit, connecting, us_min) = (self.limit, self.inner.call(uri), self.us_min.clone());
         Box::pin(async move {
+            let began = Instant::now();
             match timeout(limit, connecting).await {
-                Ok(Ok(stream)) => Ok(stream),
+                Ok(Ok(stream)) => {
+                    let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                    us_min.fetch_min(took, Ordering::Relaxed);
+                    Ok(stream)
+                }
                 Ok(Err(error)) => Err(connect_error(error.as_ref(), &host)),
                 Err(_) => Err(Error::retry(Code::ConnectFailed, format!("no connection to {host} within {limit:?}"))),
             }

@@ -2,7 +2,7 @@
 //!
 //! Every range is a GET of its own on a pooled connection, so as many connections carry data as reads are under way.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 use http::StatusCode;
@@ -12,6 +12,7 @@ use super::{
     answer::Facts,
     body::Body,
     client::{Ask, Condition, Connections},
+    stretch::Stretches,
 };
 use crate::{
     Access, BufferPool, ByteRange, Chunk, Code, Error, Interrupt, Object, Source, chunk::BlockCrcs,
@@ -26,6 +27,7 @@ pub(crate) struct Reader {
     condition: Condition,
     /// Cuts every wait. Nothing is lost by dropping it: an answer that is given up closes its connection.
     interrupt: Interrupt,
+    stretches: Stretches,
     /// The stream of a sequential object; reads of it wait for one another.
     stream: Mutex<Option<Stream>>,
 }
@@ -59,16 +61,19 @@ impl Reader {
         let object = Object { size: facts.size, validator: facts.validator(), access };
         let stream = body.map(|body| Stream { body, position: 0, ended: false });
         let interrupt = request.interrupt.clone();
-        Ok(Self { connections, object, facts, condition, interrupt, stream: Mutex::new(stream) })
+        let (stretches, stream) = (Stretches::default(), Mutex::new(stream));
+        Ok(Self { connections, object, facts, condition, interrupt, stretches, stream })
     }
 
-    /// One ranged GET. Servers that do not look at its condition are caught by the tag of their answer.
-    async fn read_part(&self, range: ByteRange, pool: &BufferPool) -> Result<Chunk, Error> {
+    /// A ranged GET for each stretch. Servers that do not look at its condition are caught by the tag of their answer.
+    async fn read_part(&self, range: ByteRange, end: u64, pool: &BufferPool) -> Result<Chunk, Error> {
         // Memory first: an answer that waits for it would be taken for one that nobody reads.
         let chunk = pool.take(range.len() as usize).await;
-        let ask = Ask { range: Some(range), etag: self.facts.strong_etag(), condition: self.condition };
-        let answer = self.connections.get(&ask).await?;
-        part(answer, range, &self.facts, chunk).await
+        let ask = async |stretch| {
+            let ask = Ask { range: Some(stretch), etag: self.facts.strong_etag(), condition: self.condition };
+            self.connections.get(&ask).await
+        };
+        self.stretches.read(range, end, &self.facts, chunk, ask).await
     }
 
     async fn read_stream(&self, range: ByteRange, pool: &BufferPool) -> Result<Chunk, Error> {
@@ -107,24 +112,8 @@ impl Reader {
     }
 }
 
-/// What an answer to a request for `range` brings, in a chunk that was taken for it. `known`: what was true of the object
-/// when it was opened.
-pub(crate) async fn part(mut body: Body, range: ByteRange, known: &Facts, mut chunk: Chunk) -> Result<Chunk, Error> {
-    body.head().check_part(range, known)?;
-    let mut crcs = BlockCrcs::default();
-    let got = body.fill(buffer(&mut chunk, range), &mut crcs).await? as u64;
-    if got < range.len() {
-        return Err(body.ended_early(got, range.len()));
-    }
-    if !body.is_at_end().await? {
-        return Err(body.head().violation(format_args!("sent more than {range}")));
-    }
-    chunk.set_crcs(crcs);
-    Ok(chunk)
-}
-
 /// The first `range.len()` bytes of a chunk that was taken for `range`.
-fn buffer(chunk: &mut Chunk, range: ByteRange) -> &mut [u8] {
+pub(super) fn buffer(chunk: &mut Chunk, range: ByteRange) -> &mut [u8] {
     let buffer = chunk.buffer_mut().expect("chunks from a pool have a buffer");
     &mut buffer[..range.len() as usize]
 }
@@ -173,16 +162,29 @@ impl Source for Reader {
     }
 
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
+        self.read_on(range, range.end(), pool)
+    }
+
+    fn read_on<'a>(
+        &'a self,
+        range: ByteRange,
+        stretch_end: u64,
+        pool: &'a BufferPool,
+    ) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
         async move {
             if range.is_empty() || self.object.size.is_some_and(|size| range.end() > size) {
                 return Err(Error::fatal(Code::RangeOutsideObject, format!("{range} does not lie within the object")));
             }
             match self.object.access {
-                Access::Random => self.interrupt.cut(self.read_part(range, pool)).await,
+                Access::Random => self.interrupt.cut(self.read_part(range, stretch_end, pool)).await,
                 Access::Sequential => self.interrupt.cut(self.read_stream(range, pool)).await,
             }
         }
         .boxed_local()
+    }
+
+    fn request_cost(&self) -> Duration {
+        self.connections.request_cost()
     }
 
     fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>> {

@@ -219,7 +219,7 @@ impl<'a> Attempt<'a> {
         let trouble = self.around.trouble;
         let sabotage = self.around.sabotage;
         match action {
-            Action::Fetch { range, untouched, reuse } => {
+            Action::Fetch { range, untouched, reuse, .. } => {
                 let fate = self.draw_fate();
                 let untouched = untouched || sabotage == Some(Sabotage::HolesAreAlwaysLeftOut);
                 self.later(Event::Fetched { range, untouched, reuse, fate });

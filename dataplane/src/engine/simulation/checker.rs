@@ -137,7 +137,9 @@ impl Checker {
             ensure!(self.stops.is_empty() && !self.doomed, "it goes on although it has to end");
         }
         match action {
-            Action::Fetch { range, untouched, reuse } => self.fetch(*range, *untouched, reuse.as_ref(), engine, truth),
+            Action::Fetch { range, untouched, reuse, .. } => {
+                self.fetch(*range, *untouched, reuse.as_ref(), engine, truth)
+            }
             Action::Compare(range) => self.compare(*range, truth),
             Action::KeepPresent => self.keep_present(),
             Action::ReadBack(range) => self.read_back(*range),

@@ -17,6 +17,8 @@ pub(super) struct Scenario {
     pub length: u64,
     pub chunk_bytes: u64,
     pub window_chunks_max: usize,
+    /// What a request costs the source's server.
+    pub request_cost: Duration,
     pub sequential: bool,
     /// Whether the source tells its length.
     pub tells_length: bool,
@@ -64,6 +66,7 @@ impl Scenario {
             length,
             chunk_bytes: rng.u64(1..=4) * CRC_BLOCK,
             window_chunks_max: rng.usize(1..=6),
+            request_cost: Duration::from_millis(if rng.bool() { 0 } else { rng.u64(..200) }),
             sequential: rng.u8(..5) == 0,
             tells_length: rng.u8(..5) > 0,
             holes: rng.bool(),

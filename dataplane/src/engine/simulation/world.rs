@@ -170,6 +170,7 @@ impl World {
             chunk_bytes: self.scenario.chunk_bytes,
             window_chunks_max: self.scenario.window_chunks_max,
             connections: self.scenario.connections(),
+            request_cost: self.scenario.request_cost,
             sequential: self.scenario.sequential,
             writes: Writes::Anywhere,
             fresh: !resumed && !present.is_some_and(|present| present.in_place),
