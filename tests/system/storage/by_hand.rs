@@ -3,14 +3,14 @@
 use std::{fs, path::Path, process::Output};
 
 use serde_json::{Value, json};
+use staccato_bench::servers::{
+    keystone::{DEMO, Keystone},
+    rclone::{self, Rclone},
+    swift::{Account, Swift},
+};
 use staccato_tests::{
     binary::command,
     bytes::{MIB, random},
-    servers::{
-        keystone::{DEMO, Keystone},
-        rclone::{self, Rclone},
-        swift::{Account, Swift},
-    },
     service::scratch,
 };
 
