@@ -2,7 +2,9 @@
 //!
 //! One object, moved by this process in one attempt. What is durable is noted in a checkpoint file beside the
 //! destination (`notebook`), so that the same command, run again after a kill, an interrupt or a failure, goes on
-//! where it stopped. Nothing stays behind that the next run could not use.
+//! where it stopped. Nothing stays behind that the next run could not use. Where the destination is no file there is no such
+//! place: a copy that fails is given up there, and one that is killed may leave an upload behind
+//! (`staccato protocol orphans` finds it).
 
 mod notebook;
 
@@ -27,9 +29,6 @@ use tokio::sync::mpsc;
 
 use crate::signals::Signals;
 
-/// Name of a copy among transfers: what its partial is called after.
-const TRANSFER: &str = "copy";
-
 /// What to copy, and how.
 #[derive(Clone, Debug)]
 pub struct CopyRequest {
@@ -39,6 +38,8 @@ pub struct CopyRequest {
     pub destination: ObjectUrl,
     /// Options of the source.
     pub source_options: Options,
+    /// Options of the destination.
+    pub destination_options: Options,
     /// What to do with an object that is there already.
     pub overwrite: Overwrite,
     /// A checksum the object must have.
@@ -86,13 +87,13 @@ pub async fn run(
 ) -> Result<Copied, Error> {
     let began = Instant::now();
     registry.source(&request.source, &request.source_options)?;
-    registry.destination(&request.destination, &Options::new())?;
+    registry.destination(&request.destination, &request.destination_options)?;
     let failed = |error: io::Error| Error::from_io(&error, Code::Internal, "listen to signals");
     let mut signals = Signals::new().map_err(failed)?;
     let dataplane = Dataplane::start(DataplaneConfig { attempts_max: 1, ..config }, registry.clone())?;
     let mut notebook = Notebook::open(&request.source, &request.destination)?;
     if !notebook.notes.are_worth_keeping() {
-        sweep(&request, &registry, None)?;
+        sweep(&request, &registry, &notebook).await?;
     }
     let (told, mut hear) = mpsc::unbounded_channel();
     let mut bytes_resumed = notebook.notes.checkpoint.iter().map(|known| known.range.len()).sum();
@@ -143,11 +144,11 @@ pub async fn run(
                 });
             }
             Some(Told::Finished(Outcome::Failed { error } | Outcome::CommitUnknown { error })) => {
-                return Err(give_up(error, notebook, &request, &registry));
+                return Err(give_up(error, notebook, &request, &registry).await);
             }
             Some(Told::Finished(Outcome::Stopped { .. })) => {
                 let error = Error { message: "interrupted".into(), ..Error::canceled() };
-                return Err(give_up(error, notebook, &request, &registry));
+                return Err(give_up(error, notebook, &request, &registry).await);
             }
             None => return Err(Error::fatal(Code::Internal, "the attempt ended without a word")),
         }
@@ -157,12 +158,12 @@ pub async fn run(
 fn spec(request: &CopyRequest, notebook: &Notebook) -> AttemptSpec {
     let notes = &notebook.notes;
     AttemptSpec {
-        transfer: TRANSFER.into(),
+        transfer: notebook.transfer.clone(),
         epoch: notes.epoch,
         source_url: request.source.clone(),
         destination_url: request.destination.clone(),
         source_options: request.source_options.clone(),
-        destination_options: Options::new(),
+        destination_options: request.destination_options.clone(),
         part: Part::default(),
         overwrite: request.overwrite,
         checksum: request.checksum.clone(),
@@ -180,18 +181,22 @@ fn spec(request: &CopyRequest, notebook: &Notebook) -> AttemptSpec {
 }
 
 /// The end of a copy that did not succeed: keeps what another run can go on from, and says so; removes the rest.
-fn give_up(error: Error, mut notebook: Notebook, request: &CopyRequest, registry: &Registry) -> Error {
+async fn give_up(error: Error, mut notebook: Notebook, request: &CopyRequest, registry: &Registry) -> Error {
     let noted = notebook.note(|notes| match error.code {
         Code::SourceChanged | Code::ChecksumMismatch => notes.forget(),
         // The rename did not happen, and an object of somebody else is there.
         Code::DestinationExists => notes.prepared = None,
         _ => {}
     });
-    if notebook.notes.are_worth_keeping() {
+    if notebook.is_kept() && notebook.notes.are_worth_keeping() {
         let message = format!("{}; what is there is kept: the same command, run again, goes on from it", error.message);
         return Error { message, ..error };
     }
-    if let Err(trouble) = noted.and_then(|()| sweep(request, registry, notebook.notes.upload.clone())) {
+    let swept = match noted {
+        Ok(()) => sweep(request, registry, &notebook).await,
+        Err(error) => Err(error),
+    };
+    if let Err(trouble) = swept {
         let message = format!("{} (and something stays behind: {})", error.message, trouble.message);
         return Error { message, ..error };
     }
@@ -200,10 +205,15 @@ fn give_up(error: Error, mut notebook: Notebook, request: &CopyRequest, registry
 }
 
 /// Removes what earlier runs left beside the destination.
-fn sweep(request: &CopyRequest, registry: &Registry, upload: Option<String>) -> Result<(), Error> {
-    let leavings =
-        SweepRequest { url: request.destination.clone(), options: Options::new(), transfer: TRANSFER.into(), upload };
-    registry.module(&request.destination)?.sweep(&leavings)
+async fn sweep(request: &CopyRequest, registry: &Registry, notebook: &Notebook) -> Result<(), Error> {
+    let leavings = SweepRequest {
+        url: request.destination.clone(),
+        options: request.destination_options.clone(),
+        transfer: notebook.transfer.clone(),
+        upload: notebook.notes.upload.clone(),
+    };
+    let module = registry.module(&request.destination)?.clone();
+    tokio::task::spawn_blocking(move || module.sweep(&leavings)).await.expect("a module does not panic")
 }
 
 /// Removes the notes. What cannot be removed does no harm: the next copy replaces it.

@@ -24,7 +24,7 @@ use crate::{
         Api, router,
         server::{self, Listener, Routes, stopped},
     },
-    config::{Config, ConfigError, Executors, SchedulerChoice},
+    config::{Config, ConfigError, Executors, Offer, SchedulerChoice},
     executor::{
         host,
         routes::{self, Desk},
@@ -121,9 +121,9 @@ impl ServeError {
     }
 }
 
-/// Runs a service on threads of its own until a signal stops it. `ready` is called when it answers, and again whenever
+/// Runs a service on threads of its own until a signal stops it. `offer` is its configuration's. `ready` is called when it answers, and again whenever
 /// it has come back after its store had failed.
-pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeError> {
+pub fn run(config: Config, offer: Offer, mut ready: impl FnMut(&Ready)) -> Result<(), ServeError> {
     let inherited = Inherited::take()?;
     let identity = match (&config.tls_cert, &config.tls_key) {
         (Some(certificate), Some(key)) => Some(Identity::read(certificate, key)?),
@@ -144,7 +144,10 @@ pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeErr
                 was_ready = true;
                 ready(told);
             };
-            let error = match serve(config.clone(), &inherited, identity.clone(), outside.clone(), told, &mut signals).await {
+            let outside = outside.clone();
+            let serving =
+                serve(config.clone(), offer.clone(), &inherited, identity.clone(), outside, told, &mut signals);
+            let error = match serving.await {
                 Err(error) if error.may_pass() => error,
                 ended => return ended,
             };
@@ -168,6 +171,7 @@ pub fn run(config: Config, mut ready: impl FnMut(&Ready)) -> Result<(), ServeErr
 
 async fn serve(
     config: Config,
+    offer: Offer,
     inherited: &Inherited,
     identity: Option<Identity>,
     outside: Option<Arc<Outside>>,
@@ -192,7 +196,7 @@ async fn serve(
     let store = open_store(&config.data_dir).await?;
     let shared: SharedStore = store.clone();
     let takes_hosts_in = listeners.iter().any(|listener| matches!(listener, Listener::Tls(..)));
-    let ledger = open_ledger(&config, takes_hosts_in, shared).await?;
+    let ledger = open_ledger(&config, offer, takes_hosts_in, shared).await?;
     let socket = config.executor_socket();
     let bind_error = |error| ServeError::ExecutorSocket { socket: socket.clone(), error };
     let executors = routes::bind(&socket).map_err(bind_error)?;
@@ -317,7 +321,12 @@ async fn open_store(data_dir: &Path) -> Result<Arc<SledStore>, ServeError> {
     Ok(Arc::new(store))
 }
 
-async fn open_ledger(config: &Config, takes_hosts_in: bool, store: SharedStore) -> Result<Ledger, ServeError> {
+async fn open_ledger(
+    config: &Config,
+    offer: Offer,
+    takes_hosts_in: bool,
+    store: SharedStore,
+) -> Result<Ledger, ServeError> {
     let refused = |error| ServeError::DataDir { folder: config.data_dir.clone(), error };
     let seal = Seal::open(&config.data_dir.join("seal.key")).map_err(refused)?;
     let durations = LedgerConfig {
@@ -327,11 +336,11 @@ async fn open_ledger(config: &Config, takes_hosts_in: bool, store: SharedStore) 
         own_executor: config.executors == Executors::Local,
         takes_hosts_in,
         outage_max: config.outage_max,
-        credentials: config.configured_credentials(|name| std::env::var(name).ok())?,
+        credentials: offer.credentials,
         ..LedgerConfig::default()
     };
     let environment = Arc::new(SystemEnvironment::default());
-    Ok(Ledger::open(store, seal, config.registry(), durations, environment).await?)
+    Ok(Ledger::open(store, seal, offer.registry, durations, environment).await?)
 }
 
 /// Resolves when the store has failed.

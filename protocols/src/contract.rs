@@ -14,7 +14,12 @@
 //! - Nothing is visible under the destination's name before [`Session::commit`].
 //! - Buffers come from the lane's [`BufferPool`] and go back to it when the [`Chunk`] is dropped.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
@@ -71,6 +76,18 @@ pub trait Protocol: Send + Sync + 'static {
     /// Removes whatever attempts of this transfer left beside the destination. Blocks. Never touches a committed
     /// object. Must not fail when nothing is there.
     fn sweep(&self, request: &SweepRequest) -> Result<(), Error>;
+
+    /// Uploads below a URL that were begun and neither completed nor given up, whoever began them; none where the storage
+    /// keeps no such thing, or does not list it. Blocks.
+    fn unfinished(&self, _request: &UnfinishedRequest) -> Result<Option<Vec<Unfinished>>, Error> {
+        Ok(None)
+    }
+
+    /// Gives an upload up that was [listed](Protocol::unfinished), also one that is not there any more. Blocks. Never
+    /// touches a committed object.
+    fn give_up(&self, _request: &UnfinishedRequest, _upload: &Unfinished) -> Result<(), Error> {
+        Err(Error::fatal(Code::Internal, "this storage lists no uploads"))
+    }
 }
 
 /// What a module can do.
@@ -263,6 +280,28 @@ pub struct SweepRequest {
     pub transfer: String,
     /// The [upload](Session::upload) that its last attempt had begun, where it had one.
     pub upload: Option<String>,
+}
+
+/// Where uploads are looked for that nobody has completed.
+#[derive(Clone, Debug)]
+pub struct UnfinishedRequest {
+    /// What the URLs of their objects begin with; it may end anywhere in a name, or before it.
+    pub url: ObjectUrl,
+    /// Options of the storage.
+    pub options: Options,
+}
+
+/// An upload that was begun and neither completed nor given up. It may be under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// URL of the object that it would become, for people.
+    pub object: String,
+    /// What the storage calls that object.
+    pub name: String,
+    /// What the storage calls the upload.
+    pub upload: String,
+    /// When it was begun, as far as the storage tells.
+    pub begun: Option<SystemTime>,
 }
 
 /// How destinations of a module take what is written: [`Writes`], before an object is known.

@@ -79,6 +79,20 @@ fn a_service_moves_objects_from_and_to_a_plug_in_and_shows_what_is_on_its_path()
 }
 
 #[test]
+fn a_service_starts_each_plug_in_once_to_hear_what_it_is() {
+    let (folder, path) = example();
+    let (program, trace) = (folder.path().join("staccato-protocol-folder"), folder.path().join("trace"));
+    let script = fs::read_to_string(&program).unwrap();
+    let (first, rest) = script.split_once('\n').unwrap();
+    let note = format!("open({:?}, 'a').write('started\\n')", trace.display().to_string());
+    fs::write(&program, format!("{first}\n{note}\n{rest}")).unwrap();
+    // Executors hear it for themselves.
+    let service = Service::start(&["--plugin-path", &path, "--executors", "none"]);
+    assert!(service.get("/v1/protocols").body.to_string().contains("folder"));
+    assert_eq!(fs::read_to_string(&trace).unwrap(), "started\n");
+}
+
+#[test]
 fn a_plug_in_that_is_killed_in_mid_transfer_costs_a_try_and_no_byte() {
     let (folder, path) = example();
     let service = Service::start(&["--plugin-path", &path]);

@@ -18,6 +18,7 @@ pub const SECRET: &str = "secret-of-rclone-demo";
 /// An rclone that serves a folder.
 pub struct Rclone {
     server: Server,
+    tls: bool,
 }
 
 impl Rclone {
@@ -43,22 +44,31 @@ impl Rclone {
         Self::start("webdav", &["--user", USER, "--pass", SECRET])
     }
 
-    fn start(protocol: &'static str, credentials: &[&str]) -> Self {
+    /// An S3 server of one's own with TLS, for `localhost`: a certificate and its key, in files.
+    pub fn start_s3_with_tls(certificate: &Path, key: &Path) -> Self {
+        let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
+        let rclone =
+            Self::start("s3", &["--auth-key", &format!("{USER},{SECRET}"), "--cert", &certificate, "--key", &key]);
+        Self { tls: true, ..rclone }
+    }
+
+    fn start(protocol: &'static str, arguments: &[&str]) -> Self {
         let server = Server::start("rclone", |folder, [port]| {
             let served = served(folder);
             fs::create_dir(&served).expect("a folder can be made");
             let mut command = Command::new(tool("rclone"));
             // Nothing is remembered of the folder: what a test writes there itself is served at once.
             command.args(["serve", protocol, "--config", "/dev/null", "--dir-cache-time", "0s"]);
-            command.args(["--addr", &format!("127.0.0.1:{port}")]).args(credentials).arg(served);
+            command.args(["--addr", &format!("127.0.0.1:{port}")]).args(arguments).arg(served);
             vec![Program::new(protocol, command)]
         });
-        Self { server }
+        Self { server, tls: false }
     }
 
     /// Its URL: what S3's clients call the endpoint, or the root of its WebDAV.
     pub fn url(&self) -> String {
-        self.server.url()
+        let url = self.server.url();
+        if self.tls { url.replace("http://127.0.0.1", "https://localhost") } else { url }
     }
 
     /// Where an object lies: `BUCKET/NAME`, or just the name for WebDAV.

@@ -4,7 +4,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use staccato_dataplane::attempt::{Checksum, StartOver};
 use staccato_protocols::{
-    Code, Error, ObjectUrl, Options,
+    Code, Error, ObjectUrl,
     contract::Overwrite,
     file::{Root, RootAccess},
     web::networks::Networks,
@@ -127,7 +127,8 @@ impl Copy {
         Ok(CopyRequest {
             source,
             destination,
-            source_options: how.source_options.iter().cloned().collect::<Options>(),
+            source_options: how.options.source()?,
+            destination_options: how.options.destination()?,
             overwrite: match how.overwrite.as_deref() {
                 None => Overwrite::Never,
                 Some("repair") => Overwrite::Repair,

@@ -1,21 +1,16 @@
 //! `credential`: named credentials, so that requests need not hold secrets.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::Path,
-};
-
 use clap::{Args, Subcommand};
 use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Map, json};
+use serde_json::json;
 
-use super::{Common, Exit, Failure, movement::parse_pair, output, token::parse};
+use super::{
+    Common, Exit, Failure, output,
+    protocol_options::{options, parse_pair},
+    token::parse,
+};
 use crate::model::credential::{CredentialDocument, CredentialName, Kept};
-
-/// Longest value that is read from a file, in bytes; the service takes less.
-const VALUE_BYTES_MAX: u64 = 64 << 10;
 
 /// What to do with credentials: your own, and as an admin (--server unix:DATA_DIR/admin.sock) anybody's.
 #[derive(Debug, Subcommand)]
@@ -118,34 +113,11 @@ impl Set {
             let why = "a credential is not sent over plain http to another host; write https://HOST:PORT";
             return Err(Failure::new(Exit::Usage, why));
         }
-        let mut options = Map::new();
-        for (name, value) in self.options {
-            options.insert(name, value.into());
-        }
-        for (name, path) in self.option_files {
-            options.insert(name.clone(), value_in(&name, &path)?.into());
-        }
+        let options = options(&self.options, &self.option_files)?;
         let body = json!({"schemes": self.schemes, "urls": self.urls, "options": options});
         let answer = common.client()?.request(Method::PUT, &self.target.path(), Some(&body), &[]).await?;
         show(common, answer.body)
     }
-}
-
-/// What a file holds, without the line break at its end.
-fn value_in(name: &str, path: &str) -> Result<String, Failure> {
-    let refused =
-        |why: String| Failure::new(Exit::Usage, format!("the value of {name} cannot be read from {path}: {why}"));
-    let source: Box<dyn Read> = match path {
-        "-" => Box::new(io::stdin()),
-        path => Box::new(File::open(Path::new(path)).map_err(|error| refused(error.to_string()))?),
-    };
-    let mut text = String::new();
-    source.take(VALUE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| refused(error.to_string()))?;
-    if text.len() as u64 > VALUE_BYTES_MAX {
-        return Err(refused(format!("it has more than {VALUE_BYTES_MAX} bytes")));
-    }
-    let value = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-    Ok(value.to_owned())
 }
 
 fn show(common: &Common, body: serde_json::Value) -> Result<(), Failure> {

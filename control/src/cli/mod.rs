@@ -16,9 +16,11 @@ mod list;
 pub mod location;
 mod log;
 mod movement;
+mod orphans;
 mod output;
 mod pki;
 mod protocol;
+mod protocol_options;
 mod protocols;
 mod serve;
 mod show;
@@ -112,7 +114,7 @@ enum Command {
     Pki(pki::Pki),
     /// List the protocols that the service offers, and what each can do
     Protocols,
-    /// Check a protocol from outside
+    /// Check a protocol from outside; find uploads that were left behind
     #[command(subcommand)]
     Protocol(protocol::Protocol),
     /// Print the configuration in force and where each value came from

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::protocol_options::ProtocolOptions;
 use crate::model::request::CONNECTIONS_MAX;
 
 /// See the module.
@@ -29,14 +30,6 @@ pub struct Movement {
     /// Connections to a source behind a network, 1 to 1024; as many as bring something when absent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))]
     pub connections: Option<u32>,
-    /// An option of the source's protocol
-    #[arg(long = "source-option", value_name = "NAME=VALUE", value_parser = parse_pair)]
-    pub source_options: Vec<(String, String)>,
-}
-
-pub(super) fn parse_pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write NAME=VALUE".into()),
-    }
+    #[command(flatten)]
+    pub options: ProtocolOptions,
 }

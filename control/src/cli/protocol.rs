@@ -1,4 +1,4 @@
-//! `protocol check`: whether a protocol from outside keeps its promises.
+//! `protocol check`: whether a protocol from outside keeps its promises; [`orphans`](super::orphans) has its own file.
 
 use std::path::PathBuf;
 
@@ -10,14 +10,16 @@ use staccato_protocols::{
     plugin::{Patience, Plan, PluginProtocol, check, find},
 };
 
-use super::{Common, Exit, Failure, log, movement::parse_pair, output};
+use super::{Common, Exit, Failure, log, orphans::Orphans, output, protocol_options::parse_pair};
 
-/// Commands about protocols from outside.
+/// Commands about protocols and their storage.
 #[derive(Debug, Subcommand)]
 pub enum Protocol {
     /// Run the conformance suite on an executable that adds a protocol. It makes objects in the storage that the settings
     /// name, and removes them at the end
     Check(Check),
+    /// List uploads to an object store (s3, swift) that nobody has completed, and give up old ones
+    Orphans(Orphans),
 }
 
 /// Arguments of `protocol check`.
@@ -39,8 +41,10 @@ pub struct Check {
 impl Protocol {
     /// Does it.
     pub fn run(self, common: &Common) -> Result<(), Failure> {
-        let Self::Check(check) = self;
-        check.run(common)
+        match self {
+            Self::Check(check) => check.run(common),
+            Self::Orphans(orphans) => orphans.run(common),
+        }
     }
 }
 

@@ -16,12 +16,12 @@ impl Serve {
     /// Runs the service until it is told to stop.
     pub fn run(self, common: &Common) -> Result<(), Failure> {
         let config = load(&self.flags)?;
-        config
+        log::to_standard_error(&config.log);
+        let offer = config
             .check_roots()
             .and_then(|()| config.check_peers())
-            .and_then(|()| config.configured_credentials(|name| std::env::var(name).ok()).map(drop))
+            .and_then(|()| config.offer(|name| std::env::var(name).ok()))
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-        log::to_standard_error(&config.log);
         let roots: Vec<_> = config.roots.iter().map(ToString::to_string).collect();
         let roots = if roots.is_empty() { "none; file is off".to_owned() } else { roots.join(", ") };
         tracing::info!(%roots, "the service starts");
@@ -33,6 +33,6 @@ impl Serve {
                 output::line(ready);
             }
         };
-        serve::run(config, ready).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
+        serve::run(config, offer, ready).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
     }
 }

@@ -8,8 +8,10 @@ use staccato_dataplane::attempt::Checksum;
 use super::{
     Common, Exit, Failure,
     location::to_url,
-    movement::{Movement, parse_pair},
-    output, show,
+    movement::Movement,
+    output,
+    protocol_options::parse_pair,
+    show,
     wait::{follow, report, verdict},
     watch::View,
 };
@@ -39,9 +41,6 @@ pub struct TransferOptions {
     /// connections, transport, window, start_offset, end_offset; or source_options.NAME, destination_options.NAME
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub options: Vec<(String, String)>,
-    /// An option of the destination's protocol
-    #[arg(long = "destination-option", value_name = "NAME=VALUE", value_parser = parse_pair)]
-    pub destination_options: Vec<(String, String)>,
     #[command(flatten)]
     pub movement: Movement,
     /// Place in the queue: 0 to 9, 9 goes first
@@ -146,11 +145,11 @@ impl TransferOptions {
         for (name, value) in self.options.iter().cloned().chain(flags.into_iter().flatten()) {
             set(&mut body, &name, &value)?;
         }
-        for (side, pairs) in
-            [("source_options", &how.source_options), ("destination_options", &self.destination_options)]
+        for (side, options) in
+            [("source_options", how.options.source()?), ("destination_options", how.options.destination()?)]
         {
-            for (name, value) in pairs {
-                set(&mut body, &format!("{side}.{name}"), value)?;
+            for (name, value) in options {
+                set(&mut body, &format!("{side}.{name}"), &value)?;
             }
         }
         Ok(Value::Object(body))

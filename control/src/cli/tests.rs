@@ -1,7 +1,7 @@
 use clap::{CommandFactory, Parser as _};
 use serde_json::json;
 
-use super::{movement::Movement, submit::TransferOptions, *};
+use super::{movement::Movement, protocol_options::ProtocolOptions, submit::TransferOptions, *};
 
 #[test]
 fn the_commands_are_well_formed() {
@@ -16,6 +16,8 @@ fn every_command_of_the_manual_is_understood() {
         "submit a b",
         "submit a b --overwrite=repair --wait",
         "submit a b --wait --option priority=9 --option overwrite=always --source-option header.x=y",
+        "submit a b --source-option-file token=- --destination-option-file secret_key=/s --destination-option region=x",
+        "copy a b --source-option-file token=- --destination-option-file secret_key=/s --destination-option region=x",
         "submit a b --checksum crc32:00000000 --overwrite --priority 1 --rate-limit 5M --retries 0 --chunk-size 1M",
         "submit a b --json --server unix:/s --idempotency-key k",
         "list",
@@ -83,8 +85,11 @@ fn options_become_the_fields_of_a_request() {
             pair("end_offset", "-1"),
             pair("source_options.header.x", "a=b"),
         ],
-        destination_options: vec![pair("mode", "0600")],
-        movement: Movement { overwrite: Some("always".into()), ..Movement::default() },
+        movement: Movement {
+            overwrite: Some("always".into()),
+            options: ProtocolOptions { destination_options: vec![pair("mode", "0600")], ..ProtocolOptions::default() },
+            ..Movement::default()
+        },
         ..TransferOptions::default()
     };
     let expected = json!({

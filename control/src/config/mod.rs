@@ -172,6 +172,15 @@ pub struct Shown {
     pub origin: String,
 }
 
+/// The protocols and the credentials that a service offers.
+#[derive(Clone)]
+pub struct Offer {
+    /// The protocols.
+    pub registry: Registry,
+    /// The credentials that the operator keeps outside of the store.
+    pub credentials: ConfiguredCredentials,
+}
+
 impl Config {
     /// Reads the file that `flags` name (if they name one), the environment and the flags, and checks everything.
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
@@ -251,18 +260,25 @@ impl Config {
         registry.with_found(find::all(&self.plugin_path, self.plugin_user, patience))
     }
 
-    /// The credentials that the operator keeps in files and in the environment, for whoever is about to serve them.
-    pub fn configured_credentials(
+    /// What is offered to whoever asks, for whoever is about to serve. Plug-ins are started once, to hear what they are.
+    pub fn offer(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Offer, ConfigError> {
+        let registry = self.registry();
+        let credentials = self.configured_credentials(&registry, variable)?;
+        Ok(Offer { registry, credentials })
+    }
+
+    /// The credentials that the operator keeps in files and in the environment.
+    fn configured_credentials(
         &self,
+        registry: &Registry,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<ConfiguredCredentials, ConfigError> {
-        let registry = self.registry();
         let mut named = Vec::new();
         for one in &self.credential_env {
             let refused = |why: &dyn fmt::Display| ConfigError(format!("credential_env ({one}): {why}"));
             let read = one.read(&variable, |scheme| registry.of_scheme(scheme).is_some());
             let credential = read.map_err(|error| refused(&error))?;
-            credential.definition.check(&registry).map_err(|problem| refused(&problem))?;
+            credential.definition.check(registry).map_err(|problem| refused(&problem))?;
             named.push(credential);
         }
         let configured = ConfiguredCredentials::new(self.credentials.clone(), named);

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use staccato_dataplane::attempt::{Completion, VerifiedRange};
 use staccato_protocols::{Code, Error, ObjectUrl, Validator, file::hidden};
+use uuid::Uuid;
 
 const NOTES_VERSION: u32 = 1;
 /// What the longest of our names adds to the destination's.
@@ -73,9 +74,15 @@ impl Notes {
     }
 }
 
+/// Name of a copy among transfers: what its partial is called after.
+const TRANSFER: &str = "copy";
+
 /// The notes of one destination, locked. Destinations that are no files have none on disk.
 #[derive(Debug)]
 pub(super) struct Notebook {
+    /// What the copy is called at the destination. Beside a file all have one name, by which the next finds what the last
+    /// has left; elsewhere each has its own, so that none is taken for another.
+    pub transfer: String,
     place: Option<Place>,
     pub notes: Notes,
 }
@@ -93,7 +100,8 @@ impl Notebook {
     pub fn open(source: &ObjectUrl, destination: &ObjectUrl) -> Result<Self, Error> {
         let fresh = Notes::of(source);
         let Some(path) = notes_path(destination) else {
-            return Ok(Self { place: None, notes: Notes { epoch: 1, ..fresh } });
+            let transfer = Uuid::now_v7().to_string();
+            return Ok(Self { transfer, place: None, notes: Notes { epoch: 1, ..fresh } });
         };
         let lock = lock(&path.with_extension("lock"), destination)?;
         let known = match fs::read(&path) {
@@ -106,9 +114,14 @@ impl Notebook {
             _ => fresh,
         };
         notes.epoch += 1;
-        let mut notebook = Self { place: Some(Place { path, _lock: lock }), notes };
+        let mut notebook = Self { transfer: TRANSFER.into(), place: Some(Place { path, _lock: lock }), notes };
         notebook.note(|_| ())?;
         Ok(notebook)
+    }
+
+    /// Whether the next copy finds it.
+    pub fn is_kept(&self) -> bool {
+        self.place.is_some()
     }
 
     /// Changes the notes and makes them durable.

@@ -216,7 +216,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// So many looks in a row that find nothing are believed.
 const LOOKS_GONE: usize = 3;
 /// Most looks.
-const LOOKS_MAX: usize = 50;
+const LOOKS_MAX: usize = 300;
 
 /// What is at a destination.
 enum Present {
@@ -270,29 +270,31 @@ impl Server {
         beside(url, transfer, epoch).map_or(Ok(()), |place| self.delete_for_good(&place))
     }
 
-    /// Deletes what an upload has left that was broken off. The server may not have noticed that yet, and then writes
-    /// what it has under the name once more.
+    /// Deletes what an upload has left that was broken off. The server may not have noticed that yet: then it keeps the name
+    /// locked, or writes what it has under it once more.
     fn delete_for_good(&self, place: &Place) -> Result<(), Error> {
         let mut seen_gone = 0;
         for _ in 0..LOOKS_MAX {
-            self.delete(place)?;
+            let deleted = self.delete(place)?;
             std::thread::sleep(LOOK_AGAIN);
             match self.look(place)? {
-                Present::Object { .. } => seen_gone = 0,
-                Present::Nothing | Present::Unknown => seen_gone += 1,
+                Present::Nothing | Present::Unknown if deleted => seen_gone += 1,
+                _ => seen_gone = 0,
             }
             if seen_gone == LOOKS_GONE {
                 return Ok(());
             }
         }
-        Err(Error::retry(Code::WriteFailed, format!("{place} is there again whenever it is deleted")))
+        Err(Error::retry(Code::WriteFailed, format!("{place} is locked, or there again whenever it is deleted")))
     }
 
-    fn delete(&self, place: &Place) -> Result<(), Error> {
+    /// Whether nothing is there now, as far as the server tells; not while it is locked.
+    fn delete(&self, place: &Place) -> Result<bool, Error> {
         let head = self.ask(Method::DELETE, place, &HeaderMap::new())?;
         match head.status {
-            status if status.is_success() => Ok(()),
-            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(()),
+            status if status.is_success() => Ok(true),
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(true),
+            StatusCode::LOCKED => Ok(false),
             _ => Err(refusal(&head)),
         }
     }

@@ -14,10 +14,12 @@
 //!
 //! What cannot be known: an upload's list tells neither metadata nor who began it, so an upload that was begun and not
 //! recorded (a process that died between the two) cannot be told from somebody else's. It is counted in the log when a
-//! transfer is swept, and left to a lifecycle rule of the bucket (`AbortIncompleteMultipartUpload`).
+//! transfer is swept, and left to whoever keeps the bucket: they can list uploads and give them up by their age
+//! (`unfinished`), or have a lifecycle rule do that (`AbortIncompleteMultipartUpload`).
 //!
 //! `place` says where requests go, `options` what the client asked for, `calls` sends requests, `refusal` says what an
-//! answer means that is none, `xml` reads and writes documents; `uploads` has the requests that make an object; `session`, `lane`
+//! answer means that is none, `xml` reads and writes documents; `uploads` has the requests that make an object, `unfinished` those about
+//! what was left of that; `session`, `lane`
 //! and `source` are what the contract asks for.
 
 mod calls;
@@ -28,6 +30,7 @@ mod refusal;
 mod session;
 mod sign;
 mod source;
+mod unfinished;
 mod uploads;
 mod xml;
 
@@ -48,7 +51,7 @@ use self::{
 };
 use crate::{
     Capabilities, Code, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
-    contract::{DestinationRequest, Secrecy, SourceRequest, SweepRequest, Takes},
+    contract::{DestinationRequest, Secrecy, SourceRequest, SweepRequest, Takes, Unfinished, UnfinishedRequest},
     web::{
         Web,
         blocking::Blocking,
@@ -101,7 +104,11 @@ impl Storage {
 
 impl S3Protocol {
     fn check(&self, url: &ObjectUrl, options: &Options) -> Result<(Target, S3Options), Error> {
-        let (target, options) = (Target::parse(url)?, S3Options::parse(options)?);
+        self.check_target(Target::parse(url)?, options)
+    }
+
+    fn check_target(&self, target: Target, options: &Options) -> Result<(Target, S3Options), Error> {
+        let options = S3Options::parse(options)?;
         let place = Address::new(&target, &options.endpoint)?.object(&[])?;
         if !place.is_secure() && !self.web.plain {
             return Err(settings_error(
@@ -176,6 +183,19 @@ impl Protocol for S3Protocol {
             calls.report_unfinished(&request.transfer).await;
             Ok(())
         })
+    }
+
+    fn unfinished(&self, request: &UnfinishedRequest) -> Result<Option<Vec<Unfinished>>, Error> {
+        let (below, options) = self.check_target(Target::below(&request.url)?, &request.options)?;
+        let storage = Storage::new(&self.web, &below, &options)?;
+        Blocking::new()?.wait(async { storage.calls(storage.agent()?).unfinished().await.map(Some) })
+    }
+
+    fn give_up(&self, request: &UnfinishedRequest, upload: &Unfinished) -> Result<(), Error> {
+        let target = Target::below(&request.url)?.with_key(&upload.name)?;
+        let (target, options) = self.check_target(target, &request.options)?;
+        let storage = Storage::new(&self.web, &target, &options)?;
+        Blocking::new()?.wait(async { storage.calls(storage.agent()?).abort(&upload.upload).await })
     }
 }
 

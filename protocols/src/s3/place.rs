@@ -29,6 +29,15 @@ pub(super) struct Target {
 impl Target {
     /// `s3://BUCKET/KEY`, the key percent-encoded.
     pub fn parse(url: &ObjectUrl) -> Result<Self, Error> {
+        let target = Self::below(url)?;
+        if target.key.is_empty() {
+            return Err(Error::fatal(Code::InvalidUrl, format!("{url} names no key; write s3://BUCKET/KEY")));
+        }
+        Ok(target)
+    }
+
+    /// `s3://BUCKET/PREFIX`: what keys begin with, or nothing.
+    pub fn below(url: &ObjectUrl) -> Result<Self, Error> {
         let invalid = |why: &str| Error::fatal(Code::InvalidUrl, format!("{url} {why}"));
         let parsed = url.url();
         if !parsed.username().is_empty() {
@@ -47,16 +56,25 @@ impl Target {
         }
         let path = parsed.path().strip_prefix('/').unwrap_or_default();
         let key = percent_decode_str(path).decode_utf8().map_err(|_| invalid("has a key that is not UTF-8"))?;
-        if key.is_empty() {
-            return Err(invalid("names no key; write s3://BUCKET/KEY"));
-        }
         if key.len() > KEY_BYTES_MAX {
             return Err(invalid(&format!("has a key of {} bytes; at most {KEY_BYTES_MAX} are possible", key.len())));
         }
+        Self { bucket: bucket.to_owned(), key: String::new() }.with_key(&key)
+    }
+
+    /// How an object of the same bucket is shown.
+    pub fn shown(&self, key: &str) -> String {
+        Self { bucket: self.bucket.clone(), key: key.to_owned() }.to_string()
+    }
+
+    /// An object of the same bucket.
+    pub fn with_key(&self, key: &str) -> Result<Self, Error> {
+        let target = Self { bucket: self.bucket.clone(), key: key.to_owned() };
         if key.split('/').any(|part| matches!(part, "." | "..")) {
-            return Err(invalid("has a key with . or .. as a part, which no URL can carry; rename the object"));
+            let why = "has a key with . or .. as a part, which no URL can carry; rename the object";
+            return Err(Error::fatal(Code::InvalidUrl, format!("{target} {why}")));
         }
-        Ok(Self { bucket: bucket.to_owned(), key: key.into_owned() })
+        Ok(target)
     }
 }
 

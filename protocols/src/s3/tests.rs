@@ -14,6 +14,7 @@ use crate::{
 mod bad_destinations;
 mod bad_sources;
 mod store;
+mod unfinished;
 
 use store::Store;
 

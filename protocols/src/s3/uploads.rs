@@ -15,7 +15,7 @@ use super::{
 use crate::{CRC_BLOCK, Chunk, Code, Error, contract::UPLOAD_BYTES_MAX, parts::PARTS_MAX};
 
 /// Longest document: 1,000 parts with checksums, or 1,000 uploads with the longest keys.
-const DOCUMENT_BYTES_MAX: usize = 8 << 20;
+pub(super) const DOCUMENT_BYTES_MAX: usize = 8 << 20;
 /// Longest answer of which only the head matters.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
@@ -152,34 +152,6 @@ impl Calls {
             Ok(mut answer) => answer.document(ANSWER_BYTES_MAX).await.map(drop),
             Err(failure) if failure.has_status(StatusCode::NOT_FOUND) => Ok(()),
             Err(failure) => Err(failure.into()),
-        }
-    }
-
-    /// Says in the log how many uploads of the object are not complete: they may be anybody's, and cost their storage.
-    pub async fn report_unfinished(&self, transfer: &str) {
-        match self.unfinished().await {
-            Ok(0) => (),
-            Ok(uploads) => tracing::info!(
-                transfer,
-                object = %self.address.target,
-                uploads,
-                "uploads of this object are not complete and are not known to be ours; a lifecycle rule of the bucket \
-                 (AbortIncompleteMultipartUpload) removes what nobody completes"
-            ),
-            Err(error) => tracing::debug!(transfer, "unfinished uploads cannot be listed: {error}"),
-        }
-    }
-
-    /// How many uploads of the object, a page of them at most, are not complete.
-    async fn unfinished(&self) -> Result<usize, Error> {
-        let key = &self.address.target.key;
-        let place = self.address.bucket(&[("uploads", ""), ("prefix", key)])?;
-        let mut answer = self.call(Method::GET, &place, HeaderMap::new(), Payload::Nothing).await?;
-        match Document::parse(&answer.document(DOCUMENT_BYTES_MAX).await?) {
-            Some(Document::ListMultipartUploadsResult(list)) => {
-                Ok(list.uploads.iter().filter(|upload| upload.key == *key).count())
-            }
-            _ => Err(self.nonsense("answered with something that is no list of uploads")),
         }
     }
 }

@@ -63,6 +63,9 @@ pub(super) struct Part {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Uploads {
+    pub is_truncated: bool,
+    pub next_key_marker: String,
+    pub next_upload_id_marker: String,
     #[serde(rename = "Upload")]
     pub uploads: Vec<Upload>,
 }
@@ -71,6 +74,8 @@ pub(super) struct Uploads {
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Upload {
     pub key: String,
+    pub upload_id: String,
+    pub initiated: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -28,6 +28,8 @@ pub(super) struct Commit<'a> {
     pub transfer: &'a str,
     pub upload: Option<&'a Upload>,
     pub only_new: bool,
+    /// Most segments that a manifest names.
+    pub manifest_segments_max: u64,
     pub length: u64,
     /// Whether the server was asked to make the object.
     pub asked: Cell<bool>,
@@ -64,7 +66,10 @@ impl Commit<'_> {
         }
         let (patient, _hold) = self.storage.calls(self.agent.patient(COMPLETE_PATIENCE)).await.map_err(not_done)?;
         let manifest = match &made {
-            Some((upload, segments)) => Some((*upload, patient.manifest(upload, segments).await.map_err(not_done)?)),
+            Some((upload, segments)) => {
+                let most = usize::try_from(self.manifest_segments_max).unwrap_or(usize::MAX);
+                Some((*upload, patient.manifest(upload, segments, most).await.map_err(not_done)?))
+            }
             None => None,
         };
         self.make_it(&patient, manifest.as_ref()).await?;

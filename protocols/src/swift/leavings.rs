@@ -7,9 +7,11 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::{
     calls::{Calls, Payload, Replicas, Told},
+    place::Target,
+    segments::Listed,
     upload::{Upload, transfer_prefix},
 };
-use crate::Error;
+use crate::{Error, contract::Unfinished};
 
 /// How many segments are deleted at once.
 const DELETIONS: usize = 8;
@@ -76,6 +78,19 @@ impl Calls {
         }
         let names = self.names(&replaced.prefix(object)).await?;
         self.delete_all(names).await
+    }
+
+    /// Uploads of ours, of objects whose names begin with the target's, that were begun and neither completed nor given up.
+    pub async fn unfinished(&self) -> Result<Vec<Unfinished>, Error> {
+        let target = &self.address.target;
+        let listed = self.list(&target.object).await?;
+        let described = |listed: Listed| {
+            let (object, upload) = Upload::of_marker(listed.name.as_deref()?)?;
+            let shown = Target { container: target.container.clone(), object: object.to_owned() }.to_string();
+            let begun = listed.written();
+            Some(Unfinished { object: shown, name: object.to_owned(), upload: upload.to_string(), begun })
+        };
+        Ok(listed.into_iter().filter_map(described).collect())
     }
 
     async fn names(&self, prefix: &str) -> Result<BTreeSet<String>, Error> {

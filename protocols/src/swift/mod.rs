@@ -21,7 +21,7 @@
 //! fenced is the moment between that look and the manifest.
 //!
 //! `place` says where requests go, `options` what the client asked for, `upload` what an upload is called (all pure);
-//! `calls` sends requests, `refusal` says what an answer means that is none, `segments` has the requests that make an
+//! `limits` how it is cut; `calls` sends requests, `refusal` says what an answer means that is none, `segments` has the requests that make an
 //! object, `leavings` those that clean up; `temp_url` signs; `session`, `commit` and `lane` write in parts, `single` with
 //! one PUT, `source` reads.
 
@@ -29,6 +29,7 @@ mod calls;
 mod commit;
 mod lane;
 mod leavings;
+mod limits;
 mod options;
 mod place;
 mod refusal;
@@ -54,10 +55,11 @@ use self::{
     single::SingleSession,
     source::SwiftSource,
     temp_url::TempUrl,
+    upload::Upload,
 };
 use crate::{
     Capabilities, Code, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
-    contract::{DestinationRequest, Secrecy, SourceRequest, SweepRequest, Takes},
+    contract::{DestinationRequest, Secrecy, SourceRequest, SweepRequest, Takes, Unfinished, UnfinishedRequest},
     keystone::{Hold, Logins},
     web::{
         Web,
@@ -84,7 +86,11 @@ impl SwiftProtocol {
     }
 
     fn storage(&self, url: &ObjectUrl, options: &Options) -> Result<Storage, Error> {
-        let (target, options) = (Target::parse(url)?, SwiftOptions::parse(options)?);
+        self.storage_of(Target::parse(url)?, options)
+    }
+
+    fn storage_of(&self, target: Target, options: &Options) -> Result<Storage, Error> {
+        let options = SwiftOptions::parse(options)?;
         if options.storage_url.as_ref().is_some_and(|url| url.starts_with("http://")) && !self.web.plain {
             return Err(invalid(
                 "storage_url: it is asked without TLS; write https://, or start the service with --allow-http".into(),
@@ -190,6 +196,28 @@ impl Protocol for SwiftProtocol {
         Blocking::new()?.wait(async {
             let (calls, _hold) = storage.calls(storage.agent()?).await?;
             calls.sweep(&request.transfer).await
+        })
+    }
+
+    fn unfinished(&self, request: &UnfinishedRequest) -> Result<Option<Vec<Unfinished>>, Error> {
+        let storage = self.storage_of(Target::below(&request.url)?, &request.options)?;
+        if matches!(storage.options.access, Access::TempUrl(_)) {
+            return Ok(None);
+        }
+        Blocking::new()?.wait(async {
+            let (calls, _hold) = storage.calls(storage.agent()?).await?;
+            calls.unfinished().await.map(Some)
+        })
+    }
+
+    fn give_up(&self, request: &UnfinishedRequest, upload: &Unfinished) -> Result<(), Error> {
+        let target = Target::below(&request.url)?.with_object(&upload.name)?;
+        let storage = self.storage_of(target, &request.options)?;
+        let ours = |()| Error::fatal(Code::Internal, format!("{} is no upload of ours", upload.upload));
+        let upload: Upload = upload.upload.parse().map_err(ours)?;
+        Blocking::new()?.wait(async {
+            let (calls, _hold) = storage.calls(storage.agent()?).await?;
+            calls.give_up(&upload, std::iter::empty()).await
         })
     }
 }

@@ -28,7 +28,7 @@ const OWN: [OptionSpec; 9] = [
         name: "temp_url_key",
         secret: true,
         help: "a key of TempURLs of the account or the container, instead of a user: requests are signed with it; needs \
-               storage_url",
+               storage_url. Objects are written with one PUT then, which begins anew when it breaks",
     },
     OptionSpec {
         name: "part_size",

@@ -29,6 +29,18 @@ pub(super) struct Target {
 impl Target {
     /// `swift://CONTAINER/OBJECT`, both percent-encoded.
     pub fn parse(url: &ObjectUrl) -> Result<Self, Error> {
+        let target = Self::below(url)?;
+        if target.object.is_empty() {
+            return Err(Error::fatal(
+                Code::InvalidUrl,
+                format!("{url} names no object; write swift://CONTAINER/OBJECT"),
+            ));
+        }
+        Ok(target)
+    }
+
+    /// `swift://CONTAINER/PREFIX`: what names begin with, or nothing.
+    pub fn below(url: &ObjectUrl) -> Result<Self, Error> {
         let invalid = |why: &str| Error::fatal(Code::InvalidUrl, format!("{url} {why}"));
         let parsed = url.url();
         if !parsed.username().is_empty() {
@@ -49,17 +61,21 @@ impl Target {
         if !is_container(&container) {
             return Err(invalid("names no container; write swift://CONTAINER/OBJECT"));
         }
-        if object.is_empty() {
-            return Err(invalid("names no object; write swift://CONTAINER/OBJECT"));
-        }
         if object.len() > OBJECT_BYTES_MAX {
             let why = format!("has a name of {} bytes; at most {OBJECT_BYTES_MAX} are possible", object.len());
             return Err(invalid(&why));
         }
+        Self { container, object: String::new() }.with_object(&object)
+    }
+
+    /// An object of the same container.
+    pub fn with_object(&self, object: &str) -> Result<Self, Error> {
+        let target = Self { container: self.container.clone(), object: object.to_owned() };
         if object.split('/').any(is_dots) {
-            return Err(invalid("has a name with . or .. as a part, which no URL can carry; rename the object"));
+            let why = "has a name with . or .. as a part, which no URL can carry; rename the object";
+            return Err(Error::fatal(Code::InvalidUrl, format!("{target} {why}")));
         }
-        Ok(Self { container, object })
+        Ok(target)
     }
 
     /// Refuses names that leave no room for those of segments.

@@ -1,6 +1,6 @@
 //! The requests that make an object: its segments, and the manifests that name them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -15,9 +15,6 @@ use super::{
 };
 use crate::{Chunk, Code, Error, web::place::Place};
 
-/// Most segments that a manifest names, unless a server is set up otherwise (`max_manifest_segments`). In this crate's own
-/// tests few, so that there are manifests of manifests.
-const MANIFEST_SEGMENTS_MAX: usize = if cfg!(test) { 3 } else { 1000 };
 /// Names on a page of a list.
 const PAGE_NAMES: usize = 1000;
 /// Longest page: with the longest names, each letter escaped.
@@ -41,6 +38,15 @@ pub(super) struct Listed {
     bytes: u64,
     #[serde(default)]
     hash: String,
+    #[serde(default)]
+    last_modified: String,
+}
+
+impl Listed {
+    /// When it was written.
+    pub fn written(&self) -> Option<SystemTime> {
+        humantime::parse_rfc3339_weak(&self.last_modified).ok()
+    }
 }
 
 /// What a manifest says of a segment, or of a manifest that stands for many.
@@ -102,7 +108,7 @@ impl Calls {
     pub async fn segments(&self, upload: &Upload) -> Result<BTreeMap<u32, Segment>, Error> {
         let object = &self.address.target.object;
         let mut segments = BTreeMap::new();
-        for Listed { name, bytes, hash } in self.list(&upload.prefix(object)).await? {
+        for Listed { name, bytes, hash, .. } in self.list(&upload.prefix(object)).await? {
             let number = name.and_then(|name| upload.number(object, &name));
             if let Some(number) = number.filter(|number| upload.cut.fits(*number, bytes)) {
                 segments.insert(number, Segment { bytes, md5: hash });
@@ -138,17 +144,17 @@ impl Calls {
         }
     }
 
-    /// What the object's manifest says: its segments, or manifests of them where it cannot name so many.
-    pub async fn manifest(&self, upload: &Upload, segments: &[Segment]) -> Result<Vec<Entry>, Error> {
+    /// What the object's manifest says: its segments, or manifests of them where it cannot name so many (`most`).
+    pub async fn manifest(&self, upload: &Upload, segments: &[Segment], most: usize) -> Result<Vec<Entry>, Error> {
         let object = &self.address.target.object;
         let numbered = segments.iter().zip(1..);
         let entries = numbered.map(|(segment, number)| self.entry(&upload.segment(object, number), segment));
         let entries: Vec<_> = entries.collect();
-        if entries.len() <= MANIFEST_SEGMENTS_MAX {
+        if entries.len() <= most {
             return Ok(entries);
         }
         let mut above = Vec::new();
-        for (group, number) in entries.chunks(MANIFEST_SEGMENTS_MAX).zip(1..) {
+        for (group, number) in entries.chunks(most).zip(1..) {
             let name = upload.manifest(object, number);
             let place = self.address.segment(&name, &[("multipart-manifest", "put")])?;
             let document = serde_json::to_vec(group).expect("entries are text and numbers");

@@ -13,6 +13,7 @@ use super::{
     calls::{Calls, Replicas},
     commit::Commit,
     lane::{SegmentsDestination, Written},
+    limits::Limits,
     require_tokio,
     segments::Segment,
     upload::Upload,
@@ -21,7 +22,7 @@ use crate::{
     ByteRange, Code, Destination, Error, Interrupt, Session,
     contract::{CommitError, DestinationRequest, Found, Identity, OpenDestination, Overwrite, WriteShape, Writes},
     keystone::Hold,
-    parts::{Cut, part_bytes},
+    parts::Cut,
     web::{blocking::Blocking, client::Agent},
 };
 
@@ -43,6 +44,7 @@ pub(super) struct SegmentsSession {
     segments: BTreeMap<u32, Segment>,
     /// None until it is known how the object is written.
     cut: Option<Cut>,
+    limits: Limits,
     /// The object's length, once it is final.
     length: Option<u64>,
     written: Written,
@@ -66,6 +68,7 @@ impl SegmentsSession {
             upload: None,
             segments: BTreeMap::new(),
             cut: None,
+            limits: Limits::default(),
             length: None,
             written: Written::default(),
             blocking: Blocking::new()?,
@@ -145,7 +148,10 @@ impl Session for SegmentsSession {
     }
 
     fn writes(&mut self, length: Option<u64>) -> Result<Writes, Error> {
-        let bytes = part_bytes(length, self.storage.options.part_bytes)?;
+        let calls = self.calls(&self.interrupt.clone())?;
+        let limits = async { Ok(self.storage.limits(self.storage.agent()?, &calls.address.account).await) };
+        self.limits = self.wait(limits)?;
+        let bytes = self.limits.segment_bytes(length, self.storage.options.part_bytes)?;
         let cut = Cut { bytes, length };
         if self.upload.as_ref().is_some_and(|upload| upload.cut != cut) {
             tracing::info!(transfer = self.transfer, "the earlier upload has other segments: it is given up");
@@ -154,7 +160,6 @@ impl Session for SegmentsSession {
         self.cut = Some(cut);
         if self.upload.is_none() && length != Some(0) {
             let upload = Upload { transfer: self.transfer.clone(), epoch: self.epoch, cut };
-            let calls = self.calls(&self.interrupt.clone())?;
             self.wait(calls.begin(&upload))?;
             self.upload = Some(upload);
         }
@@ -208,6 +213,7 @@ impl Session for SegmentsSession {
             transfer: &self.transfer,
             upload: self.upload.as_ref(),
             only_new: self.only_new,
+            manifest_segments_max: self.limits.manifest_segments_max,
             length,
             asked: false.into(),
         };

@@ -15,9 +15,6 @@ use crate::{
     },
 };
 
-/// Longest plain object, unless a server is set up otherwise.
-const OBJECT_BYTES_MAX: u64 = 5 << 30;
-
 /// What an attempt writes with one request.
 pub(super) struct SingleSession {
     storage: Storage,
@@ -91,12 +88,21 @@ impl Session for SingleSession {
     }
 
     fn writes(&mut self, length: Option<u64>) -> Result<Writes, Error> {
-        if length.is_some_and(|length| length > OBJECT_BYTES_MAX) {
+        let target = &self.storage.target;
+        let account = self.storage.options.storage_url.as_deref().unwrap_or_default();
+        let limits = async { Ok(self.storage.limits(self.storage.agent()?, account).await) };
+        let limits = self.blocking.wait(self.interrupt.cut(limits))?;
+        if !limits.temp_urls_write {
+            let why = "the server takes no PUT from a TempURL; give auth_url and a user";
+            return Err(Error::fatal(Code::PermissionDenied, format!("{target}: {why}")));
+        }
+        let most = limits.object_bytes_max;
+        if length.is_some_and(|length| length > most) {
             return Err(Error::fatal(
                 Code::WriteFailed,
                 format!(
-                    "{}: a TempURL writes one object of 5 GiB at most; give auth_url and a user, who may write segments",
-                    self.storage.target
+                    "{target}: a TempURL writes one object of {most} bytes at most; give auth_url and a user, who may \
+                     write segments"
                 ),
             ));
         }

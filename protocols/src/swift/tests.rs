@@ -17,8 +17,10 @@ use crate::{
 mod accounts;
 mod bad_destinations;
 mod bad_sources;
+mod limits;
 mod store;
 mod temp_urls;
+mod unfinished;
 
 use store::Store;
 

@@ -30,6 +30,12 @@ impl Upload {
         format!("{}upload", self.prefix(object))
     }
 
+    /// The object and the upload of which this is the marker.
+    pub fn of_marker(name: &str) -> Option<(&str, Self)> {
+        let (object, upload) = name.strip_suffix("/upload")?.rsplit_once('/')?;
+        Some((object, upload.strip_prefix(MARK)?.parse().ok()?))
+    }
+
     /// The segment that is the part of this number.
     pub fn segment(&self, object: &str, number: u32) -> String {
         format!("{}{number:08}", self.prefix(object))
@@ -96,6 +102,8 @@ mod tests {
             assert_eq!(upload.to_string().parse(), Ok(upload.clone()));
             let name = upload.segment("a/b", 12);
             assert_eq!(upload.number("a/b", &name), Some(12));
+            assert_eq!(Upload::of_marker(&upload.marker("a/b")), Some(("a/b", upload.clone())));
+            assert_eq!(Upload::of_marker(&name), None);
             assert!(name.starts_with(&transfer_prefix("a/b", &upload.transfer)));
             for other in [upload.marker("a/b"), upload.manifest("a/b", 12), upload.segment("a", 12), format!("{name}0")]
             {

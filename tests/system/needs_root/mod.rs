@@ -10,6 +10,7 @@ mod late_rename;
 mod link;
 mod link_figures;
 mod no_direct_io;
+mod outside;
 mod path;
 mod power_cuts;
 mod repairs;

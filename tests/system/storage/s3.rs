@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use serde_json::json;
 use staccato_bench::servers::{
     rclone::{self, Rclone},
     swift::{self, Account, Swift},
@@ -17,6 +18,11 @@ use staccato_protocols::{
     contract::SharedProtocol,
     s3::S3Protocol,
     web::Web,
+};
+use staccato_tests::{
+    binary::command,
+    bytes::{MIB, random},
+    service::{Service, scratch},
 };
 
 /// A bucket on a server, with a way to its objects that is not S3.
@@ -172,4 +178,33 @@ fn s3_sources_conform_on_swift() {
 #[test]
 fn s3_destinations_conform_on_swift() {
     conformance::check_parts_destination(of_swift("s3-destinations"), Runtime::TokioUring);
+}
+
+#[test]
+fn objects_go_to_a_server_with_tls_and_come_back_where_its_authority_is_trusted() {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let pki = |arguments: &[&str]| {
+        let made = command().arg("pki").args(arguments).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    };
+    pki(&["init", "--dir", &path("ca")]);
+    pki(&["issue", "--dir", &path("ca"), "--host", "localhost", "--cert", &path("cert"), "--key", &path("key")]);
+    let rclone = Rclone::start_s3_with_tls(path("cert").as_ref(), path("key").as_ref());
+    rclone.create("tls");
+    let (service, bytes) = (Service::start(&["--allow-http", "false"]), random(41, 12 * MIB + 3));
+    let ca = fs::read_to_string(folder.path().join("ca/ca.pem")).unwrap();
+    let unknown =
+        json!({"endpoint": rclone.url(), "access_key": rclone::USER, "secret_key": rclone::SECRET, "part_size": "5M"});
+    let mut trusted = unknown.clone();
+    trusted["ca"] = ca.into();
+    service.write("s", &bytes);
+    let there = service.submit(&service.file("s"), "s3://tls/x", json!({"destination_options": trusted}));
+    service.complete(&there);
+    assert!(fs::read(rclone.path("tls/x")).unwrap() == bytes);
+    let back = service.submit("s3://tls/x", &service.file("d"), json!({"source_options": trusted}));
+    service.complete(&back);
+    assert!(service.read("d") == bytes);
+    let refused = service.submit("s3://tls/x", &service.file("e"), json!({"source_options": unknown, "retries": 0}));
+    assert_eq!(service.failure(&refused), "tls_failed");
 }

@@ -8,6 +8,7 @@ use std::{
 
 use serde_json::json;
 use staccato_bench::servers::{
+    exchange,
     keystone::{DEMO, Keystone},
     swift::{Account, Swift},
 };
@@ -192,4 +193,16 @@ fn a_wrong_key_and_a_missing_container_are_said() {
     let nowhere = service.submit("swift://nowhere/x", &service.file("x"), json!({"source_options": user}));
     assert_eq!(service.failure(&nowhere), "bucket_missing");
     assert!(!service.log().contains("wrong-secret"));
+}
+
+#[test]
+fn a_real_server_tells_its_limits_where_they_are_looked_for() {
+    let info = exchange("GET", &format!("{}/info", Swift::shared().url()), &[], &[]).json();
+    for limit in ["/slo/max_manifest_segments", "/slo/min_segment_size", "/swift/max_file_size"] {
+        assert!(info.pointer(limit).is_some_and(|limit| limit.as_u64() > Some(0)), "{limit}: {info:#}");
+    }
+    assert!(
+        info.pointer("/tempurl/methods").is_some_and(|methods| methods.to_string().contains("\"PUT\"")),
+        "{info:#}"
+    );
 }

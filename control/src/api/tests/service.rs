@@ -31,21 +31,24 @@ async fn protocols_say_what_they_can_do_and_which_options_are_secret() {
         .iter()
         .map(|protocol| (protocol["scheme"].as_str().unwrap(), protocol))
         .collect();
-    for (scheme, source, destination) in [
-        ("file", true, true),
-        ("glance", true, true),
-        ("glance+https", true, true),
-        ("http", true, true),
-        ("https", true, true),
-        ("null", false, true),
-        ("zero", true, false),
+    let stream = Some("in_order");
+    for (scheme, source, writes, resumes) in [
+        ("file", true, Some("anywhere"), true),
+        ("glance", true, stream, false),
+        ("glance+https", true, stream, false),
+        ("http", true, stream, false),
+        ("https", true, stream, false),
+        ("null", false, Some("anywhere"), false),
+        ("s3", true, Some("parts"), true),
+        ("swift", true, Some("parts"), true),
+        ("zero", true, None, false),
     ] {
         let protocol = found[scheme];
-        assert_eq!((&protocol["source"], &protocol["destination"]), (&source.into(), &destination.into()), "{scheme}");
-        assert_eq!(protocol["writes"].is_string(), destination, "{scheme}");
+        let (can_read, can_write) = (protocol["source"] == source, protocol["destination"] == writes.is_some());
+        assert!(can_read && can_write && protocol["ranges"] == source, "{protocol}");
+        assert!(protocol["writes"] == json!(writes) && protocol["resumes"] == resumes, "{protocol}");
         assert_eq!(protocol["origin"], "built_in");
     }
-    assert_eq!((&found["file"]["resumes"], &found["null"]["resumes"]), (&true.into(), &false.into()));
     assert_eq!(document["broken"], json!([]));
     let options = found["https"]["options"].as_array().unwrap();
     let header = options.iter().find(|option| option["name"] == "header.*").unwrap();

@@ -8,12 +8,19 @@ use std::{
 
 use data_encoding::{BASE64, HEXLOWER};
 use md5::{Digest, Md5};
+use quick_xml::escape::escape;
 use url::Url;
 
 use crate::testing::http_server::{Handler, Reply, Seen};
 
 /// Parts on a page of a list: few, so that lists have pages.
 const PAGE_PARTS: usize = 2;
+
+/// The same of uploads.
+const PAGE_UPLOADS: usize = 2;
+
+/// When every upload was begun.
+pub(super) const BEGUN: &str = "2026-11-29T10:00:00.000Z";
 
 /// How far clocks may differ.
 const SKEW_MAX: Duration = Duration::from_secs(15 * 60);
@@ -44,8 +51,8 @@ pub(super) struct Object {
 
 #[derive(Clone, Default)]
 pub(super) struct Upload {
-    key: String,
-    headers: BTreeMap<String, String>,
+    pub key: String,
+    pub headers: BTreeMap<String, String>,
     pub parts: BTreeMap<u32, Object>,
 }
 
@@ -145,7 +152,7 @@ impl State {
         let upload = query.get("uploadId").cloned();
         match (request.method.as_str(), upload) {
             ("POST", None) if query.contains_key("uploads") => self.begin(key, request),
-            ("GET", None) if query.contains_key("uploads") => self.list_uploads(&query["prefix"]),
+            ("GET", None) if query.contains_key("uploads") => self.list_uploads(&query),
             ("PUT", Some(upload)) => self.put_part(&upload, query["partNumber"].parse().unwrap(), request, body),
             ("GET", Some(upload)) => self.list_parts(&upload, query.get("part-number-marker")),
             ("POST", Some(upload)) => self.complete(&upload, key, request, &body),
@@ -208,14 +215,26 @@ impl State {
         ))
     }
 
-    fn list_uploads(&self, prefix: &str) -> Reply {
-        let uploads: String = self
-            .uploads
-            .values()
-            .filter(|upload| upload.key.starts_with(prefix))
-            .map(|upload| format!("<Upload><Key>{}</Key></Upload>", quick_xml::escape::escape(upload.key.as_str())))
-            .collect();
-        Reply::new(200).body(format!("<ListMultipartUploadsResult>{uploads}</ListMultipartUploadsResult>"))
+    fn list_uploads(&self, query: &BTreeMap<String, String>) -> Reply {
+        let text = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
+        let mut all: Vec<_> = self.uploads.iter().map(|(id, upload)| (upload.key.as_str(), id.as_str())).collect();
+        all.sort_unstable();
+        let after = (text("key-marker"), text("upload-id-marker"));
+        let mut left = all.into_iter().filter(|upload| upload.0.starts_with(text("prefix")) && *upload > after);
+        let page: Vec<_> = left.by_ref().take(PAGE_UPLOADS).collect();
+        let truncated = left.next().is_some();
+        let (key, id) = page.last().copied().unwrap_or_default();
+        let describe = |(key, id): &(&str, &str)| {
+            let (key, id) = (escape(*key), escape(*id));
+            format!("<Upload><Key>{key}</Key><UploadId>{id}</UploadId><Initiated>{BEGUN}</Initiated></Upload>")
+        };
+        let uploads: String = page.iter().map(describe).collect();
+        Reply::new(200).body(format!(
+            "<ListMultipartUploadsResult><IsTruncated>{truncated}</IsTruncated><NextKeyMarker>{}</NextKeyMarker>\
+             <NextUploadIdMarker>{}</NextUploadIdMarker>{uploads}</ListMultipartUploadsResult>",
+            escape(key),
+            escape(id)
+        ))
     }
 
     fn complete(&mut self, id: &str, key: &str, request: &Seen, document: &[u8]) -> Reply {

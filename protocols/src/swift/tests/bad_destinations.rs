@@ -15,7 +15,7 @@ use crate::{
 const RETRY: Disposition = Disposition::Retry { after: None };
 const MIB: usize = 1 << 20;
 
-fn request(served: &Served) -> DestinationRequest {
+pub(super) fn request(served: &Served) -> DestinationRequest {
     DestinationRequest {
         url: Served::url("x"),
         options: served.options(),
@@ -30,12 +30,12 @@ fn request(served: &Served) -> DestinationRequest {
 }
 
 /// A session that has begun an upload, and a lane's half.
-struct Attempt {
-    session: Box<dyn Session>,
+pub(super) struct Attempt {
+    pub session: Box<dyn Session>,
     destination: Rc<dyn Destination>,
 }
 
-async fn attempt(served: &Served, request: &DestinationRequest, length: usize, lane: &Lane) -> Attempt {
+pub(super) async fn attempt(served: &Served, request: &DestinationRequest, length: usize, lane: &Lane) -> Attempt {
     let mut session = apart(|| served.protocol().begin(request)).expect("it begins");
     let writes = apart(|| session.writes(Some(length as u64)));
     assert!(matches!(writes, Ok(Writes::Parts { .. })), "{writes:?}");
@@ -44,13 +44,13 @@ async fn attempt(served: &Served, request: &DestinationRequest, length: usize, l
 }
 
 impl Attempt {
-    async fn write(&self, offset: usize, bytes: &[u8], lane: &Lane) -> Result<(), Error> {
+    pub async fn write(&self, offset: usize, bytes: &[u8], lane: &Lane) -> Result<(), Error> {
         let mut chunk = lane.pool.take(bytes.len()).await;
         chunk.buffer_mut().unwrap()[..bytes.len()].copy_from_slice(bytes);
         self.destination.write(offset as u64, chunk).await
     }
 
-    fn commit(&mut self, length: usize) -> Result<(), CommitError> {
+    pub fn commit(&mut self, length: usize) -> Result<(), CommitError> {
         let session = &mut self.session;
         apart(|| session.set_length(length as u64)).expect("the length is set");
         apart(|| session.commit())

@@ -98,7 +98,8 @@ fn temp_urls_conform_and_every_request_is_signed_by_itself() {
     conformance::check_in_order_destination(signed.clone(), Runtime::TokioUring);
     let seen = signed.0.server.seen();
     assert!(!seen.is_empty());
-    for request in seen {
+    // Anybody may ask for the server's limits.
+    for request in seen.iter().filter(|request| request.target != "/info") {
         assert!(request.target.contains("?temp_url_sig=") && request.target.contains("&temp_url_expires="));
         assert!(!request.headers.contains_key("x-auth-token"));
     }
