@@ -23,9 +23,11 @@ use crate::{ByteRange, CRC_BLOCK, Runtime};
 
 pub use aligned::AlignedBuf;
 pub use crcs::BlockCrcs;
+pub use lent::{Lent, Shown};
 
 mod aligned;
 mod crcs;
+mod lent;
 
 /// Alignment of buffers, offsets and lengths that satisfies O_DIRECT on every device met so far.
 pub const ALIGNMENT: usize = 4096;
@@ -87,17 +89,8 @@ impl Chunk {
     }
 
     /// Shows every byte to `take`, also those of a chunk without bytes, piece by piece from the front.
-    pub fn pieces(&self, mut take: impl FnMut(&[u8])) {
-        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-        if let Some(bytes) = self.bytes() {
-            return take(bytes);
-        }
-        let mut left = self.len();
-        while left > 0 {
-            let piece = left.min(ZEROS.len());
-            take(&ZEROS[..piece]);
-            left -= piece;
-        }
+    pub fn pieces(&self, take: impl FnMut(&[u8])) {
+        show(self.bytes(), self.len, take);
     }
 
     /// The whole buffer, to be filled; none for a zero chunk. At least as long as was asked for, rounded up to
@@ -198,6 +191,20 @@ pub struct ChunkRest {
     len: usize,
     waited: Duration,
     grant: Option<OwnedSemaphorePermit>,
+}
+
+/// Shows bytes to `take`: those that there are, else `len` zeros.
+fn show(bytes: Option<&[u8]>, len: usize, mut take: impl FnMut(&[u8])) {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    if let Some(bytes) = bytes {
+        return take(bytes);
+    }
+    let mut left = len;
+    while left > 0 {
+        let piece = left.min(ZEROS.len());
+        take(&ZEROS[..piece]);
+        left -= piece;
+    }
 }
 
 /// CRC-32 of `len` zero bytes, `len` at most one block.
