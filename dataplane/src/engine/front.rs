@@ -169,8 +169,6 @@ impl<T> Front<T> {
         {
             self.take(end, chunk);
         }
-        // A run that ended early leaves behind it what has no turn any more.
-        self.held = self.held.split_off(&self.front());
     }
 
     fn take(&mut self, end: u64, chunk: T) {
