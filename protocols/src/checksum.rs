@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Code, Error};
 
+pub use hasher::Hasher;
+
+mod hasher;
+
 /// A checksum that the moved bytes must have, written `KIND:HEX`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -3,7 +3,7 @@
 //! A lane has one pool. Its budget is the lane's share of `--memory`: whoever asks for a buffer that does not fit waits
 //! until others are given back, so memory is bounded however many attempts the lane serves. On a tokio-uring lane the
 //! first buffers are registered with the ring (the kernel pins them once); when they are all out, or more is asked for
-//! than one of them holds, aligned heap memory serves. On a glommio lane buffers come from glommio's arena.
+//! than one of them holds, aligned heap memory serves, which is used again ([`HeapBuf`]). On a glommio lane buffers come from glommio's arena.
 //!
 //! Every buffer is initialised from its first byte to its last and aligned to [`ALIGNMENT`], as O_DIRECT needs.
 
@@ -19,13 +19,18 @@ use futures_util::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
 
+use self::heap::Heap;
 use crate::{ByteRange, CRC_BLOCK, Runtime};
 
 pub use aligned::AlignedBuf;
 pub use crcs::BlockCrcs;
+pub use heap::HeapBuf;
+pub use lent::{Lent, Shown};
 
 mod aligned;
 mod crcs;
+mod heap;
+mod lent;
 
 /// Alignment of buffers, offsets and lengths that satisfies O_DIRECT on every device met so far.
 pub const ALIGNMENT: usize = 4096;
@@ -48,7 +53,7 @@ pub enum Body {
     /// A buffer registered with the lane's ring.
     Fixed(FixedBuf),
     /// Aligned heap memory.
-    Heap(AlignedBuf),
+    Heap(HeapBuf),
     /// glommio's memory.
     Dma(glommio::io::DmaBuffer),
     /// What glommio has read, in its own memory, which nobody can write to or from: it is copied by whoever wants that.
@@ -87,17 +92,8 @@ impl Chunk {
     }
 
     /// Shows every byte to `take`, also those of a chunk without bytes, piece by piece from the front.
-    pub fn pieces(&self, mut take: impl FnMut(&[u8])) {
-        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-        if let Some(bytes) = self.bytes() {
-            return take(bytes);
-        }
-        let mut left = self.len();
-        while left > 0 {
-            let piece = left.min(ZEROS.len());
-            take(&ZEROS[..piece]);
-            left -= piece;
-        }
+    pub fn pieces(&self, take: impl FnMut(&[u8])) {
+        show(self.bytes(), self.len, take);
     }
 
     /// The whole buffer, to be filled; none for a zero chunk. At least as long as was asked for, rounded up to
@@ -200,6 +196,20 @@ pub struct ChunkRest {
     grant: Option<OwnedSemaphorePermit>,
 }
 
+/// Shows bytes to `take`: those that there are, else `len` zeros.
+fn show(bytes: Option<&[u8]>, len: usize, mut take: impl FnMut(&[u8])) {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    if let Some(bytes) = bytes {
+        return take(bytes);
+    }
+    let mut left = len;
+    while left > 0 {
+        let piece = left.min(ZEROS.len());
+        take(&ZEROS[..piece]);
+        left -= piece;
+    }
+}
+
 /// CRC-32 of `len` zero bytes, `len` at most one block.
 pub fn zero_crc(len: u64) -> u32 {
     static ZEROS: [u8; CRC_BLOCK as usize] = [0; CRC_BLOCK as usize];
@@ -222,8 +232,9 @@ struct Shared {
     runtime: Runtime,
     fixed: Option<Registered>,
     /// One permit for each page of the budget that is not registered.
-    heap: Arc<Semaphore>,
+    free: Arc<Semaphore>,
     heap_pages: u32,
+    heap: Rc<Heap>,
 }
 
 /// Buffers that the ring knows: they take their memory whether they are used or not.
@@ -258,8 +269,9 @@ impl BufferPool {
         };
         let registered_bytes = fixed.as_ref().map_or(0, |_| count * fixed_len);
         let heap_pages = u32::try_from((budget_bytes - registered_bytes) / ALIGNMENT).unwrap_or(u32::MAX).max(1);
-        let heap = Arc::new(Semaphore::new(heap_pages as usize));
-        (Self { shared: Rc::new(Shared { runtime, fixed, heap, heap_pages }) }, refusal)
+        let free = Arc::new(Semaphore::new(heap_pages as usize));
+        let heap = Heap::new(heap_pages as usize * ALIGNMENT);
+        (Self { shared: Rc::new(Shared { runtime, fixed, free, heap_pages, heap }) }, refusal)
     }
 
     /// A pool for tests and tools that only needs heap memory.
@@ -300,13 +312,13 @@ impl BufferPool {
 
     async fn heap_grant(&self, capacity: usize) -> OwnedSemaphorePermit {
         let pages = u32::try_from(capacity / ALIGNMENT).unwrap_or(u32::MAX).min(self.shared.heap_pages);
-        self.shared.heap.clone().acquire_many_owned(pages).await.expect(NEVER_CLOSED)
+        self.shared.free.clone().acquire_many_owned(pages).await.expect(NEVER_CLOSED)
     }
 
     fn on_heap(&self, capacity: usize, grant: OwnedSemaphorePermit) -> (Body, OwnedSemaphorePermit) {
         let body = match self.shared.runtime {
             Runtime::Glommio => Body::Dma(glommio::allocate_dma_buffer(capacity)),
-            Runtime::TokioUring => Body::Heap(AlignedBuf::new(capacity)),
+            Runtime::TokioUring => Body::Heap(self.shared.heap.take(capacity)),
         };
         (body, grant)
     }

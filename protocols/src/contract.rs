@@ -24,7 +24,9 @@ use std::{
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::{BufferPool, ByteRange, Checksum, Chunk, Code, Error, Interrupt, Object, ObjectUrl, Validator};
+use crate::{
+    BufferPool, ByteRange, Checksum, ChecksumKind, Chunk, Code, Error, Interrupt, Object, ObjectUrl, Validator,
+};
 
 /// Options of one side of a transfer (`source_options`, `destination_options`): names and values as the client sent
 /// them. Each module declares the names it knows in its [`Capabilities`].
@@ -433,6 +435,15 @@ pub trait Session: Send {
     fn append_block_crcs(&mut self, _blocks: &[(u64, u32)]) -> Result<(), Error> {
         Ok(())
     }
+
+    /// The kind of checksum that the session wants to [know](Session::note_checksum) of what is written, if any. Asked
+    /// once its [way of writing](Session::writes) is known.
+    fn wants_checksum(&self) -> Option<ChecksumKind> {
+        None
+    }
+
+    /// Tells the [wanted](Session::wants_checksum) checksum of all that was written, before the commit.
+    fn note_checksum(&mut self, _checksum: Checksum) {}
 
     /// Opens the lane's half. Called once for each lane, and for all of them before any of them is written to.
     fn open_on_lane(&self, shape: WriteShape) -> Result<OpenDestination, Error>;

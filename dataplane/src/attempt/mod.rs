@@ -1,11 +1,11 @@
 //! One try at one transfer.
 
-pub(crate) mod hash;
 mod port;
 pub(crate) mod run;
 mod spec;
 mod spool;
 pub(crate) mod stages;
+mod wanted;
 
 pub use port::{AttemptHandle, Notice, Reply, Reporter};
 pub use spec::{

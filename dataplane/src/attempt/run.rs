@@ -18,7 +18,7 @@ use staccato_protocols::{
 
 use super::{
     AttemptSpec, CheckpointReport, Checksum, ChecksumKind, Completion, LaneChoice, Outcome, Reporter, StartOver,
-    StopReason, spool, stages::micros,
+    StopReason, spool, stages::micros, wanted::Wanted,
 };
 use crate::{
     DataplaneConfig,
@@ -26,6 +26,7 @@ use crate::{
     lane::{
         LaneHandle, Lanes,
         coordinator::{Coordinator, Moved, ReportBase},
+        follow::Manner,
         message::{AttemptKey, Input},
     },
     transport::peers::Peers,
@@ -226,12 +227,15 @@ impl<'a> Attempt<'a> {
         let resume = !spec.checkpoint.is_empty() && useless.is_none() && !partial_gone;
         let session =
             keep.insert(self.begin(DestinationRequest { resume, ..request_of(spec, coordinator.interrupt()) })?);
+        let writes = session.writes(part.length)?;
+        coordinator.set_writes(writes);
+        let is_whole = part.start == 0 && part.length == object.size;
+        let wanted = Wanted::new(spec, coordinator.published().filter(|_| is_whole));
+        let kinds = wanted.kinds(session.as_ref(), false);
         let shape = Shape {
             request_cost: coordinator.request_cost(),
-            ..self.shape(session.writes(part.length)?, part.length, object.access)?
+            ..self.shape(writes, part.length, object.access, !kinds.is_empty())?
         };
-        coordinator.set_writes(shape.writes);
-        let wanted = self.checksums(coordinator, &object, &part);
         if let Some(reason) = coordinator.stop_reason() {
             return Err(Interrupted::Stopped(reason));
         }
@@ -253,7 +257,8 @@ impl<'a> Attempt<'a> {
         let moved = match whole {
             // What lies on another host is no file here, whatever its URL says.
             Some(whole) if !resumed && spec.owner.is_none() && session.try_clone(&request, whole)? => {
-                coordinator.open_destination(0, session.as_ref(), None)?;
+                coordinator.hash(&wanted.kinds(session.as_ref(), true), self.manner(shape))?;
+                coordinator.open_destination(0, session.as_ref())?;
                 coordinator.stages().open_us = micros(opening.elapsed());
                 session.set_length(whole.len())?;
                 let syncing = Instant::now();
@@ -263,12 +268,11 @@ impl<'a> Attempt<'a> {
             }
             _ => {
                 let present = self.use_present(coordinator, &part, session.as_mut())?;
-                // What leaves in order is hashed on the way.
-                let hash = wanted.first().map(Checksum::kind).filter(|_| shape.writes == Writes::InOrder);
-                coordinator.open_destination(0, session.as_ref(), hash)?;
+                coordinator.hash(&kinds, self.manner(shape))?;
+                coordinator.open_destination(0, session.as_ref())?;
                 for lane in 1..shape.lanes {
                     coordinator.open_source(lane, self.source, &request)?;
-                    coordinator.open_destination(lane, session.as_ref(), None)?;
+                    coordinator.open_destination(lane, session.as_ref())?;
                 }
                 coordinator.use_lanes(shape.lanes);
                 if let Some(length) = part.length.filter(|_| !resumed && shape.writes == Writes::Anywhere) {
@@ -281,6 +285,10 @@ impl<'a> Attempt<'a> {
                 let tell_first = started_over.is_some() || (!resumed && session.upload().is_some());
                 let config =
                     self.engine_config(&object, &part, resumed, tell_first, present, shape, session.as_mut())?;
+                // What a later attempt does not write again is not seen by its checksums, unless it is compared.
+                if shape.writes != Writes::Anywhere {
+                    config.checkpoint.iter().for_each(|known| coordinator.note_written(known.range));
+                }
                 let mut engine = Engine::new(config);
                 coordinator.stages().open_us = micros(opening.elapsed());
                 coordinator.run(&mut engine, session.as_mut(), reporter, &mut base, part.start)?
@@ -288,7 +296,13 @@ impl<'a> Attempt<'a> {
         };
 
         let verifying = Instant::now();
-        self.check_checksums(coordinator, &wanted, &moved, shape)?;
+        let mut found = coordinator.checksums(&moved)?;
+        // That of the whole is made of those of the blocks.
+        found.extend(moved.crc32.map(|crc32| Checksum::new(ChecksumKind::Crc32, crc32.to_be_bytes().to_vec())));
+        wanted.compare(&found)?;
+        if let Some(kind) = session.wants_checksum() {
+            found.into_iter().filter(|found| found.kind() == kind).for_each(|found| session.note_checksum(found));
+        }
         coordinator.revalidate()?;
         coordinator.stages().verify_us = micros(verifying.elapsed());
         let completion = Completion {
@@ -376,7 +390,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// How the attempt moves its bytes, given how the destination takes them.
-    fn shape(&self, writes: Writes, length: Option<u64>, access: Access) -> Result<Shape, Error> {
+    fn shape(&self, writes: Writes, length: Option<u64>, access: Access, hashed: bool) -> Result<Shape, Error> {
         let chunk_bytes = match writes {
             Writes::Anywhere | Writes::InOrder => self.chunk_bytes,
             Writes::Parts { bytes } => {
@@ -396,13 +410,28 @@ impl<'a> Attempt<'a> {
             }
         };
         let lanes = if writes == Writes::InOrder { 1 } else { self.lanes_for(length, access, chunk_bytes) };
-        Ok(Shape { writes, chunk_bytes, lanes, request_cost: Duration::ZERO })
+        Ok(Shape { writes, chunk_bytes, lanes, request_cost: Duration::ZERO, hashed })
+    }
+
+    /// How checksums are computed of what moves so.
+    fn manner(&self, shape: Shape) -> Manner {
+        Manner {
+            writes: shape.writes,
+            chunk_bytes: shape.chunk_bytes,
+            hold_bytes: self.window_chunks(shape) as u64 * shape.chunk_bytes,
+            source_shift: self.spec.part.start,
+            // What is read again of a source that is asked over a network would take its connections.
+            along: shape.writes == Writes::Anywhere || self.source_is_local(),
+        }
     }
 
     /// As many chunks as keep the lanes busy and the attempt's share of their memory allows.
     fn window_chunks(&self, shape: Shape) -> usize {
         let wanted = if self.source_is_local() { WINDOW_CHUNKS_PER_LANE } else { WINDOW_CONNECTIONS_PER_LANE_MAX };
-        let fitting = (self.bench.config.share_bytes() / shape.chunk_bytes).max(1) as usize;
+        // While chunks wait to be hashed there must be memory to read back what comes before them.
+        let reading = usize::from(shape.hashed && shape.writes != Writes::InOrder);
+        let fitting = (self.bench.config.share_bytes() / shape.chunk_bytes) as usize;
+        let fitting = fitting.saturating_sub(reading).max(1);
         let most = self.spec.window.map_or(usize::MAX, |window| (window / shape.chunk_bytes).max(1) as usize);
         (shape.lanes * wanted.min(fitting)).min(most)
     }
@@ -440,43 +469,6 @@ impl<'a> Attempt<'a> {
             Some(connections) if !self.source_is_local() => lanes.min(connections as usize).max(1),
             _ => lanes,
         }
-    }
-
-    /// The checksums that the moved bytes must have: the request's, and the one that the source's storage publishes,
-    /// where the whole object is moved.
-    fn checksums(&self, coordinator: &Coordinator<'_>, object: &Object, part: &WantedPart) -> Vec<Checksum> {
-        let whole = part.start == 0 && part.length == object.size;
-        let published = coordinator.published().filter(|_| whole);
-        let mut wanted: Vec<_> = self.spec.checksum.iter().chain(published).cloned().collect();
-        wanted.dedup();
-        wanted
-    }
-
-    fn check_checksums(
-        &self,
-        coordinator: &mut Coordinator<'_>,
-        wanted: &[Checksum],
-        moved: &Moved,
-        shape: Shape,
-    ) -> Result<(), Interrupted> {
-        for (index, wanted) in wanted.iter().enumerate() {
-            let shift = self.spec.part.start;
-            let digest = match (wanted.kind(), moved.crc32) {
-                (ChecksumKind::Crc32, Some(crc32)) => crc32.to_be_bytes().to_vec(),
-                // Only the first is computed on the way.
-                (kind, _) => coordinator.hash(kind, moved, shift, shape.chunk_bytes, index == 0)?,
-            };
-            if digest != wanted.digest() {
-                let found = Checksum::new(wanted.kind(), digest);
-                let who =
-                    if self.spec.checksum.as_ref() == Some(wanted) { "the request said" } else { "its storage says" };
-                return Err(Interrupted::Failed(Error::fatal(
-                    Code::ChecksumMismatch,
-                    format!("the bytes have {found}, {who} {wanted}; check which of the two is right"),
-                )));
-            }
-        }
-        Ok(())
     }
 
     fn commit(
@@ -538,6 +530,8 @@ struct Shape {
     lanes: usize,
     /// What a request costs the source's server.
     request_cost: Duration,
+    /// Whether checksums are computed on the way.
+    hashed: bool,
 }
 
 /// An object that only lacks its name; or has it already.

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 ///
 /// Chunks are in many stages at a time: `queue`, `memory`, `read`, `checksum`, `write`, `read_back`, `idle` and
 /// `sync_wait` are sums over them, and may be above the wall time. What limits an attempt is where its chunks spend most
-/// of theirs: in `read` the source, in `write` the destination, in `sync_wait` the destination's way to make things
-/// durable, in `memory` the executor's memory, in `queue` its cores; much `idle` means that fewer chunks were under way
-/// than could have been (a rate limit, a small object). The others are wall time.
+/// of theirs: in `read` the source, in `write` the destination, in `checksum` the checksum of the whole (one core's work),
+/// in `sync_wait` the destination's way to make things durable, in `memory` the executor's memory, in `queue` its cores;
+/// much `idle` means that fewer chunks were under way than could have been (a rate limit, a small object). The others are
+/// wall time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StageTimes {
@@ -27,7 +28,7 @@ pub struct StageTimes {
     pub memory_us: u64,
     /// Chunks were read from the source.
     pub read_us: u64,
-    /// CRCs of chunks were computed.
+    /// CRCs of chunks were computed, and chunks waited for their turn in the checksum of the whole.
     pub checksum_us: u64,
     /// Chunks were written.
     pub write_us: u64,
@@ -35,7 +36,7 @@ pub struct StageTimes {
     pub read_back_us: u64,
     /// Writes were made durable; chunks move on meanwhile.
     pub sync_us: u64,
-    /// After the last chunk: the checksum of the whole object, and whether the source is unchanged.
+    /// After the last chunk: what the checksum of the whole object still lacked, and whether the source is unchanged.
     pub verify_us: u64,
     /// Waited for the ledger's permission to commit.
     pub ledger_us: u64,

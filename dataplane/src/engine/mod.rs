@@ -20,6 +20,7 @@
 
 pub mod action;
 pub mod checkpoint;
+pub mod front;
 pub mod plan;
 pub mod rate;
 pub mod repair;

@@ -7,13 +7,14 @@
 use std::time::{Duration, Instant};
 
 use staccato_protocols::{
-    Checksum, Code, Error, Interrupt, Object, Session,
+    ByteRange, Checksum, Code, Error, Interrupt, Object, Session,
     contract::{SharedProtocol, SourceRequest, WriteShape, Writes},
 };
 
 use super::{
     LaneHandle,
-    message::{AttemptKey, Command, Compared, Fetched, HashFrom, Input, JobRef, LaneEvent},
+    follow::{Follow, Manner},
+    message::{AttemptKey, Command, Compared, Fetched, Input, JobRef, LaneEvent},
 };
 use crate::{
     attempt::{CheckpointReport, ChecksumKind, Notice, Reply, Reporter, StageTimes, StopReason, stages::micros},
@@ -31,6 +32,8 @@ pub(crate) struct Coordinator<'a> {
     published: Option<Checksum>,
     request_cost: Duration,
     writes: Writes,
+    /// The checksums that are computed, if any.
+    follow: Option<Follow>,
     /// Raised when nobody's turn will come any more, where chunks are written in order.
     order_over: Interrupt,
     inbox: &'a flume::Receiver<Input>,
@@ -70,6 +73,7 @@ impl<'a> Coordinator<'a> {
             published: None,
             request_cost: Duration::ZERO,
             writes: Writes::Anywhere,
+            follow: None,
             order_over: Interrupt::default(),
             inbox,
             replies,
@@ -138,19 +142,21 @@ impl<'a> Coordinator<'a> {
         self.writes
     }
 
-    /// Opens the destination on one lane; what is written there in order is hashed for a checksum of the kind `hash`.
-    pub fn open_destination(
-        &mut self,
-        lane: usize,
-        session: &dyn Session,
-        hash: Option<ChecksumKind>,
-    ) -> Result<(), Error> {
+    /// What is moved from now on is hashed for checksums of these kinds, if there are any.
+    pub fn hash(&mut self, kinds: &[ChecksumKind], manner: Manner) -> Result<(), Error> {
+        self.follow = if kinds.is_empty() { None } else { Some(Follow::start(kinds, manner)?) };
+        Ok(())
+    }
+
+    /// Opens the destination on one lane.
+    pub fn open_destination(&mut self, lane: usize, session: &dyn Session) -> Result<(), Error> {
         self.opened[lane] = true;
         // Parts are written from offset 0 of the destination in chunks of whole blocks.
         let open = session.open_on_lane(WriteShape { aligned: true })?;
         let job = self.job(lane);
         let (writes, over) = (self.writes, self.order_over.clone());
-        self.lanes[lane].send(Command::OpenDestination { job, open, writes, over, hash });
+        let checksums = self.follow.as_ref().map(Follow::checksums);
+        self.lanes[lane].send(Command::OpenDestination { job, open, writes, over, checksums });
         match self.receive() {
             LaneEvent::DestinationOpened(result) => result,
             _ => unexpected(),
@@ -166,6 +172,25 @@ impl<'a> Coordinator<'a> {
     /// Moves bytes until the engine has finished or ended. `source_shift` is where the wanted part begins in the
     /// source.
     pub fn run(
+        &mut self,
+        engine: &mut Engine,
+        session: &mut dyn Session,
+        reporter: &mut dyn Reporter,
+        base: &mut ReportBase,
+        source_shift: u64,
+    ) -> Result<Moved, Ending> {
+        let ended = self.run_to_end(engine, session, reporter, base, source_shift);
+        if ended.is_err() {
+            self.give_up_checksums();
+        }
+        if self.follow.as_ref().is_some_and(Follow::is_reading) {
+            let LaneEvent::Hashed(result) = self.receive() else { unexpected() };
+            self.handle_hashed(&result);
+        }
+        ended
+    }
+
+    fn run_to_end(
         &mut self,
         engine: &mut Engine,
         session: &mut dyn Session,
@@ -249,6 +274,9 @@ impl<'a> Coordinator<'a> {
             }
             if engine.is_ending() {
                 self.order_over.raise();
+                self.give_up_checksums();
+            } else {
+                self.read_back_for_checksums();
             }
             let waits_for_sync = engine.waits_for_sync();
             let input = match engine.poll_timeout(began.elapsed()) {
@@ -284,6 +312,7 @@ impl<'a> Coordinator<'a> {
                     match result {
                         Ok(Fetched { len, fetched, crcs, .. }) if len == range.len() || engine.length().is_none() => {
                             engine.handle_chunk(range, len, fetched, &crcs, now);
+                            self.note_written(ByteRange::at(range.start(), len).expect("no longer than the range"));
                         }
                         Ok(Fetched { len, .. }) => {
                             let error = Error::retry(
@@ -322,14 +351,43 @@ impl<'a> Coordinator<'a> {
                     if let Err(error) = &crcs {
                         tracing::warn!(%error, %range, "a verified range cannot be read back: fetching it again");
                     }
-                    engine.handle_read_back(range, crcs.ok().as_deref());
+                    engine.handle_read_back(range, crcs.as_deref().ok());
+                    if crcs.is_ok() {
+                        self.note_written(range);
+                    }
                 }
                 LaneEvent::Synced(result) => {
                     self.stages.sync_us += self.syncing.take().map_or(0, |began| micros(began.elapsed()));
                     engine.handle_synced(result);
                 }
+                LaneEvent::Hashed(result) => self.handle_hashed(&result),
                 _ => unexpected(),
             },
+        }
+    }
+
+    /// What lies at the destination can be read back for the checksums.
+    pub fn note_written(&self, range: ByteRange) {
+        if let Some(follow) = &self.follow {
+            follow.note(range);
+        }
+    }
+
+    fn read_back_for_checksums(&mut self) {
+        let lane = self.least_loaded();
+        let job = self.job(lane);
+        if let Some(command) = self.follow.as_mut().and_then(|follow| follow.next(job)) {
+            self.lanes[lane].send(command);
+        }
+    }
+
+    fn handle_hashed(&mut self, result: &Result<(), Error>) {
+        self.follow.as_mut().expect("only what was asked for is answered").handle_hashed(result);
+    }
+
+    fn give_up_checksums(&self) {
+        if let Some(follow) = &self.follow {
+            follow.give_up();
         }
     }
 
@@ -342,26 +400,16 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    /// Checksum of all that was moved, or was there already: read in order from the destination, where it was not
-    /// computed `on_the_way`, or from the source (from `source_shift` on) where nothing can be read back.
-    pub fn hash(
-        &mut self,
-        kind: ChecksumKind,
-        moved: &Moved,
-        source_shift: u64,
-        chunk_bytes: u64,
-        on_the_way: bool,
-    ) -> Result<Vec<u8>, Error> {
-        let from = match self.writes {
-            Writes::Parts { .. } => HashFrom::Source { shift: source_shift },
-            Writes::InOrder if !on_the_way => HashFrom::Source { shift: source_shift },
-            _ if moved.kept => HashFrom::Present,
-            _ => HashFrom::Written,
-        };
-        self.lanes[0].send(Command::Hash { job: self.job(0), kind, length: moved.length, chunk_bytes, from });
-        match self.receive() {
-            LaneEvent::Hashed(result) => result,
-            _ => unexpected(),
+    /// The checksums of all that was moved, or was there already. What was not hashed on the way is read now.
+    pub fn checksums(&mut self, moved: &Moved) -> Result<Vec<Checksum>, Error> {
+        loop {
+            let job = self.job(0);
+            let Some(follow) = &mut self.follow else { return Ok(Vec::new()) };
+            let Some(command) = follow.rest(moved.length, moved.kept, job) else { return follow.finish(moved.length) };
+            self.lanes[0].send(command);
+            let LaneEvent::Hashed(result) = self.receive() else { unexpected() };
+            self.handle_hashed(&result);
+            result?;
         }
     }
 

@@ -1,15 +1,19 @@
 //! What coordinators and lanes say to one another.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use staccato_protocols::{
     ByteRange, Checksum, Error, Interrupt, Object,
     contract::{OpenDestination, SharedProtocol, SourceRequest, Writes},
 };
 
+use super::checksums::Checksums;
 use crate::{
-    attempt::{ChecksumKind, Notice, stages::ChunkTimes},
-    engine::repair::Reuse,
+    attempt::{Notice, stages::ChunkTimes},
+    engine::{front::Run, repair::Reuse},
     transport::peers::{QuicPort, Visit},
 };
 
@@ -26,10 +30,17 @@ pub(crate) enum Command {
     /// Open the attempt's source.
     OpenSource { job: JobRef, module: SharedProtocol, request: Box<SourceRequest> },
     /// Open the attempt's destination, which takes what is written so. Where that is in order, waits for a turn end with
-    /// `over`, and what is written is hashed.
-    OpenDestination { job: JobRef, open: OpenDestination, writes: Writes, over: Interrupt, hash: Option<ChecksumKind> },
+    /// `over`. What is written is shown to `checksums`.
+    OpenDestination {
+        job: JobRef,
+        open: OpenDestination,
+        writes: Writes,
+        over: Interrupt,
+        checksums: Option<Arc<Checksums>>,
+    },
     /// Read a range (in the destination's offsets; the source's are `source_shift` further on) and write it. What follows
-    /// up to `stretch_end` is most likely wanted next, of the same lane. With `tell_read` it is also said when it is read and not written yet, unless blocks of it that are at the destination
+    /// up to `stretch_end` is most likely wanted next, of the same lane. With `tell_read` it is also said when it is read
+    /// and not written yet, unless blocks of it that are at the destination
     /// are reused.
     Fetch {
         job: JobRef,
@@ -47,16 +58,15 @@ pub(crate) enum Command {
     ReadBack { job: JobRef, range: ByteRange },
     /// Make completed writes durable.
     Sync { job: JobRef },
-    /// Tell the checksum of `0..length` of the destination, which is read for it in order where it was not computed on
-    /// the way.
-    Hash { job: JobRef, kind: ChecksumKind, length: u64, chunk_bytes: u64, from: HashFrom },
+    /// Read a run back in order, in pieces of `chunk_bytes`, for the checksums.
+    Hash { job: JobRef, run: Run, chunk_bytes: u64, from: HashFrom },
     /// Check that the source is still the one that was opened.
     Revalidate { job: JobRef },
     /// Close whatever the attempt has open here. Comes last, with nothing in flight.
     Close { job: JobRef },
 }
 
-/// Where the bytes are read that a checksum is of.
+/// Where bytes are read back that a checksum is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HashFrom {
     /// What was written.
@@ -119,7 +129,7 @@ pub(crate) enum LaneEvent {
         took: Duration,
     },
     Synced(Result<(), Error>),
-    Hashed(Result<Vec<u8>, Error>),
+    Hashed(Result<(), Error>),
     Revalidated(Result<(), Error>),
     Closed,
 }

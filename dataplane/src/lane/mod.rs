@@ -2,10 +2,13 @@
 //!
 //! A lane reads, checksums and writes chunks for every attempt that uses it, and shares nothing with other lanes.
 //! `service` is what a lane does, whatever drives it; `tokio_uring` and `glommio` are thin shells around the two
-//! runtimes; `coordinator` joins an engine to the lanes of one attempt; [`preflight`] says before anything starts
-//! whether the kernel offers what lanes need; [`placement`] gives each lane a core.
+//! runtimes; `coordinator` joins an engine to the lanes of one attempt, `checksums` hashes what these move, and `follow`
+//! has read back for it what passed unseen; [`preflight`] says before anything starts whether the kernel offers what
+//! lanes need; [`placement`] gives each lane a core.
 
+pub(crate) mod checksums;
 pub(crate) mod coordinator;
+pub(crate) mod follow;
 mod glommio;
 pub(crate) mod message;
 mod order;

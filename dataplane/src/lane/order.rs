@@ -1,52 +1,35 @@
 //! Chunks that must be written in the order of their offsets, though they are read side by side.
 //!
-//! Whoever has read a chunk waits for its turn, writes it, and passes the turn on. On the way the bytes can be hashed:
-//! nobody can read them back. A write that fails breaks the stream: what was taken cannot be taken back.
+//! Whoever has read a chunk waits for its turn, writes it, and passes the turn on. Where the bytes are hashed, that has a
+//! turn of its own, so that one chunk is hashed while the one before it is written: nobody can read them back. A write
+//! that fails breaks the stream: what was taken cannot be taken back.
 
-use std::cell::{Cell, RefCell};
+use std::{cell::Cell, sync::Arc};
 
-use staccato_protocols::{Chunk, Destination, Error, Interrupt};
+use staccato_protocols::{ByteRange, Chunk, Destination, Error, Interrupt};
 use tokio::sync::Notify;
 
-use crate::attempt::{ChecksumKind, hash::Hasher};
+use super::checksums::Checksums;
 
 /// The order of one attempt's writes.
 pub(super) struct Order {
-    /// Whose turn it is: the chunk that begins here.
-    next: Cell<u64>,
-    hasher: RefCell<Option<Hasher>>,
-    changed: Notify,
+    hash: Turn,
+    write: Turn,
+    checksums: Option<Arc<Checksums>>,
     /// Raised when no turn will be passed on any more.
     over: Interrupt,
 }
 
-impl Order {
-    /// From the front. `over` cuts every wait.
-    pub fn new(hash: Option<ChecksumKind>, over: Interrupt) -> Self {
-        Self { next: Cell::new(0), hasher: RefCell::new(hash.map(Hasher::new)), changed: Notify::new(), over }
-    }
+/// Whose turn it is.
+#[derive(Default)]
+struct Turn {
+    /// That of the chunk that begins here.
+    next: Cell<u64>,
+    changed: Notify,
+}
 
-    /// Writes a chunk when its turn has come.
-    pub async fn write(&self, destination: &dyn Destination, offset: u64, chunk: Chunk) -> Result<(), Refusal> {
-        self.over.cut(self.turn(offset)).await.map_err(Refusal::NotTaken)?;
-        let end = offset + chunk.len() as u64;
-        if let Some(hasher) = &mut *self.hasher.borrow_mut() {
-            hasher.update(&chunk);
-        }
-        if !chunk.is_empty() {
-            destination.write(offset, chunk).await.map_err(Refusal::Broken)?;
-        }
-        self.next.set(end);
-        self.changed.notify_waiters();
-        Ok(())
-    }
-
-    /// The checksum of what was written; none where none was wanted.
-    pub fn finish(&self) -> Option<Vec<u8>> {
-        self.hasher.borrow_mut().take().map(Hasher::finish)
-    }
-
-    async fn turn(&self, offset: u64) -> Result<(), Error> {
+impl Turn {
+    async fn of(&self, offset: u64) -> Result<(), Error> {
         loop {
             // One task at a time runs on a lane: nothing changes between the look and the wait.
             let changed = self.changed.notified();
@@ -55,6 +38,35 @@ impl Order {
             }
             changed.await;
         }
+    }
+
+    fn pass_on(&self, offset: u64) {
+        self.next.set(offset);
+        self.changed.notify_waiters();
+    }
+}
+
+impl Order {
+    /// From the front. `over` cuts every wait.
+    pub fn new(checksums: Option<Arc<Checksums>>, over: Interrupt) -> Self {
+        Self { hash: Turn::default(), write: Turn::default(), checksums, over }
+    }
+
+    /// Writes a chunk when its turn has come.
+    pub async fn write(&self, destination: &dyn Destination, offset: u64, mut chunk: Chunk) -> Result<(), Refusal> {
+        let range = ByteRange::at(offset, chunk.len() as u64).expect("objects end before the largest offset");
+        if let Some(checksums) = &self.checksums {
+            self.over.cut(self.hash.of(offset)).await.map_err(Refusal::NotTaken)?;
+            let lent = checksums.show(range, chunk);
+            self.hash.pass_on(range.end());
+            chunk = lent.back().await;
+        }
+        self.over.cut(self.write.of(offset)).await.map_err(Refusal::NotTaken)?;
+        if !chunk.is_empty() {
+            destination.write(offset, chunk).await.map_err(Refusal::Broken)?;
+        }
+        self.write.pass_on(range.end());
+        Ok(())
     }
 }
 
@@ -68,26 +80,31 @@ pub(super) enum Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
+    use std::{cell::RefCell, rc::Rc, task::Poll};
 
     use futures_util::{FutureExt, future::LocalBoxFuture};
+    use staccato_protocols::{ChecksumKind, Code, Runtime, checksum::Hasher, conformance::on_lane};
+    use tokio::sync::Mutex;
 
     use super::*;
-    use staccato_protocols::Code;
 
-    /// Notes what it is given; breaks at an offset.
+    /// Notes what it is given, and takes its time while it is held; breaks at an offset.
     #[derive(Default)]
     struct Stream {
         offsets: RefCell<Vec<u64>>,
         breaks_at: Option<u64>,
+        held: Mutex<()>,
     }
 
     impl Destination for Stream {
         fn write(&self, offset: u64, _chunk: Chunk) -> LocalBoxFuture<'_, Result<(), Error>> {
             self.offsets.borrow_mut().push(offset);
             let broken = self.breaks_at == Some(offset);
-            async move { if broken { Err(Error::retry(Code::ConnectionLost, "it broke")) } else { Ok(()) } }
-                .boxed_local()
+            async move {
+                drop(self.held.lock().await);
+                if broken { Err(Error::retry(Code::ConnectionLost, "it broke")) } else { Ok(()) }
+            }
+            .boxed_local()
         }
 
         fn sync(&self) -> LocalBoxFuture<'_, Result<(), Error>> {
@@ -100,8 +117,8 @@ mod tests {
     }
 
     #[test]
-    fn chunks_that_were_read_in_any_order_are_written_from_the_front_and_hashed() {
-        let (order, stream) = (Order::new(Some(ChecksumKind::Md5), Interrupt::default()), Stream::default());
+    fn chunks_that_were_read_in_any_order_are_written_from_the_front() {
+        let (order, stream) = (Order::new(None, Interrupt::default()), Stream::default());
         let mut last = order.write(&stream, 6, Chunk::zero(1)).boxed_local();
         let mut middle = order.write(&stream, 2, Chunk::zero(4)).boxed_local();
         assert!((&mut last).now_or_never().is_none() && (&mut middle).now_or_never().is_none());
@@ -109,9 +126,29 @@ mod tests {
         assert!((&mut last).now_or_never().is_none(), "it is not its turn");
         assert!(middle.now_or_never().is_some() && last.now_or_never().is_some());
         assert_eq!(*stream.offsets.borrow(), [0, 2, 6]);
-        let mut hasher = Hasher::new(ChecksumKind::Md5);
-        hasher.update(&Chunk::zero(7));
-        assert_eq!(order.finish(), Some(hasher.finish()));
+    }
+
+    #[test]
+    fn a_chunk_is_hashed_while_the_one_before_it_is_written() {
+        on_lane(Runtime::TokioUring, async |_| {
+            let checksums = Checksums::start(&[ChecksumKind::Md5], 0).unwrap();
+            let (order, stream) = (Order::new(Some(checksums.clone()), Interrupt::default()), Stream::default());
+            let hold = stream.held.lock().await;
+            let mut first = order.write(&stream, 0, Chunk::zero(2)).boxed_local();
+            let mut second = order.write(&stream, 2, Chunk::zero(5)).boxed_local();
+            let hashed = std::future::poll_fn(|context| {
+                let _ = (first.poll_unpin(context), second.poll_unpin(context));
+                context.waker().wake_by_ref();
+                checksums.of(7).map_or(Poll::Pending, Poll::Ready)
+            });
+            let mut hasher = Hasher::new(ChecksumKind::Md5);
+            hasher.update(&[0; 7]);
+            assert_eq!(hashed.await, [hasher.finish()]);
+            assert!(stream.offsets.borrow().len() <= 1, "the second is not written before the first");
+            drop(hold);
+            assert!(first.await.is_ok() && second.await.is_ok());
+            assert_eq!(*stream.offsets.borrow(), [0, 2]);
+        });
     }
 
     #[test]

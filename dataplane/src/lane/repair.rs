@@ -28,6 +28,9 @@ pub(super) async fn compare(ends: &Ends, range: ByteRange) -> Result<Compared, E
 pub(super) async fn fetch(ends: &Ends, range: ByteRange, untouched: bool, reuse: Reuse) -> Result<Fetched, Error> {
     let cut = |start, end| ByteRange::new(start, end).expect("what is reused lies within the chunk");
     let (known, behind) = (cut(range.start(), reuse.end), cut(reuse.end, range.end()));
+    if let Some(checksums) = &ends.checksums {
+        checksums.rewrite(range);
+    }
     let looked = look(ends, known, reuse.wanted).await?;
     let mut whole = Fetched { times: looked.times, ..Fetched::default() };
     let at = |block: ByteRange| ((block.start() - known.start()) / CRC_BLOCK) as usize;

@@ -2,24 +2,22 @@
 
 use std::{
     cell::RefCell, collections::HashMap, convert::Infallible, future::Future, ops::Range, panic::AssertUnwindSafe,
-    rc::Rc, time::Instant,
+    rc::Rc, sync::Arc, time::Instant,
 };
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::join};
 use staccato_protocols::{
-    BufferPool, ByteRange, CRC_BLOCK, Chunk, Code, Destination, Error, Lane, Runtime, Source, contract::Writes,
+    BufferPool, ByteRange, CRC_BLOCK, Chunk, Code, Destination, Error, Lane, Runtime, Source, chunk::Lent,
+    contract::Writes,
 };
 
 use super::{
+    checksums::Checksums,
     message::{AttemptKey, Command, Fetched, HashFrom, JobRef, LaneEvent, OpenedSource},
     order::{Order, Refusal},
     repair,
 };
-use crate::{
-    attempt::{ChecksumKind, hash::Hasher},
-    transport::idle,
-    zeros::zero_runs,
-};
+use crate::{engine::front::Run, transport::idle, zeros::zero_runs};
 
 /// Takes commands until every sender is gone, and what they began is over: a runtime must not end with I/O in flight. For
 /// other executors that read, `others` is the lane: the same with memory of its own.
@@ -60,6 +58,7 @@ struct Job {
     source: Option<Rc<dyn Source>>,
     destination: Option<Rc<dyn Destination>>,
     manner: Manner,
+    checksums: Option<Arc<Checksums>>,
 }
 
 /// How chunks are written.
@@ -92,7 +91,7 @@ impl Service {
                     opened
                 })));
             }
-            Command::OpenDestination { job, open, writes, over, hash } => {
+            Command::OpenDestination { job, open, writes, over, checksums } => {
                 let opened = open(&self.lane).await;
                 job.reply(LaneEvent::DestinationOpened(opened.map(|destination| {
                     let mut jobs = self.jobs.borrow_mut();
@@ -101,8 +100,9 @@ impl Service {
                     open.manner = match writes {
                         Writes::Anywhere => Manner::Anywhere,
                         Writes::Parts { .. } => Manner::Parts,
-                        Writes::InOrder => Manner::InOrder(Rc::new(Order::new(hash, over))),
+                        Writes::InOrder => Manner::InOrder(Rc::new(Order::new(checksums.clone(), over))),
                     };
+                    open.checksums = checksums;
                 })));
             }
             Command::Fetch { job, range, source_shift, untouched, reuse, stretch_end, tell_read, sent } => {
@@ -144,11 +144,7 @@ impl Service {
             }
             Command::ReadBack { job, range } => {
                 let began = Instant::now();
-                let chunk = match self.destination(&job) {
-                    Ok(destination) => destination.read_back(range, &self.lane.pool).await,
-                    Err(error) => Err(error),
-                };
-                let crcs = chunk.map(|chunk| chunk.block_crcs());
+                let crcs = self.read_back(&job, range).await;
                 job.reply(LaneEvent::ReadBack { range, crcs, took: began.elapsed() });
             }
             Command::Sync { job } => {
@@ -158,8 +154,8 @@ impl Service {
                 };
                 job.reply(LaneEvent::Synced(result));
             }
-            Command::Hash { job, kind, length, chunk_bytes, from } => {
-                let result = self.hash(&job, kind, length, chunk_bytes, from).await;
+            Command::Hash { job, run, chunk_bytes, from } => {
+                let result = self.hash(&job, run, chunk_bytes, from).await;
                 job.reply(LaneEvent::Hashed(result));
             }
             Command::Revalidate { job } => {
@@ -182,40 +178,62 @@ impl Service {
         }
     }
 
-    async fn hash(
+    /// CRCs of a range that an earlier attempt has written.
+    async fn read_back(&self, job: &JobRef, range: ByteRange) -> Result<Vec<u32>, Error> {
+        let chunk = self.destination(job)?.read_back(range, &self.lane.pool).await?;
+        let Some(checksums) = self.job(job).checksums else { return Ok(chunk.block_crcs()) };
+        let lent = checksums.show_found(range, chunk);
+        let crcs = lent.block_crcs();
+        lent.back().await;
+        Ok(crcs)
+    }
+
+    /// Reads a run back and shows it to the attempt's checksums: the next piece is read while one is hashed.
+    async fn hash(&self, job: &JobRef, run: Run, chunk_bytes: u64, from: HashFrom) -> Result<(), Error> {
+        let Some(checksums) = self.job(job).checksums else {
+            return Err(Error::fatal(Code::Internal, "nothing is hashed on this lane"));
+        };
+        let result = self.hash_pieces(job, &checksums, run, chunk_bytes, from).await;
+        checksums.end_run(run);
+        result
+    }
+
+    async fn hash_pieces(
         &self,
         job: &JobRef,
-        kind: ChecksumKind,
-        length: u64,
+        checksums: &Checksums,
+        run: Run,
         chunk_bytes: u64,
         from: HashFrom,
-    ) -> Result<Vec<u8>, Error> {
-        if let (HashFrom::Written, Manner::InOrder(order)) = (from, &self.job(job).manner) {
-            return order.finish().ok_or_else(|| Error::fatal(Code::Internal, "nothing was hashed on the way"));
-        }
+    ) -> Result<(), Error> {
         let ends = self.ends(job, if let HashFrom::Source { shift } = from { shift } else { 0 })?;
-        let whole = ByteRange::new(0, length).expect("0 is the smallest start");
-        let mut hasher = Hasher::new(kind);
-        // One chunk at a time: an attempt that held one buffer while it waited for the next could block others that do
-        // the same, and they it.
-        for piece in whole.pieces(chunk_bytes) {
+        let mut before = Lent::to_nobody(Chunk::zero(0));
+        for piece in run.range.pieces(chunk_bytes) {
             if job.interrupt.is_raised() {
                 return Err(Error::canceled());
             }
-            let pool = &self.lane.pool;
-            let read = match from {
-                HashFrom::Written => ends.destination.read_back(piece, pool),
-                HashFrom::Present => ends.destination.read_present(piece, pool),
-                HashFrom::Source { .. } => ends.source.read(ends.in_source(piece)?, pool),
+            let read = async {
+                match from {
+                    HashFrom::Written => ends.destination.read_back(piece, &ends.pool).await,
+                    HashFrom::Present => ends.destination.read_present(piece, &ends.pool).await,
+                    HashFrom::Source { .. } => ends.source.read(ends.in_source(piece)?, &ends.pool).await,
+                }
             };
-            hasher.update(&read.await?);
+            // Memory is given back as soon as it is hashed: an attempt that held one buffer until it had the next could
+            // block others that do the same, and they it.
+            let (chunk, ()) = join(read, async { drop(before.back().await) }).await;
+            match checksums.show_piece(run, piece, chunk?) {
+                Some(lent) => before = lent,
+                None => return Ok(()),
+            }
         }
-        Ok(hasher.finish())
+        before.back().await;
+        Ok(())
     }
 
     fn ends(&self, job: &JobRef, source_shift: u64) -> Result<Ends, Error> {
-        let (source, destination) = (self.source(job)?, self.destination(job)?);
-        Ok(Ends { source, destination, source_shift, pool: self.lane.pool.clone() })
+        let (source, destination, checksums) = (self.source(job)?, self.destination(job)?, self.job(job).checksums);
+        Ok(Ends { source, destination, checksums, source_shift, pool: self.lane.pool.clone() })
     }
 
     fn source(&self, job: &JobRef) -> Result<Rc<dyn Source>, Error> {
@@ -237,6 +255,8 @@ impl Service {
 pub(super) struct Ends {
     pub source: Rc<dyn Source>,
     pub destination: Rc<dyn Destination>,
+    /// What is told of everything that is written.
+    pub checksums: Option<Arc<Checksums>>,
     pub source_shift: u64,
     pub pool: BufferPool,
 }
@@ -274,6 +294,8 @@ impl Ends {
         let is_hole = |piece| self.in_source(piece).is_ok_and(|piece| source.is_hole(piece));
         for (piece, hole) in pieces_by(range, is_hole) {
             if hole {
+                self.show(piece.start(), Chunk::zero(piece.len() as usize)).back().await;
+                whole.times.checksum += lap();
                 destination.zero(piece, untouched).await?;
                 whole.times.write += lap();
                 whole.len += piece.len();
@@ -287,7 +309,9 @@ impl Ends {
             if piece.end() == range.end() {
                 when_read();
             }
-            let crcs = chunk.block_crcs();
+            let lent = self.show(piece.start(), chunk);
+            let crcs = lent.block_crcs();
+            let chunk = lent.back().await;
             whole.times.checksum += lap();
             if len > 0 {
                 write_sparsely(&**destination, piece.start(), chunk, &crcs, untouched).await?;
@@ -305,7 +329,16 @@ impl Ends {
 }
 
 impl Ends {
-    /// Reads a range, perhaps of a stretch, and writes it as one chunk, in `order` where there is one; `when_read` is called between the two.
+    /// Shows a chunk that is about to be written at `offset`.
+    fn show(&self, offset: u64, chunk: Chunk) -> Lent {
+        match (&self.checksums, ByteRange::at(offset, chunk.len() as u64)) {
+            (Some(checksums), Some(range)) => checksums.show(range, chunk),
+            _ => Lent::to_nobody(chunk),
+        }
+    }
+
+    /// Reads a range, perhaps of a stretch, and writes it as one chunk, in `order` where there is one; `when_read` is
+    /// called between the two.
     async fn fetch_whole(
         &self,
         range: ByteRange,
@@ -329,7 +362,10 @@ impl Ends {
         fetched.times.read = lap().saturating_sub(chunk.waited());
         when_read();
         fetched.len = chunk.len() as u64;
-        fetched.crcs = chunk.block_crcs();
+        // What is written in order is hashed in order.
+        let lent = if order.is_some() { Lent::to_nobody(chunk) } else { self.show(range.start(), chunk) };
+        fetched.crcs = lent.block_crcs();
+        let chunk = lent.back().await;
         fetched.times.checksum = lap();
         match order {
             Some(order) => order.write(&**destination, range.start(), chunk).await?,

@@ -153,6 +153,22 @@ impl World {
     }
 }
 
+/// What the ledger would give the next attempt.
+pub fn next(spec: AttemptSpec, told: &[Told]) -> AttemptSpec {
+    let last = told.iter().rev().find_map(|told| match told {
+        Told::Checkpoint(report) => Some(report.clone()),
+        _ => None,
+    });
+    let Some(last) = last else { return AttemptSpec { epoch: spec.epoch + 1, ..spec } };
+    AttemptSpec {
+        epoch: spec.epoch + 1,
+        checkpoint: last.ranges,
+        validator: last.validator,
+        upload: last.upload,
+        ..spec
+    }
+}
+
 /// Bytes that look random and are the same every time.
 pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(seed);

@@ -1,5 +1,6 @@
 //! Attempts on real files, on both kinds of lane.
 
+mod checksums;
 mod commits;
 mod files;
 mod keeper;

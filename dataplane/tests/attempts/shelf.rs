@@ -1,4 +1,4 @@
-//! A storage in memory that takes parts, or one stream in order, and breaks when it is told to.
+//! A storage in memory that takes chunks anywhere, parts, or one stream in order, and breaks when it is told to.
 
 use std::{
     collections::BTreeMap,
@@ -8,8 +8,8 @@ use std::{
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 use staccato_protocols::{
-    ByteRange, Capabilities, Chunk, Code, Destination, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session,
-    Source,
+    BufferPool, ByteRange, Capabilities, Checksum, ChecksumKind, Chunk, Code, Destination, Error, Lane, ObjectUrl,
+    Options, Protocol, Runtime, Session, Source,
     contract::{
         CommitError, DestinationRequest, Found, Identity, OpenDestination, SourceRequest, SweepRequest, Takes,
         WriteShape, Writes,
@@ -33,6 +33,12 @@ pub struct State {
     pub object: Option<Vec<u8>>,
     /// Offsets of what was written, in that order.
     pub written: Vec<u64>,
+    /// Offsets of what was read back.
+    pub read_back: Vec<u64>,
+    /// Which checksum a session wants to know.
+    pub wants: Option<ChecksumKind>,
+    /// What it was told.
+    pub noted: Option<Checksum>,
     /// Writes that fail, by their number, counted from 0.
     pub fails_at: Vec<usize>,
     /// Commits that fail.
@@ -150,6 +156,14 @@ impl Session for Shelving {
         Ok(promised.iter().filter(kept).copied().collect())
     }
 
+    fn wants_checksum(&self) -> Option<ChecksumKind> {
+        self.shelf.with(|state| state.wants)
+    }
+
+    fn note_checksum(&mut self, checksum: Checksum) {
+        self.shelf.with(|state| state.noted = Some(checksum));
+    }
+
     fn open_on_lane(&self, _shape: WriteShape) -> Result<OpenDestination, Error> {
         let (shelf, upload) = (self.shelf.clone(), self.upload.clone().expect("it has begun"));
         Ok(Box::new(move |_lane| {
@@ -202,6 +216,24 @@ impl Destination for OnLane {
             Ok(())
         });
         async move { taken }.boxed_local()
+    }
+
+    fn zero(&self, range: ByteRange, _untouched: bool) -> LocalBoxFuture<'_, Result<(), Error>> {
+        self.write(range.start(), Chunk::zero(range.len() as usize))
+    }
+
+    fn read_back<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
+        async move {
+            let mut chunk = pool.take(range.len() as usize).await;
+            let found: Vec<u8> = self.shelf.with(|state| {
+                state.read_back.push(range.start());
+                let (start, bytes) = state.uploads[&self.upload].range(..=range.start()).next_back().expect("is there");
+                bytes[(range.start() - start) as usize..][..range.len() as usize].to_vec()
+            });
+            chunk.buffer_mut().expect("chunks from a pool have a buffer")[..found.len()].copy_from_slice(&found);
+            Ok(chunk)
+        }
+        .boxed_local()
     }
 
     fn sync(&self) -> LocalBoxFuture<'_, Result<(), Error>> {

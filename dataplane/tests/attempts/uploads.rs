@@ -17,7 +17,7 @@ use staccato_protocols::{
 };
 
 use crate::{
-    keeper::{Told, World, bytes},
+    keeper::{Told, World, bytes, next},
     shelf::{MIB, Shelf},
 };
 
@@ -43,22 +43,6 @@ fn to_shelf(world: &World, source: &str) -> AttemptSpec {
 
 fn from_server(world: &World, server: &HttpServer) -> AttemptSpec {
     AttemptSpec { source_url: ObjectUrl::parse(&server.url("/s")).unwrap(), ..to_shelf(world, "s") }
-}
-
-/// What the ledger would give the next attempt.
-fn next(spec: AttemptSpec, told: &[Told]) -> AttemptSpec {
-    let last = told.iter().rev().find_map(|told| match told {
-        Told::Checkpoint(report) => Some(report.clone()),
-        _ => None,
-    });
-    let Some(last) = last else { return AttemptSpec { epoch: spec.epoch + 1, ..spec } };
-    AttemptSpec {
-        epoch: spec.epoch + 1,
-        checkpoint: last.ranges,
-        validator: last.validator,
-        upload: last.upload,
-        ..spec
-    }
 }
 
 fn sha256(bytes: &[u8]) -> Checksum {

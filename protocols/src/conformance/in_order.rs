@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::{CHUNK_BYTES, DestinationHarness, begin, must_fail, sample};
 use crate::{
     Code, Destination, Disposition, Error, Interrupt, Lane, ObjectUrl, Session,
+    checksum::Hasher,
     contract::{DestinationRequest, Found, Overwrite, PreparedCommit, SweepRequest, WriteShape, Writes},
 };
 
@@ -86,6 +87,11 @@ impl Suite<'_> {
             destination.write((index * CHUNK_BYTES) as u64, chunk).await.expect("the chunk is written");
         }
         session.set_length(bytes.len() as u64).expect("the length is set");
+        if let Some(kind) = session.wants_checksum() {
+            let mut hasher = Hasher::new(kind);
+            hasher.update(bytes);
+            session.note_checksum(hasher.finish());
+        }
         destination.sync().await.expect("everything has left");
         destination.close().await;
         session

@@ -17,7 +17,6 @@ mod options;
 mod record;
 mod session;
 mod source;
-mod stream;
 mod target;
 
 #[cfg(test)]

@@ -20,11 +20,10 @@ use super::{
     images::{Images, no_room, said},
     options::GlanceOptions,
     record::{Record, Stage},
-    stream::{ImageDestination, Sent},
     target::Target,
 };
 use crate::{
-    Code, Destination, Error, Interrupt, Session,
+    Checksum, ChecksumKind, Code, Destination, Error, Interrupt, Session,
     contract::{
         CommitError, DestinationRequest, Found, Identity, OpenDestination, Overwrite, SweepRequest, WriteShape, Writes,
     },
@@ -49,7 +48,8 @@ pub(super) struct ImageSession {
     /// Whether its record is there already.
     made: bool,
     length: Option<u64>,
-    sent: Sent,
+    /// What was sent, where that was told.
+    sent: Option<Checksum>,
     upload: Option<(Commit, Mutex<Option<upload::Waiting>>)>,
 }
 
@@ -113,12 +113,11 @@ impl ImageSession {
         let found = if matches!(present, Present::Complete) { Found::Committed } else { Found::Nothing };
         let made = matches!(present, Present::Waiting | Present::Complete);
         let transfer = request.transfer.clone();
-        Ok(Self { glance, transfer, id, found, made, length: None, sent: Sent::default(), upload: None })
+        Ok(Self { glance, transfer, id, found, made, length: None, sent: None, upload: None })
     }
 
     /// Whether the image is there, and is what was sent.
     fn check_active(&self) -> Result<(), CommitError> {
-        let (bytes, checksum) = self.sent.sum();
         let record = self.glance.ask(async |images| images.settle(&self.id, ACTIVE_MAX).await);
         let id = &self.id;
         match record.map_err(CommitError::Unknown)? {
@@ -126,17 +125,24 @@ impl ImageSession {
                 Err(CommitError::NotDone(Error::retry(Code::WriteFailed, format!("somebody deleted the image {id}"))))
             }
             Some(record) if record.stage() == Stage::Active => {
-                let published = record.published().filter(|published| published.kind() == checksum.kind());
-                if record.size == Some(bytes) && published.as_ref().is_none_or(|published| *published == checksum) {
+                let published = record.published();
+                let differs = |sent: &Checksum| {
+                    published.as_ref().is_some_and(|published| published.kind() == sent.kind() && published != sent)
+                };
+                if record.size == self.length && !self.sent.as_ref().is_some_and(differs) {
                     return Ok(());
                 }
+                let named = |checksum: &Option<Checksum>| {
+                    checksum.as_ref().map_or("no checksum".to_owned(), |checksum| checksum.to_string())
+                };
                 let error = Error::fatal(
                     Code::ChecksumMismatch,
                     format!(
-                        "Glance has {} bytes with {} for the image {id}, where {bytes} with {checksum} were sent; the image \
-                         was deleted",
+                        "Glance has {} bytes with {} for the image {id}, where {} with {} were sent; the image was deleted",
                         record.size.unwrap_or_default(),
-                        published.map_or("no checksum".to_owned(), |published| published.to_string()),
+                        named(&published),
+                        self.length.unwrap_or_default(),
+                        named(&self.sent),
                     ),
                 );
                 // What is wrong must not stay.
@@ -193,13 +199,22 @@ impl Session for ImageSession {
         self.made.then(|| self.id.clone())
     }
 
+    /// The kind that Glance publishes.
+    fn wants_checksum(&self) -> Option<ChecksumKind> {
+        Some(ChecksumKind::Sha512)
+    }
+
+    fn note_checksum(&mut self, checksum: Checksum) {
+        self.sent = Some(checksum);
+    }
+
     fn open_on_lane(&self, _shape: WriteShape) -> Result<OpenDestination, Error> {
         let twice = || Error::fatal(Code::Internal, "an image is written on one lane");
         let (_, waiting) = self.upload.as_ref().ok_or_else(twice)?;
         let waiting = waiting.lock().expect("nobody panics with it").take().ok_or_else(twice)?;
         let Glance { web, logins, target, options, .. } = &self.glance;
         let (web, logins, target, options) = (web.clone(), logins.clone(), target.clone(), options.clone());
-        let (id, length, sent) = (self.id.clone(), self.length, self.sent.clone());
+        let (id, length) = (self.id.clone(), self.length);
         Ok(Box::new(move |_lane| {
             async move {
                 let images = Images::open(&web, &logins, &target, &options).await?;
@@ -207,8 +222,7 @@ impl Session for ImageSession {
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
                 let (method, place) = (Method::PUT, images.data(&id)?);
                 let request = UploadRequest { method, place, headers, length };
-                let inner = Rc::new(waiting.begin(images.into_client()?, request, refusal));
-                Ok(Rc::new(ImageDestination { inner, sent }) as Rc<dyn Destination>)
+                Ok(Rc::new(waiting.begin(images.into_client()?, request, refusal)) as Rc<dyn Destination>)
             }
             .boxed_local()
         }))

@@ -13,7 +13,8 @@ fn every_storage_system_is_measured_both_ways() {
             assert!(table.contains(&case) && of_case.len() >= 2, "{case}: {table}");
             for one in of_case {
                 // Of the rivals, rclone and curl are what tests/run installs.
-                let must = one.kind == Kind::Ours || one.contestant.contains("rclone") || one.contestant.contains("curl");
+                let must =
+                    one.kind == Kind::Ours || one.contestant.contains("rclone") || one.contestant.contains("curl");
                 assert!(one.absent.is_none() || !must, "{} in {case}: {:?}", one.contestant, one.absent);
                 let is_whole = |seconds: f64, cpu: Option<f64>| seconds > 0.0 && cpu > Some(0.0);
                 let samples = &one.samples;

@@ -3,7 +3,10 @@
 use std::thread;
 
 use super::*;
-use crate::contract::{CommitError, DestinationRequest, Found, Overwrite, WriteShape};
+use crate::{
+    checksum::Hasher,
+    contract::{CommitError, DestinationRequest, Found, Overwrite, WriteShape},
+};
 
 const TRANSFER: &str = "0190b5a0-0000-7000-8000-000000000001";
 
@@ -54,6 +57,9 @@ fn make(request: &DestinationRequest, bytes: &[u8]) -> End {
         if let Err(error) = written.await {
             return End::NotWritten(error);
         }
+        let mut hasher = Hasher::new(session.wants_checksum().expect("it compares what Glance publishes"));
+        hasher.update(&bytes);
+        session.note_checksum(hasher.finish());
         let (tell, told) = tokio::sync::oneshot::channel();
         thread::spawn(move || drop(tell.send(session.commit())));
         End::Committed(told.await.unwrap())
