@@ -13,6 +13,9 @@ pub const REGION: &str = "RegionOne";
 /// The id of the domain of all users and projects.
 pub const DOMAIN: &str = "default";
 
+/// That domain's name.
+pub const DOMAIN_NAME: &str = "Default";
+
 /// May do everything, everywhere.
 pub const ADMIN: User = User { name: "admin", password: "password-of-admin", project: "admin" };
 

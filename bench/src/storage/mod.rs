@@ -136,7 +136,7 @@ fn rclone(name: &str, arguments: &[&str]) -> Rival {
 }
 
 /// Of these rivals, contestants.
-fn with_rivals<const N: usize>(ours: Box<dyn Contestant>, rivals: [Rival; N]) -> Vec<Box<dyn Contestant>> {
+fn with_rivals(ours: Box<dyn Contestant>, rivals: impl IntoIterator<Item = Rival>) -> Vec<Box<dyn Contestant>> {
     let mut all = vec![ours];
     all.extend(rivals.into_iter().map(|rival| Box::new(rival) as Box<dyn Contestant>));
     all

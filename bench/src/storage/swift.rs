@@ -10,7 +10,7 @@ use crate::{
     contest::Contestant,
     contestants::Rival,
     servers::{
-        keystone::{DEMO, DOMAIN, Keystone, REGION},
+        keystone::{DEMO, DOMAIN_NAME, Keystone, REGION},
         swift::{Account, Swift},
     },
     worker::Program,
@@ -18,6 +18,9 @@ use crate::{
 
 /// The container of all objects.
 const CONTAINER: &str = "bench";
+
+/// rclone's own default: up to 5 GiB without segments, so that what breaks is begun anew.
+const WHOLE: &str = "--swift-chunk-size=5G";
 
 /// A Swift of one device, whose accounts are Keystone's projects.
 pub struct Containers {
@@ -49,16 +52,16 @@ impl Containers {
         then(&format!("swift://{CONTAINER}/{object}"), &[&user[..], &[("auth_url", &auth_url)]].concat())
     }
 
-    fn rclone(&self, from: &str, to: &str) -> Rival {
-        rclone("rclone", &["copyto", "--multi-thread-streams=8", from, to])
+    fn rclone(&self, name: &str, chunk: &str, from: &str, to: &str) -> Rival {
+        rclone(name, &["copyto", "--multi-thread-streams=8", chunk, from, to])
             .with_environment("RCLONE_SWIFT_AUTH", &self.keystone.url())
             .with_environment("RCLONE_SWIFT_AUTH_VERSION", "3")
             .with_environment("RCLONE_SWIFT_REGION", REGION)
             .with_environment("RCLONE_SWIFT_USER", DEMO.name)
             .with_environment("RCLONE_SWIFT_KEY", DEMO.password)
             .with_environment("RCLONE_SWIFT_TENANT", DEMO.project)
-            .with_environment("RCLONE_SWIFT_DOMAIN", DOMAIN)
-            .with_environment("RCLONE_SWIFT_TENANT_DOMAIN", DOMAIN)
+            .with_environment("RCLONE_SWIFT_DOMAIN", DOMAIN_NAME)
+            .with_environment("RCLONE_SWIFT_TENANT_DOMAIN", DOMAIN_NAME)
     }
 }
 
@@ -75,7 +78,7 @@ impl Store for Containers {
         let Account { url, token } = self.account();
         let (url, token) = (format!("{url}/{CONTAINER}/{OFFERED}"), format!("X-Auth-Token: {token}"));
         let rivals = [
-            self.rclone(&format!(":swift:{CONTAINER}/{OFFERED}"), "{to}"),
+            self.rclone("rclone", WHOLE, &format!(":swift:{CONTAINER}/{OFFERED}"), "{to}"),
             Rival::new("curl with a token", "curl", &["-sSf", "-H", &token, "-o", "{to}", &url]),
         ];
         with_rivals(self.with_account(OFFERED, |url, options| reader(program, url, options)), rivals)
@@ -83,9 +86,11 @@ impl Store for Containers {
 
     fn writers(&self, program: &Program, source: &Path) -> Vec<Box<dyn Contestant>> {
         let (Account { url, token }, from) = (self.account(), source.display().to_string());
+        let to = format!(":swift:{CONTAINER}/{WRITTEN}");
         let (url, token) = (format!("{url}/{CONTAINER}/{WRITTEN}"), format!("X-Auth-Token: {token}"));
         let rivals = [
-            self.rclone(&from, &format!(":swift:{CONTAINER}/{WRITTEN}")),
+            self.rclone("rclone in segments", "--swift-chunk-size=16M", &from, &to),
+            self.rclone("rclone", WHOLE, &from, &to),
             Rival::new("curl with a token", "curl", &["-sSf", "-H", &token, "-T", &from, &url]),
         ];
         with_rivals(self.with_account(WRITTEN, |url, options| writer(program, source, url, options)), rivals)

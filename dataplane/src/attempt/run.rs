@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     DataplaneConfig,
-    engine::{Ending, Engine, EngineConfig, SYNC_BYTES_MAX, checkpoint, window::Connections},
+    engine::{Ending, Engine, EngineConfig, SYNC_BYTES_MAX, checkpoint, stretch, window::Connections},
     lane::{
         LaneHandle, Lanes,
         coordinator::{Coordinator, Moved, ReportBase},
@@ -232,10 +232,7 @@ impl<'a> Attempt<'a> {
         let is_whole = part.start == 0 && part.length == object.size;
         let wanted = Wanted::new(spec, coordinator.published().filter(|_| is_whole));
         let kinds = wanted.kinds(session.as_ref(), false);
-        let shape = Shape {
-            request_cost: coordinator.request_cost(),
-            ..self.shape(writes, part.length, object.access, !kinds.is_empty())?
-        };
+        let shape = self.shape(writes, &object, &part, coordinator.request_cost(), !kinds.is_empty())?;
         if let Some(reason) = coordinator.stop_reason() {
             return Err(Interrupted::Stopped(reason));
         }
@@ -390,7 +387,14 @@ impl<'a> Attempt<'a> {
     }
 
     /// How the attempt moves its bytes, given how the destination takes them.
-    fn shape(&self, writes: Writes, length: Option<u64>, access: Access, hashed: bool) -> Result<Shape, Error> {
+    fn shape(
+        &self,
+        writes: Writes,
+        object: &Object,
+        part: &WantedPart,
+        request_cost: Duration,
+        hashed: bool,
+    ) -> Result<Shape, Error> {
         let chunk_bytes = match writes {
             Writes::Anywhere | Writes::InOrder => self.chunk_bytes,
             Writes::Parts { bytes } => {
@@ -409,8 +413,12 @@ impl<'a> Attempt<'a> {
                 bytes
             }
         };
-        let lanes = if writes == Writes::InOrder { 1 } else { self.lanes_for(length, access, chunk_bytes) };
-        Ok(Shape { writes, chunk_bytes, lanes, request_cost: Duration::ZERO, hashed })
+        let lanes = if writes == Writes::InOrder {
+            1
+        } else {
+            self.lanes_for(part.length, object.access, chunk_bytes, request_cost)
+        };
+        Ok(Shape { writes, chunk_bytes, lanes, request_cost, hashed })
     }
 
     /// How checksums are computed of what moves so.
@@ -458,7 +466,7 @@ impl<'a> Attempt<'a> {
         is_local(self.source)
     }
 
-    fn lanes_for(&self, length: Option<u64>, access: Access, chunk_bytes: u64) -> usize {
+    fn lanes_for(&self, length: Option<u64>, access: Access, chunk_bytes: u64, request_cost: Duration) -> usize {
         if access == Access::Sequential {
             return 1;
         }
@@ -467,6 +475,11 @@ impl<'a> Attempt<'a> {
         // Lanes share no connections.
         match self.spec.connections {
             Some(connections) if !self.source_is_local() => lanes.min(connections as usize).max(1),
+            // Nor do they share what one request brings; and each asks the server once more.
+            None if !self.source_is_local() => {
+                let stretches = length.map_or(1, |length| stretch::count(length, request_cost));
+                lanes.min(usize::try_from(stretches).unwrap_or(usize::MAX)).max(1)
+            }
             _ => lanes,
         }
     }

@@ -14,9 +14,19 @@ use staccato_protocols::ByteRange;
 /// The part of a stretch's time that its request may cost.
 const COST_SHARE: f64 = 0.05;
 /// Bytes per second of a connection, as long as nothing is known of it.
-const RATE_ASSUMED: f64 = 200e6;
+const RATE_ASSUMED: f64 = 400e6;
 /// What the newest read counts for in the rate.
 const NEWEST_SHARE: f64 = 0.25;
+
+/// How many stretches an object of so many bytes is worth, as far as one can tell before it is read.
+pub fn count(length: u64, cost: Duration) -> u64 {
+    length / worth(cost, RATE_ASSUMED).max(1)
+}
+
+/// Bytes that are worth a request.
+fn worth(cost: Duration, rate: f64) -> u64 {
+    (cost.as_secs_f64() * (1.0 / COST_SHARE - 1.0) * rate) as u64
+}
 
 /// A chunk's place in a stretch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,9 +145,7 @@ impl Stretches {
 
     /// Bytes of a stretch that is worth its request.
     fn bytes(&self) -> u64 {
-        let seconds = self.cost.as_secs_f64() * (1.0 / COST_SHARE - 1.0);
-        let bytes = seconds * self.rate.unwrap_or(RATE_ASSUMED);
-        let chunks = (bytes / self.chunk_bytes as f64).ceil() as u64;
+        let chunks = worth(self.cost, self.rate.unwrap_or(RATE_ASSUMED)).div_ceil(self.chunk_bytes);
         chunks.min(self.bytes_max / self.chunk_bytes).max(1).saturating_mul(self.chunk_bytes)
     }
 

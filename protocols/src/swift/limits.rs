@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest answer that is looked at.
 const INFO_BYTES_MAX: usize = 256 << 10;
 
+/// Length of segments unless told: each is an object to Swift, which costs it more than a part costs a server of S3.
+const SEGMENT_BYTES_DEFAULT: u64 = 16 << 20;
+
 /// Limits of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
@@ -68,7 +71,7 @@ impl Limits {
         let most = PART_BYTES_MAX.min(self.object_bytes_max / CRC_BLOCK * CRC_BLOCK);
         let least = self.segment_bytes_min.checked_next_multiple_of(CRC_BLOCK).unwrap_or(u64::MAX);
         let count_max = PARTS_MAX.min(self.manifest_segments_max.saturating_mul(self.manifest_segments_max));
-        let mut bytes = part_bytes(length, asked)?.min(most).max(least);
+        let mut bytes = part_bytes(length, asked.or(Some(SEGMENT_BYTES_DEFAULT)))?.min(most).max(least);
         let count = |bytes: u64| length.map_or(1, |length| length.div_ceil(bytes));
         while bytes < most && count(bytes) > count_max {
             bytes = (bytes * 2).min(most);

@@ -33,8 +33,8 @@ const OWN: [OptionSpec; 9] = [
     OptionSpec {
         name: "part_size",
         secret: false,
-        help: "bytes of a segment that is written, 1 MiB to 1 GiB in whole MiB, for instance 16M (default 8 MiB, 16 MiB \
-               where the length is not known); doubled until an object has 10,000 segments at most",
+        help: "bytes of a segment that is written, 1 MiB to 1 GiB in whole MiB, for instance 64M (default 16 MiB); doubled \
+               until an object has 10,000 segments at most",
     },
     OptionSpec {
         name: "segment_container",
