@@ -134,11 +134,12 @@ mod tests {
     #[test]
     fn segments_are_as_long_as_the_limits_want_them() {
         let limits = Limits { manifest_segments_max: 1000, ..Limits::default() };
-        assert_eq!(limits.segment_bytes(Some(80_000 * MIB), None), Ok(8 * MIB));
+        assert_eq!(limits.segment_bytes(Some(160_000 * MIB), None), Ok(16 * MIB));
+        assert_eq!(limits.segment_bytes(Some(160_000 * MIB + 1), None), Ok(32 * MIB));
         assert_eq!(limits.segment_bytes(None, None), Ok(16 * MIB));
         let few = Limits { manifest_segments_max: 10, ..limits.clone() };
-        assert_eq!(few.segment_bytes(Some(800 * MIB), None), Ok(8 * MIB));
-        assert_eq!(few.segment_bytes(Some(801 * MIB), None), Ok(16 * MIB));
+        assert_eq!(few.segment_bytes(Some(1600 * MIB), None), Ok(16 * MIB));
+        assert_eq!(few.segment_bytes(Some(1601 * MIB), None), Ok(32 * MIB));
         let long = Limits { segment_bytes_min: 20 * MIB + 1, ..limits.clone() };
         assert_eq!(long.segment_bytes(Some(MIB), Some(MIB)), Ok(21 * MIB));
         let short = Limits { object_bytes_max: 5 * MIB + 7, ..limits };

@@ -26,10 +26,10 @@ pub(super) fn run_apart(script: &str) -> Output {
         unshare.env_remove(name);
     }
     let path = std::env::var("PATH").unwrap_or_default();
-    // `rclone` is where `tests/run` has put it.
+    // `rclone` is where `tests/run` has put it; another one on PATH may be too old for S3.
     let tools = staccato_bench::servers::tool("rclone");
     let tools = tools.parent().expect("it lies in a folder").display();
-    let output = unshare.arg(folder.path()).env("PATH", format!("{path}:/usr/sbin:/sbin:{tools}")).output();
+    let output = unshare.arg(folder.path()).env("PATH", format!("{tools}:{path}:/usr/sbin:/sbin")).output();
     let output = output.expect("unshare, of util-linux, is there");
     let left: Vec<_> = staccato_tests::service::names(folder.path());
     assert!(!output.status.success() || left.is_empty(), "{left:?} stay in /tmp");
