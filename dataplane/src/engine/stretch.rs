@@ -2,10 +2,9 @@
 //!
 //! A request costs its server something before the first byte comes: who asks is looked up, what is allowed, where the
 //! object lies, and some servers hash it whole. With one request for each chunk such a server has nothing else to do. So
-//! an object is read in *stretches*, each on a connection of its own, as long as it takes for the cost of a request to be
-//! [a small part](COST_SHARE) of the time that the stretch takes. Where a request costs next to nothing a stretch is a
-//! chunk. The other way round, a server whose requests are dear is not asked for many stretches at once: that is decided
-//! by the length of the object.
+//! an object is read in *stretches*, each with one request, and so long that the request's cost is 5 % of their time. Where
+//! a request costs next to nothing a stretch is a chunk. Where it is dear an object has few stretches, and so is read over
+//! few connections.
 
 use std::{collections::BTreeMap, time::Duration};
 
