@@ -74,5 +74,8 @@ fn value_in(name: &str, path: &str) -> Result<String, Failure> {
         return Err(refused(format!("it has more than {VALUE_BYTES_MAX} bytes")));
     }
     let value = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    if value.is_empty() {
+        return Err(refused("it is empty; standard input can be read for one option only".to_owned()));
+    }
     Ok(value.to_owned())
 }

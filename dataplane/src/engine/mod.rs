@@ -189,7 +189,7 @@ impl Engine {
             let connections = match config.connections {
                 Connections::Unlimited => None,
                 // Who wants so many shall have them.
-                Connections::Fixed(connections) => Some(connections as u64),
+                Connections::Fixed(connections) => Some(connections.max(1) as u64),
                 Connections::Adaptive { .. } => Some(1),
             };
             if let (Some(connections), Some(length)) = (connections, length) {

@@ -121,6 +121,10 @@ impl Stretches {
         let stretch = &mut self.active[index];
         let reading = stretch.reading.take().expect("it was looked for");
         let took = now.saturating_sub(reading.at);
+        if reading.is_first {
+            // One slow answer when the object was opened need not be what every request costs.
+            self.cost = self.cost.min(took);
+        }
         let moving = if reading.is_first { took.saturating_sub(self.cost).max(took / 10) } else { took };
         if stretch.next >= stretch.end {
             self.active.swap_remove(index);
@@ -260,6 +264,16 @@ mod tests {
         // At 5 MB/s each 40 ms are worth a chunk.
         let requests = read(64, DEAR, 8, 5e6);
         assert!(requests.len() >= 48, "{}", requests.len());
+    }
+
+    #[test]
+    fn one_slow_answer_at_the_beginning_is_not_believed_for_long() {
+        let mut stretches = Stretches::new(CHUNK, Duration::from_secs(1), u64::MAX);
+        let missing = BTreeMap::from([(0, 1 << 40)]);
+        let (first, _) = stretches.hand_out(&missing, Duration::ZERO).unwrap();
+        stretches.handle_read(first, Duration::from_millis(50));
+        // At 84 MB/s or more, 20 times the 50 ms that a request has cost at most.
+        assert!(stretches.bytes() <= 20 * 20 * CHUNK, "{}", stretches.bytes());
     }
 
     proptest! {

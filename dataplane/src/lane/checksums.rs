@@ -58,28 +58,39 @@ impl Checksums {
 
     /// A chunk is about to be written at `range`.
     pub fn show(&self, range: ByteRange, chunk: Chunk) -> Lent {
-        self.rewrite(range);
-        self.show_found(range, chunk)
+        let (lent, shown) = chunk.lend();
+        let mut front = self.front();
+        self.begin_anew_for(&mut front, range);
+        self.take(&mut front, range, shown);
+        lent
     }
 
     /// A chunk was found where an earlier attempt had written it.
     pub fn show_found(&self, range: ByteRange, chunk: Chunk) -> Lent {
         let (lent, shown) = chunk.lend();
-        let mut front = self.front();
-        front.show(range, shown);
-        if front.holds() {
-            self.send(Work::Watch);
-        }
-        self.pass_on(&mut front);
+        self.take(&mut self.front(), range, shown);
         lent
     }
 
     /// A range is about to be written with what is not shown.
     pub fn rewrite(&self, range: ByteRange) {
-        if self.front().rewrite(range) {
-            tracing::debug!(%range, "what was hashed is written again: the checksum is begun anew");
+        self.begin_anew_for(&mut self.front(), range);
+    }
+
+    /// Says so while the front is held, so that nothing that is taken from then on is said before it.
+    fn begin_anew_for(&self, front: &mut Front<Shown>, range: ByteRange) {
+        if front.rewrite(range) {
             self.send(Work::BeginAnew);
+            tracing::debug!(%range, "what was hashed is written again: the checksum is begun anew");
         }
+    }
+
+    fn take(&self, front: &mut Front<Shown>, range: ByteRange, shown: Shown) {
+        front.show(range, shown);
+        if front.holds() {
+            self.send(Work::Watch);
+        }
+        self.pass_on(front);
     }
 
     /// A range is written, and can be read back.

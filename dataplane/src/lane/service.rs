@@ -210,6 +210,8 @@ impl Service {
         let mut before = Lent::to_nobody(Chunk::zero(0));
         for piece in run.range.pieces(chunk_bytes) {
             if job.interrupt.is_raised() {
+                // Whoever dropped it would hold up the lane until it is hashed.
+                before.back().await;
                 return Err(Error::canceled());
             }
             let read = async {

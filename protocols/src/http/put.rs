@@ -4,7 +4,11 @@
 //! request that breaks off is their own business, and some keep what came. Where the server speaks WebDAV (RFC 4918), an
 //! object is therefore put beside its name first, `.NAME.staccato-ID.EPOCH`, and moved at the commit.
 
-use std::{rc::Rc, sync::Mutex, time::Duration};
+use std::{
+    rc::Rc,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -215,8 +219,8 @@ pub(super) fn sweep(web: Web, request: &SweepRequest) -> Result<(), Error> {
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// So many looks in a row that find nothing are believed.
 const LOOKS_GONE: usize = 3;
-/// Most looks.
-const LOOKS_MAX: usize = 300;
+/// So long it is tried.
+const LOOKS_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// What is at a destination.
 enum Present {
@@ -273,8 +277,8 @@ impl Server {
     /// Deletes what an upload has left that was broken off. The server may not have noticed that yet: then it keeps the name
     /// locked, or writes what it has under it once more.
     fn delete_for_good(&self, place: &Place) -> Result<(), Error> {
-        let mut seen_gone = 0;
-        for _ in 0..LOOKS_MAX {
+        let (mut seen_gone, until) = (0, Instant::now() + LOOKS_TIME_MAX);
+        while Instant::now() < until {
             let deleted = self.delete(place)?;
             std::thread::sleep(LOOK_AGAIN);
             match self.look(place)? {

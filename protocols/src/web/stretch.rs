@@ -33,7 +33,7 @@ impl Stretches {
         ask: impl AsyncFnOnce(ByteRange) -> Result<Body, Error>,
     ) -> Result<Chunk, Error> {
         if let Some(answer) = self.going_on_with(range) {
-            match self.fill(answer, range, &mut chunk).await {
+            match self.fill(answer, range, end, &mut chunk).await {
                 // A server need not keep an answer for as long as nobody reads it.
                 Err(error) if error.code == Code::ConnectionLost => (),
                 result => return result.map(|()| chunk),
@@ -42,7 +42,7 @@ impl Stretches {
         let rest = ByteRange::new(range.start(), end.max(range.end())).expect("it is not shorter than the range");
         let body = ask(rest).await?;
         body.head().check_part(rest, known)?;
-        self.fill(Answer { body, rest }, range, &mut chunk).await.map(|()| chunk)
+        self.fill(Answer { body, rest }, range, end, &mut chunk).await.map(|()| chunk)
     }
 
     fn going_on_with(&self, range: ByteRange) -> Option<Answer> {
@@ -52,7 +52,7 @@ impl Stretches {
         Some(waiting.remove(index))
     }
 
-    async fn fill(&self, mut answer: Answer, range: ByteRange, chunk: &mut Chunk) -> Result<(), Error> {
+    async fn fill(&self, mut answer: Answer, range: ByteRange, end: u64, chunk: &mut Chunk) -> Result<(), Error> {
         let mut crcs = BlockCrcs::default();
         let got = answer.body.fill(buffer(chunk, range), &mut crcs).await? as u64;
         if got < range.len() {
@@ -60,6 +60,8 @@ impl Stretches {
         }
         chunk.set_crcs(crcs);
         match ByteRange::new(range.end(), answer.rest.end()).filter(|rest| !rest.is_empty()) {
+            // The stretch ends earlier by now: nobody will ask for what follows.
+            Some(rest) if rest.start() >= end => (),
             Some(rest) => {
                 let mut waiting = self.waiting.borrow_mut();
                 if waiting.len() == WAITING_MAX {

@@ -117,7 +117,7 @@ fn an_executor_that_is_killed_in_the_middle_does_not_fetch_again_what_is_in_the_
     let (service, webdav, source) = (service(), Rclone::shared_webdav(), HttpServer::start());
     webdav.create("killed");
     let content = random(5, 24 * MIB);
-    source.put("/s", Page::new(content.clone()).pace(24 << 20));
+    source.put("/s", Page::new(content.clone()).pace(8 << 20));
     let (url, options) = to(webdav, "killed/d", json!({}));
     let id = service.submit(&source.url("/s"), &url, options);
     eventually(PATIENCE, "much has been fetched", || (source.bytes_sent() > 16 << 20).then_some(()));

@@ -57,6 +57,20 @@ fn a_server_that_gives_up_the_next_answer_too_has_failed() {
 }
 
 #[test]
+fn what_is_left_of_an_answer_is_dropped_where_its_stretch_ends_earlier_than_was_thought() {
+    let (server, bytes) = (HttpServer::start(), sample("cut", 4 * CHUNK));
+    server.put("/x", Page::new(bytes.clone()));
+    on_lane(Runtime::TokioUring, async |lane| {
+        let source = open(&server.url("/x"), &[], &lane).await;
+        for (chunk, end) in [(0, 4), (1, 2), (2, 4), (3, 4)] {
+            assert!(read_on(&source, chunk, end, &lane).await.unwrap() == bytes[chunk * CHUNK..(chunk + 1) * CHUNK]);
+        }
+        source.close().await;
+    });
+    assert_eq!(server.seen().len(), 3, "the third chunk is asked for anew");
+}
+
+#[test]
 fn what_a_request_costs_is_what_the_server_takes_for_its_answer() {
     let server = HttpServer::start();
     server.put("/x", Page::new("some bytes"));
