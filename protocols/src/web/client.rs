@@ -50,6 +50,9 @@ const IDLE: Duration = Duration::from_secs(15);
 /// Unused connections that are kept for one server.
 const IDLE_CONNECTIONS_MAX: usize = 32;
 
+/// What a request costs less cannot be told from what a busy machine takes for it.
+const COST_MIN: Duration = Duration::from_millis(10);
+
 /// Largest body of a redirect that is read to its end, so that its connection can be used again.
 const REDIRECT_BODY_BYTES_MAX: u64 = 16 << 10;
 
@@ -145,7 +148,8 @@ impl Client {
     /// back. For that counts the fastest connecting there was, which is not faster than that.
     pub fn request_cost(&self) -> Duration {
         let connecting = Duration::from_micros(self.agent.connecting_us_min.load(Ordering::Relaxed));
-        self.answered_in.get().saturating_sub(connecting)
+        let cost = self.answered_in.get().saturating_sub(connecting);
+        if cost < COST_MIN { Duration::ZERO } else { cost }
     }
 
     /// Sends a request without a body, or with a small one, and waits for the head of its answer. Signs it, and once
