@@ -1,11 +1,5 @@
 //! The table of settings.
 
-use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
-
 use staccato_protocols::{
     CRC_BLOCK,
     keystone::callers::Callers,
@@ -15,8 +9,9 @@ use staccato_protocols::{
 
 use super::{
     Config, Environment, Executors, Listen, OwnedRoot, SchedulerChoice, display_size, parse_size, this_machine,
+    values::{absolute, count, duration, duration_within, known_level, one, optional_path, shown_path, single, switch},
 };
-use crate::{credentials::EnvironmentCredential, model::did_you_mean};
+use crate::credentials::EnvironmentCredential;
 
 /// One setting.
 pub(super) struct Key {
@@ -743,86 +738,4 @@ impl Key {
     pub fn variable(&self) -> String {
         format!("STACCATO_{}", self.name.to_ascii_uppercase())
     }
-}
-
-/// The reference of all settings as a Markdown table, as it stands in this crate's README.
-pub fn reference_table() -> String {
-    let mut table =
-        String::from("| file | environment | flag | default | meaning |\n| --- | --- | --- | --- | --- |\n");
-    for key in KEYS {
-        let value = key.value.replace('|', "\\|");
-        writeln!(
-            table,
-            "| `{}` | `{}` | `--{} {value}` | {} | {} |",
-            key.name,
-            key.variable(),
-            key.flag,
-            key.default_text,
-            key.help
-        )
-        .expect("writing to a string");
-    }
-    table
-}
-
-fn one(text: &str) -> Vec<String> {
-    vec![text.to_owned()]
-}
-
-fn single(values: &[String]) -> Result<&str, String> {
-    match values {
-        [value] => Ok(value),
-        _ => Err(format!("give one value, not {}", values.len())),
-    }
-}
-
-fn count(text: &str, min: u64, max: u64) -> Result<u64, String> {
-    text.parse()
-        .ok()
-        .filter(|number| (min..=max).contains(number))
-        .ok_or_else(|| format!("{text:?} is no whole number from {min} to {max}"))
-}
-
-/// Refuses a directive that says neither a module (with `=`) nor a level: as the name of a module that nobody has, a
-/// misspelt level would silence everything.
-fn known_level(directive: &str) -> Result<(), String> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let directive = directive.trim();
-    let lower = directive.to_ascii_lowercase();
-    if directive.is_empty() || directive.contains('=') || LEVELS.contains(&lower.as_str()) {
-        return Ok(());
-    }
-    let hint = did_you_mean(&lower, LEVELS);
-    Err(format!("{directive:?} is no level{hint} (levels are {}; a module is written MODULE=LEVEL)", LEVELS.join(", ")))
-}
-
-fn switch(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| format!("{text:?} is no choice; use true or false"))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    duration_within(text, "100ms", "10m")
-}
-
-fn duration_within(text: &str, min: &str, max: &str) -> Result<Duration, String> {
-    let bound = |text: &str| humantime::parse_duration(text).expect("a bound is a duration");
-    let within = |wait: &Duration| (bound(min)..=bound(max)).contains(wait);
-    let parsed = humantime::parse_duration(text).ok().filter(within);
-    parsed.ok_or_else(|| format!("{text:?} is no duration from {min} to {max}; write for instance {min}"))
-}
-
-fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
-    match text {
-        "" | "none" => Ok(None),
-        text => absolute(text).map(Some),
-    }
-}
-
-fn shown_path(path: Option<&Path>) -> String {
-    path.map_or("none".into(), |path| path.display().to_string())
-}
-
-/// Relative paths are meant from the folder in which the service was started; later it may not be there any more.
-fn absolute(text: &str) -> Result<PathBuf, String> {
-    std::path::absolute(text).map_err(|error| format!("{text:?} is no path ({error})"))
 }

@@ -8,10 +8,12 @@
 mod keys;
 mod layers;
 mod listen;
+mod reference;
 mod registry;
 mod roots;
 mod scheduler;
 mod size;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -25,9 +27,9 @@ use std::{
     time::Duration,
 };
 
-pub use keys::reference_table;
 pub use layers::{Environment, Flags};
 pub use listen::{Listen, ListenError};
+pub use reference::reference_table;
 pub use registry::registry;
 pub use roots::OwnedRoot;
 pub use scheduler::{SchedulerChoice, SystemUser};

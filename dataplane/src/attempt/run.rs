@@ -1,5 +1,7 @@
 //! One attempt from its first open to its commit, as a sequence of steps on its own thread.
 
+mod shape;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -22,23 +24,17 @@ use super::{
 };
 use crate::{
     DataplaneConfig,
-    engine::{Ending, Engine, EngineConfig, SYNC_BYTES_MAX, checkpoint, stretch, window::Connections},
+    engine::{Ending, Engine, EngineConfig, SYNC_BYTES_MAX, checkpoint},
     lane::{
         LaneHandle, Lanes,
         coordinator::{Coordinator, Moved, ReportBase},
-        follow::Manner,
         message::{AttemptKey, Input},
     },
     transport::peers::Peers,
 };
+use shape::Shape;
 
-/// Chunks in flight on one lane: what keeps a disk at its speed (measured: 8 to 32 chunks of 4 MiB do not differ).
-pub(crate) const WINDOW_CHUNKS_PER_LANE: usize = 8;
-/// The same for sources that are asked over a network, where many connections may be what makes them fast, and each
-/// needs a chunk. Mostly the attempt's share of memory allows fewer.
-const WINDOW_CONNECTIONS_PER_LANE_MAX: usize = 32;
-/// So many chunks are worth one more lane.
-const CHUNKS_PER_LANE_MIN: u64 = 8;
+pub(crate) use shape::WINDOW_CHUNKS_PER_LANE;
 
 /// What an attempt works with.
 pub(crate) struct Bench<'a> {
@@ -386,104 +382,6 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    /// How the attempt moves its bytes, given how the destination takes them.
-    fn shape(
-        &self,
-        writes: Writes,
-        object: &Object,
-        part: &WantedPart,
-        request_cost: Duration,
-        hashed: bool,
-    ) -> Result<Shape, Error> {
-        let chunk_bytes = match writes {
-            Writes::Anywhere | Writes::InOrder => self.chunk_bytes,
-            Writes::Parts { bytes } => {
-                let share = self.bench.config.share_bytes();
-                if bytes > share {
-                    return Err(Error::fatal(
-                        Code::InvalidOption,
-                        format!(
-                            "an object of this length is sent in parts of {} MiB, and a transfer has {} MiB of memory on \
-                             each lane; raise --memory, or lower --slots",
-                            bytes >> 20,
-                            share >> 20,
-                        ),
-                    ));
-                }
-                bytes
-            }
-        };
-        let lanes = if writes == Writes::InOrder {
-            1
-        } else {
-            self.lanes_for(part.length, object.access, chunk_bytes, request_cost)
-        };
-        Ok(Shape { writes, chunk_bytes, lanes, request_cost, hashed })
-    }
-
-    /// How checksums are computed of what moves so.
-    fn manner(&self, shape: Shape) -> Manner {
-        Manner {
-            writes: shape.writes,
-            chunk_bytes: shape.chunk_bytes,
-            hold_bytes: self.window_chunks(shape) as u64 * shape.chunk_bytes,
-            source_shift: self.spec.part.start,
-            // What is read again of a source that is asked over a network would take its connections.
-            along: shape.writes == Writes::Anywhere || self.source_is_local(),
-        }
-    }
-
-    /// As many chunks as keep the lanes busy and the attempt's share of their memory allows.
-    fn window_chunks(&self, shape: Shape) -> usize {
-        let wanted = if self.source_is_local() { WINDOW_CHUNKS_PER_LANE } else { WINDOW_CONNECTIONS_PER_LANE_MAX };
-        // While chunks wait to be hashed there must be memory to read back what comes before them.
-        let reading = usize::from(shape.hashed && shape.writes != Writes::InOrder);
-        let fitting = (self.bench.config.share_bytes() / shape.chunk_bytes) as usize;
-        let fitting = fitting.saturating_sub(reading).max(1);
-        let most = self.spec.window.map_or(usize::MAX, |window| (window / shape.chunk_bytes).max(1) as usize);
-        (shape.lanes * wanted.min(fitting)).min(most)
-    }
-
-    /// Each read of a source that is asked over a network is a connection.
-    fn connections(&self, shape: Shape) -> Connections {
-        match self.spec.connections {
-            _ if self.source_is_local() => Connections::Unlimited,
-            // Whoever reads from another executor has connections of its own count, and asks ahead on each.
-            _ if self.spec.owner.is_some() => Connections::Adaptive { max: self.window_chunks(shape) },
-            Some(connections) => {
-                let window_chunks = self.window_chunks(shape);
-                if connections as usize > window_chunks {
-                    let transfer = &self.spec.transfer;
-                    tracing::info!(transfer, window_chunks, "fewer connections than asked for: memory is shared");
-                }
-                Connections::Fixed(connections as usize)
-            }
-            None => Connections::Adaptive { max: self.window_chunks(shape) },
-        }
-    }
-
-    fn source_is_local(&self) -> bool {
-        is_local(self.source)
-    }
-
-    fn lanes_for(&self, length: Option<u64>, access: Access, chunk_bytes: u64, request_cost: Duration) -> usize {
-        if access == Access::Sequential {
-            return 1;
-        }
-        let chunks = length.map_or(1, |length| length.div_ceil(chunk_bytes));
-        let lanes = (chunks / CHUNKS_PER_LANE_MIN).clamp(1, self.lanes.len() as u64) as usize;
-        // Lanes share no connections.
-        match self.spec.connections {
-            Some(connections) if !self.source_is_local() => lanes.min(connections as usize).max(1),
-            // Nor do they share what one request brings; and each asks the server once more.
-            None if !self.source_is_local() => {
-                let stretches = length.map_or(1, |length| stretch::count(length, request_cost));
-                lanes.min(usize::try_from(stretches).unwrap_or(usize::MAX)).max(1)
-            }
-            _ => lanes,
-        }
-    }
-
     fn commit(
         &self,
         ready: Ready,
@@ -533,18 +431,6 @@ impl<'a> Attempt<'a> {
         }
         discarded.is_ok()
     }
-}
-
-/// How an attempt moves its bytes.
-#[derive(Clone, Copy)]
-struct Shape {
-    writes: Writes,
-    chunk_bytes: u64,
-    lanes: usize,
-    /// What a request costs the source's server.
-    request_cost: Duration,
-    /// Whether checksums are computed on the way.
-    hashed: bool,
 }
 
 /// An object that only lacks its name; or has it already.

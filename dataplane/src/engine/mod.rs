@@ -20,6 +20,7 @@
 
 pub mod action;
 pub mod checkpoint;
+mod config;
 pub mod front;
 pub mod plan;
 pub mod rate;
@@ -36,24 +37,22 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 pub use action::{Action, Ending};
 use checkpoint::CrcRanges;
+pub use config::EngineConfig;
 use plan::{Handout, Plan};
 use rate::RateLimit;
 use repair::Repair;
 use report::Report;
 use retry::{CHUNK_TRIES_MAX, chunk_wait};
-use staccato_protocols::{
-    ByteRange, CRC_BLOCK, Code, Disposition, Error,
-    contract::{Present, Writes},
-};
+use staccato_protocols::{ByteRange, CRC_BLOCK, Code, Disposition, Error, contract::Writes};
 use unsynced::Unsynced;
 use verify::Verification;
 use window::{Connections, Window};
 
-use crate::attempt::{StopReason, VerifiedRange};
+use crate::attempt::StopReason;
 
 /// After so many written bytes a sync begins, unless an engine is told otherwise.
 pub const SYNC_BYTES_MAX: u64 = 256 << 20;
@@ -64,43 +63,6 @@ pub const SYNC_INTERVAL_MAX: Duration = Duration::from_secs(1);
 const LAST_CHECKPOINT_SHARE: u64 = 4;
 /// While a sync is slow, fetching goes on until so many times [`EngineConfig::sync_bytes_max`] are not durable.
 const UNSYNCED_SHARES_MAX: u64 = 2;
-
-/// What an engine is made for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EngineConfig {
-    /// Bytes to move; unknown where the source does not tell.
-    pub length: Option<u64>,
-    /// Bytes per chunk, a multiple of the CRC block.
-    pub chunk_bytes: u64,
-    /// Most chunks being fetched, written or read back at once.
-    pub window_chunks_max: usize,
-    /// How many of them may be read from the source at once.
-    pub connections: Connections,
-    /// What a request costs the server of a source that is asked over a network, beside the bytes: where it is dear,
-    /// several chunks come with each.
-    pub request_cost: Duration,
-    /// Whether the source must be read from the front, one chunk after the other.
-    pub sequential: bool,
-    /// How the destination takes what is written. A chunk is a part where it takes parts, and the checkpoint is of
-    /// whole parts that are still there.
-    pub writes: Writes,
-    /// Whether nothing was ever written to the destination, so that zero blocks may be left out.
-    pub fresh: bool,
-    /// Whether the ledger still promises what is not there any more (another source, another inode). It is told so
-    /// first, and nothing is fetched before that is recorded: a later attempt would take for durable what it finds in a
-    /// cache.
-    pub started_over: bool,
-    /// Bytes per second.
-    pub rate_limit: Option<u64>,
-    /// After so many written bytes a sync begins; [`SYNC_BYTES_MAX`] but in tests.
-    pub sync_bytes_max: u64,
-    /// What the ledger knows to be durable; it [fits](checkpoint::fits) the length.
-    pub checkpoint: Vec<VerifiedRange>,
-    /// CRCs of blocks from the sidecar.
-    pub sidecar: BTreeMap<u64, u32>,
-    /// What is at the destination, where blocks of it that are right shall not be fetched.
-    pub present: Option<Present>,
-}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -152,26 +114,7 @@ enum LengthStep {
 impl Engine {
     /// An engine at the beginning of its attempt.
     pub fn new(config: EngineConfig) -> Self {
-        assert!(
-            config.chunk_bytes > 0 && config.chunk_bytes.is_multiple_of(CRC_BLOCK),
-            "a chunk is made of CRC blocks"
-        );
-        assert!(config.window_chunks_max > 0, "a window of no chunks moves nothing");
-        assert!(config.sync_bytes_max > 0, "syncs that are always due move nothing");
-        assert!(checkpoint::fits(&config.checkpoint, config.length), "a checkpoint lies within its object");
-        assert!(!config.fresh || config.checkpoint.is_empty(), "what was never written promises nothing");
-        let in_place = config.present.is_some_and(|present| present.in_place);
-        assert!(
-            !in_place || (!config.fresh && config.checkpoint.is_empty()),
-            "a clone is written, and promises nothing"
-        );
-        assert!(config.present.is_none() || !config.sequential, "a stream is not compared");
-        assert!(config.present.is_none() || config.writes == Writes::Anywhere, "only files are repaired");
-        assert!(config.checkpoint.is_empty() || config.writes != Writes::InOrder, "what leaves in order does not last");
-        if let Writes::Parts { bytes } = config.writes {
-            assert_eq!(config.chunk_bytes, bytes, "a chunk is a part");
-        }
-        assert!(!config.started_over || config.checkpoint.is_empty(), "starting over goes on from nothing");
+        config.check();
         let reached = config.checkpoint.last().map_or(0, |known| known.range.end());
         // Only the end of an object lies within a block: an earlier attempt has found it.
         let length = config.length.or((!reached.is_multiple_of(CRC_BLOCK)).then_some(reached));

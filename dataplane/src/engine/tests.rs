@@ -1,6 +1,11 @@
 //! Single rules of the engine; the simulation walks their combinations.
 
+use std::collections::BTreeMap;
+
+use staccato_protocols::contract::Present;
+
 use super::{repair::Reuse, *};
+use crate::attempt::VerifiedRange;
 
 mod writes;
 

@@ -218,7 +218,7 @@ impl Service {
                 match from {
                     HashFrom::Written => ends.destination.read_back(piece, &ends.pool).await,
                     HashFrom::Present => ends.destination.read_present(piece, &ends.pool).await,
-                    HashFrom::Source { .. } => ends.source.read(ends.in_source(piece)?, &ends.pool).await,
+                    HashFrom::Source { .. } => ends.read(piece, Some(run.range.end())).await,
                 }
             };
             // Memory is given back as soon as it is hashed: an attempt that held one buffer until it had the next could

@@ -47,7 +47,6 @@ use self::{
     place::{Address, Target},
     session::S3Session,
     sign::Signature,
-    source::S3Source,
 };
 use crate::{
     Capabilities, Code, Error, Lane, ObjectUrl, Options, Protocol, Runtime, Session, Source,
@@ -160,7 +159,7 @@ impl Protocol for S3Protocol {
             require_tokio(lane)?;
             let (target, options) = self.check(&request.url, &request.options)?;
             let storage = Storage::new(&self.web, &target, &options)?;
-            let source = S3Source::open(storage.calls(storage.agent()?), request).await?;
+            let source = source::open(storage.calls(storage.agent()?), request).await?;
             Ok(Rc::new(source) as Rc<dyn Source>)
         }
         .boxed_local()

@@ -53,7 +53,6 @@ use self::{
     place::{Address, Target},
     session::SegmentsSession,
     single::SingleSession,
-    source::SwiftSource,
     temp_url::TempUrl,
     upload::Upload,
 };
@@ -173,7 +172,7 @@ impl Protocol for SwiftProtocol {
             require_tokio(lane)?;
             let storage = self.storage(&request.url, &request.options)?;
             let (calls, hold) = request.interrupt.cut(storage.calls(storage.agent()?)).await?;
-            Ok(Rc::new(SwiftSource::open(calls, hold, request).await?) as Rc<dyn Source>)
+            Ok(Rc::new(source::open(calls, hold, request).await?) as Rc<dyn Source>)
         }
         .boxed_local()
     }

@@ -17,6 +17,7 @@ pub(crate) mod place;
 pub(crate) mod reader;
 pub(crate) mod settings;
 pub(crate) mod sign;
+pub(crate) mod stored;
 pub(crate) mod stretch;
 pub(crate) mod tls;
 pub(crate) mod upload;
