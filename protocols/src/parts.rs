@@ -4,7 +4,7 @@ use crate::{ByteRange, CRC_BLOCK, Code, Error, size::parse_size, web::settings::
 
 /// Most parts of an upload.
 pub(crate) const PARTS_MAX: u64 = 10_000;
-/// Longest part: it is a chunk, and has to fit into memory.
+/// Longest part: mostly it is a chunk, and has to fit into memory.
 pub(crate) const PART_BYTES_MAX: u64 = 1 << 30;
 /// Length of parts unless told.
 pub(crate) const PART_BYTES_DEFAULT: u64 = 8 << 20;

@@ -224,11 +224,11 @@ impl<'a> Attempt<'a> {
         let session =
             keep.insert(self.begin(DestinationRequest { resume, ..request_of(spec, coordinator.interrupt()) })?);
         let writes = session.writes(part.length)?;
-        coordinator.set_writes(writes);
         let is_whole = part.start == 0 && part.length == object.size;
         let wanted = Wanted::new(spec, coordinator.published().filter(|_| is_whole));
         let kinds = wanted.kinds(session.as_ref(), false);
         let shape = self.shape(writes, &object, &part, coordinator.request_cost(), !kinds.is_empty())?;
+        coordinator.set_writes(shape.writes, shape.piece_bytes);
         if let Some(reason) = coordinator.stop_reason() {
             return Err(Interrupted::Stopped(reason));
         }

@@ -62,7 +62,7 @@ impl EngineConfig {
         assert!(self.present.is_none() || !self.sequential, "a stream is not compared");
         assert!(self.present.is_none() || self.writes == Writes::Anywhere, "only files are repaired");
         assert!(self.checkpoint.is_empty() || self.writes != Writes::InOrder, "what leaves in order does not last");
-        if let Writes::Parts { bytes } = self.writes {
+        if let Writes::Parts { bytes, .. } = self.writes {
             assert_eq!(self.chunk_bytes, bytes, "a chunk is a part");
         }
         assert!(!self.started_over || self.checkpoint.is_empty(), "starting over goes on from nothing");

@@ -32,6 +32,8 @@ pub(crate) struct Coordinator<'a> {
     published: Option<Checksum>,
     request_cost: Duration,
     writes: Writes,
+    /// Length of what is read and written at once.
+    piece_bytes: u64,
     /// The checksums that are computed, if any.
     follow: Option<Follow>,
     /// Raised when nobody's turn will come any more, where chunks are written in order.
@@ -73,6 +75,7 @@ impl<'a> Coordinator<'a> {
             published: None,
             request_cost: Duration::ZERO,
             writes: Writes::Anywhere,
+            piece_bytes: 0,
             follow: None,
             order_over: Interrupt::default(),
             inbox,
@@ -133,8 +136,8 @@ impl<'a> Coordinator<'a> {
     }
 
     /// How the destination takes what is written, from now on.
-    pub fn set_writes(&mut self, writes: Writes) {
-        self.writes = writes;
+    pub fn set_writes(&mut self, writes: Writes, piece_bytes: u64) {
+        (self.writes, self.piece_bytes) = (writes, piece_bytes);
     }
 
     /// How it does.
@@ -154,9 +157,9 @@ impl<'a> Coordinator<'a> {
         // Parts are written from offset 0 of the destination in chunks of whole blocks.
         let open = session.open_on_lane(WriteShape { aligned: true })?;
         let job = self.job(lane);
-        let (writes, over) = (self.writes, self.order_over.clone());
+        let (writes, piece_bytes, over) = (self.writes, self.piece_bytes, self.order_over.clone());
         let checksums = self.follow.as_ref().map(Follow::checksums);
-        self.lanes[lane].send(Command::OpenDestination { job, open, writes, over, checksums });
+        self.lanes[lane].send(Command::OpenDestination { job, open, writes, piece_bytes, over, checksums });
         match self.receive() {
             LaneEvent::DestinationOpened(result) => result,
             _ => unexpected(),

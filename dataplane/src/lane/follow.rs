@@ -15,7 +15,7 @@ pub(crate) struct Manner {
     /// How the destination takes what is hashed.
     pub writes: Writes,
     /// What does not pass in order is read back in pieces of so many bytes.
-    pub chunk_bytes: u64,
+    pub piece_bytes: u64,
     /// What comes early by at most so many bytes waits for its turn.
     pub hold_bytes: u64,
     /// Where the destination's first byte is in the source, which is read where the destination gives nothing back.
@@ -27,7 +27,7 @@ pub(crate) struct Manner {
 /// The checksums of one attempt's object.
 pub(super) struct Follow {
     checksums: Arc<Checksums>,
-    chunk_bytes: u64,
+    piece_bytes: u64,
     from: HashFrom,
     along: bool,
     /// Whether a run is under way.
@@ -37,12 +37,12 @@ pub(super) struct Follow {
 impl Follow {
     /// From the front.
     pub fn start(kinds: &[ChecksumKind], manner: Manner) -> Result<Self, Error> {
-        let Manner { writes, chunk_bytes, hold_bytes, source_shift, along } = manner;
+        let Manner { writes, piece_bytes, hold_bytes, source_shift, along } = manner;
         let from = match writes {
             Writes::Anywhere => HashFrom::Written,
             Writes::Parts { .. } | Writes::InOrder => HashFrom::Source { shift: source_shift },
         };
-        Ok(Self { checksums: Checksums::start(kinds, hold_bytes)?, chunk_bytes, from, along, reading: false })
+        Ok(Self { checksums: Checksums::start(kinds, hold_bytes)?, piece_bytes, from, along, reading: false })
     }
 
     /// What lanes show their chunks to.
@@ -73,7 +73,7 @@ impl Follow {
     fn next_run(&mut self, job: JobRef) -> Option<Command> {
         let run = if self.reading { None } else { self.checksums.next_run() }?;
         self.reading = true;
-        Some(Command::Hash { job, run, chunk_bytes: self.chunk_bytes, from: self.from })
+        Some(Command::Hash { job, run, piece_bytes: self.piece_bytes, from: self.from })
     }
 
     /// A lane is through with what it was to read back.

@@ -29,12 +29,13 @@ pub(crate) enum Command {
     OpenPort(Box<QuicPort>),
     /// Open the attempt's source.
     OpenSource { job: JobRef, module: SharedProtocol, request: Box<SourceRequest> },
-    /// Open the attempt's destination, which takes what is written so. Where that is in order, waits for a turn end with
-    /// `over`. What is written is shown to `checksums`.
+    /// Open the attempt's destination, which takes what is written so. Where parts are streamed, their pieces have
+    /// `piece_bytes`; where everything is written in order, waits for a turn end with `over`. What is written is shown to `checksums`.
     OpenDestination {
         job: JobRef,
         open: OpenDestination,
         writes: Writes,
+        piece_bytes: u64,
         over: Interrupt,
         checksums: Option<Arc<Checksums>>,
     },
@@ -58,8 +59,8 @@ pub(crate) enum Command {
     ReadBack { job: JobRef, range: ByteRange },
     /// Make completed writes durable.
     Sync { job: JobRef },
-    /// Read a run back in order, in pieces of `chunk_bytes`, for the checksums.
-    Hash { job: JobRef, run: Run, chunk_bytes: u64, from: HashFrom },
+    /// Read a run back in order, in pieces of `piece_bytes`, for the checksums.
+    Hash { job: JobRef, run: Run, piece_bytes: u64, from: HashFrom },
     /// Check that the source is still the one that was opened.
     Revalidate { job: JobRef },
     /// Close whatever the attempt has open here. Comes last, with nothing in flight.

@@ -16,6 +16,7 @@ pub mod placement;
 pub mod preflight;
 mod repair;
 mod service;
+pub(crate) mod stream;
 mod tokio_uring;
 
 use std::{

@@ -15,7 +15,7 @@ use super::{
     checksums::Checksums,
     message::{AttemptKey, Command, Fetched, HashFrom, JobRef, LaneEvent, OpenedSource},
     order::{Order, Refusal},
-    repair,
+    repair, stream,
 };
 use crate::{engine::front::Run, transport::idle, zeros::zero_runs};
 
@@ -69,6 +69,8 @@ enum Manner {
     Anywhere,
     /// Whole.
     Parts,
+    /// In pieces of so many bytes, from the front of each.
+    StreamedParts { piece_bytes: u64 },
     /// Whole, one after the other.
     InOrder(Rc<Order>),
 }
@@ -91,7 +93,7 @@ impl Service {
                     opened
                 })));
             }
-            Command::OpenDestination { job, open, writes, over, checksums } => {
+            Command::OpenDestination { job, open, writes, piece_bytes, over, checksums } => {
                 let opened = open(&self.lane).await;
                 job.reply(LaneEvent::DestinationOpened(opened.map(|destination| {
                     let mut jobs = self.jobs.borrow_mut();
@@ -99,7 +101,8 @@ impl Service {
                     open.destination = Some(destination);
                     open.manner = match writes {
                         Writes::Anywhere => Manner::Anywhere,
-                        Writes::Parts { .. } => Manner::Parts,
+                        Writes::Parts { streamed: false, .. } => Manner::Parts,
+                        Writes::Parts { streamed: true, .. } => Manner::StreamedParts { piece_bytes },
                         Writes::InOrder => Manner::InOrder(Rc::new(Order::new(checksums.clone(), over))),
                     };
                     open.checksums = checksums;
@@ -118,6 +121,9 @@ impl Service {
                     (Ok(ends), None, Manner::Anywhere) => ends.fetch(range, stretch_end, untouched, when_read).await,
                     (Ok(ends), None, Manner::Parts) => {
                         ends.fetch_whole(range, stretch_end, None, when_read).await.map_err(error_of)
+                    }
+                    (Ok(ends), None, &Manner::StreamedParts { piece_bytes }) => {
+                        stream::fetch_part(&ends, range, piece_bytes, stretch_end, when_read).await
                     }
                     (Ok(ends), None, Manner::InOrder(order)) => {
                         match ends.fetch_whole(range, None, Some(order), when_read).await {
@@ -154,8 +160,8 @@ impl Service {
                 };
                 job.reply(LaneEvent::Synced(result));
             }
-            Command::Hash { job, run, chunk_bytes, from } => {
-                let result = self.hash(&job, run, chunk_bytes, from).await;
+            Command::Hash { job, run, piece_bytes, from } => {
+                let result = self.hash(&job, run, piece_bytes, from).await;
                 job.reply(LaneEvent::Hashed(result));
             }
             Command::Revalidate { job } => {
@@ -189,11 +195,11 @@ impl Service {
     }
 
     /// Reads a run back and shows it to the attempt's checksums: the next piece is read while one is hashed.
-    async fn hash(&self, job: &JobRef, run: Run, chunk_bytes: u64, from: HashFrom) -> Result<(), Error> {
+    async fn hash(&self, job: &JobRef, run: Run, piece_bytes: u64, from: HashFrom) -> Result<(), Error> {
         let Some(checksums) = self.job(job).checksums else {
             return Err(Error::fatal(Code::Internal, "nothing is hashed on this lane"));
         };
-        let result = self.hash_pieces(job, &checksums, run, chunk_bytes, from).await;
+        let result = self.hash_pieces(job, &checksums, run, piece_bytes, from).await;
         checksums.end_run(run);
         result
     }
@@ -203,12 +209,12 @@ impl Service {
         job: &JobRef,
         checksums: &Checksums,
         run: Run,
-        chunk_bytes: u64,
+        piece_bytes: u64,
         from: HashFrom,
     ) -> Result<(), Error> {
         let ends = self.ends(job, if let HashFrom::Source { shift } = from { shift } else { 0 })?;
         let mut before = Lent::to_nobody(Chunk::zero(0));
-        for piece in run.range.pieces(chunk_bytes) {
+        for piece in run.range.pieces(piece_bytes) {
             if job.interrupt.is_raised() {
                 // Whoever dropped it would hold up the lane until it is hashed.
                 before.back().await;
@@ -272,7 +278,7 @@ impl Ends {
     }
 
     /// Reads a range, or the next part of a stretch.
-    async fn read(&self, range: ByteRange, stretch_end: Option<u64>) -> Result<Chunk, Error> {
+    pub async fn read(&self, range: ByteRange, stretch_end: Option<u64>) -> Result<Chunk, Error> {
         let in_source = self.in_source(range)?;
         match stretch_end {
             Some(end) => self.source.read_on(in_source, end + self.source_shift, &self.pool).await,
@@ -332,7 +338,7 @@ impl Ends {
 
 impl Ends {
     /// Shows a chunk that is about to be written at `offset`.
-    fn show(&self, offset: u64, chunk: Chunk) -> Lent {
+    pub fn show(&self, offset: u64, chunk: Chunk) -> Lent {
         match (&self.checksums, ByteRange::at(offset, chunk.len() as u64)) {
             (Some(checksums), Some(range)) => checksums.show(range, chunk),
             _ => Lent::to_nobody(chunk),

@@ -13,7 +13,7 @@ use staccato_protocols::{
 
 use crate::{
     keeper::{World, bytes, next, on_both_lanes},
-    shelf::{MIB, Shelf},
+    shelf::{MIB, PARTS, STREAMED_PARTS, Shelf},
 };
 
 const CHUNK: u64 = 4 * MIB;
@@ -81,7 +81,7 @@ fn what_moves_in_any_order_is_read_back_once_at_most() {
 
 #[test]
 fn what_was_hashed_and_could_not_be_written_is_hashed_as_it_was_written_in_the_end() {
-    for writes in [Writes::Anywhere, Writes::Parts { bytes: 2 * MIB }] {
+    for writes in [Writes::Anywhere, PARTS, STREAMED_PARTS] {
         let shelf = Shelf::new(writes);
         let world = world(&shelf, LaneChoice::TokioUring);
         let content = bytes(2, 22 * MIB as usize);
@@ -116,7 +116,7 @@ fn what_an_earlier_attempt_had_written_is_part_of_the_checksum() {
 
 #[test]
 fn a_session_that_wants_a_checksum_is_told_it_before_the_commit() {
-    for writes in [Writes::Anywhere, Writes::Parts { bytes: 2 * MIB }, Writes::InOrder] {
+    for writes in [Writes::Anywhere, PARTS, STREAMED_PARTS, Writes::InOrder] {
         for len in [0, 9 * MIB as usize + 1] {
             let shelf = Shelf::new(writes);
             let world = world(&shelf, LaneChoice::TokioUring);

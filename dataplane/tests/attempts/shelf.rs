@@ -11,12 +11,16 @@ use staccato_protocols::{
     BufferPool, ByteRange, Capabilities, Checksum, ChecksumKind, Chunk, Code, Destination, Error, Lane, ObjectUrl,
     Options, Protocol, Runtime, Session, Source,
     contract::{
-        CommitError, DestinationRequest, Found, Identity, OpenDestination, SourceRequest, SweepRequest, Takes,
+        CommitError, DestinationRequest, Found, Identity, OpenDestination, Part, SourceRequest, SweepRequest, Takes,
         WriteShape, Writes,
     },
 };
 
 pub const MIB: u64 = 1 << 20;
+/// Parts, each of which is one chunk.
+pub const PARTS: Writes = Writes::Parts { bytes: 2 * MIB, streamed: false };
+/// As long, but each in pieces.
+pub const STREAMED_PARTS: Writes = Writes::Parts { bytes: 2 * MIB, streamed: true };
 
 /// What is stored, and what happened to it. Clones are one and the same.
 #[derive(Clone)]
@@ -33,6 +37,8 @@ pub struct State {
     pub object: Option<Vec<u8>>,
     /// Offsets of what was written, in that order.
     pub written: Vec<u64>,
+    /// Longest piece of a streamed part.
+    pub longest_piece: usize,
     /// Offsets of what was read back.
     pub read_back: Vec<u64>,
     /// Which checksum a session wants to know.
@@ -145,7 +151,7 @@ impl Session for Shelving {
     }
 
     fn kept(&mut self, promised: &[ByteRange]) -> Result<Vec<ByteRange>, Error> {
-        let Writes::Parts { bytes } = self.shelf.writes else { return Ok(Vec::new()) };
+        let Writes::Parts { bytes, .. } = self.shelf.writes else { return Ok(Vec::new()) };
         let upload = self.upload.clone().unwrap_or_default();
         let kept = |range: &&ByteRange| {
             self.shelf.with(|state| {
@@ -203,19 +209,55 @@ struct OnLane {
     upload: String,
 }
 
-impl Destination for OnLane {
-    fn write(&self, offset: u64, chunk: Chunk) -> LocalBoxFuture<'_, Result<(), Error>> {
-        let taken = self.shelf.with(|state| {
+impl OnLane {
+    fn take(&self, offset: u64, bytes: Vec<u8>) -> Result<(), Error> {
+        self.shelf.with(|state| {
             let number = state.written.len();
             state.written.push(offset);
             if state.fails_at.contains(&number) {
                 return Err(Error::retry(Code::ConnectionLost, "the shelf fell"));
             }
-            let bytes = chunk.bytes().map_or_else(|| vec![0; chunk.len()], <[u8]>::to_vec);
             state.uploads.get_mut(&self.upload).expect("nobody took it away").insert(offset, bytes);
             Ok(())
-        });
+        })
+    }
+}
+
+fn bytes_of(chunk: &Chunk) -> Vec<u8> {
+    chunk.bytes().map_or_else(|| vec![0; chunk.len()], <[u8]>::to_vec)
+}
+
+/// A part that is written from the front.
+struct Streamed {
+    destination: OnLane,
+    offset: u64,
+    bytes: Option<u64>,
+    taken: Vec<u8>,
+}
+
+impl Part for Streamed {
+    fn write(&mut self, piece: Chunk) -> LocalBoxFuture<'_, Result<(), Error>> {
+        self.destination.shelf.with(|state| state.longest_piece = state.longest_piece.max(piece.len()));
+        self.taken.extend(bytes_of(&piece));
+        async { Ok(()) }.boxed_local()
+    }
+
+    fn finish(self: Box<Self>) -> LocalBoxFuture<'static, Result<(), Error>> {
+        let Self { destination, offset, bytes, taken } = *self;
+        assert!(bytes.is_none_or(|bytes| bytes == taken.len() as u64), "what was promised is what came");
+        async move { destination.take(offset, taken) }.boxed_local()
+    }
+}
+
+impl Destination for OnLane {
+    fn write(&self, offset: u64, chunk: Chunk) -> LocalBoxFuture<'_, Result<(), Error>> {
+        let taken = self.take(offset, bytes_of(&chunk));
         async move { taken }.boxed_local()
+    }
+
+    fn begin_part(&self, offset: u64, bytes: Option<u64>) -> Result<Box<dyn Part>, Error> {
+        let destination = Self { shelf: self.shelf.clone(), upload: self.upload.clone() };
+        Ok(Box::new(Streamed { destination, offset, bytes, taken: Vec::new() }))
     }
 
     fn zero(&self, range: ByteRange, _untouched: bool) -> LocalBoxFuture<'_, Result<(), Error>> {

@@ -18,10 +18,8 @@ use staccato_protocols::{
 
 use crate::{
     keeper::{Told, World, bytes, next},
-    shelf::{MIB, Shelf},
+    shelf::{MIB, PARTS, STREAMED_PARTS, Shelf},
 };
-
-const PARTS: Writes = Writes::Parts { bytes: 2 * MIB };
 
 /// A world in which `shelf` can be written to, through a spool of so many bytes (none with 0).
 fn world(shelf: &Shelf, spool_bytes: u64) -> World {
@@ -52,8 +50,9 @@ fn sha256(bytes: &[u8]) -> Checksum {
 
 #[test]
 fn objects_are_written_in_parts_of_the_right_length_whatever_their_own() {
-    for len in [0, 1, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 11 * MIB] {
-        let shelf = Shelf::new(PARTS);
+    let lengths = [0, 1, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 11 * MIB];
+    for (len, writes) in lengths.into_iter().flat_map(|len| [(len, PARTS), (len, STREAMED_PARTS)]) {
+        let shelf = Shelf::new(writes);
         let world = world(&shelf, 0);
         let content = bytes(len, len as usize);
         world.write("s", &content);
@@ -67,9 +66,33 @@ fn objects_are_written_in_parts_of_the_right_length_whatever_their_own() {
     }
 }
 
+/// In pieces of the attempt's own chunk size, of which two are in memory.
+#[test]
+fn streamed_parts_may_be_longer_than_what_there_is_of_memory() {
+    let shelf = Shelf::new(Writes::Parts { bytes: 256 * MIB, streamed: true });
+    let world = world(&shelf, 0);
+    let content = bytes(7, 160 << 20);
+    world.write("s", &content);
+    assert!(world.config.memory_bytes < content.len() as u64);
+    let spec = AttemptSpec { chunk_size: Some(MIB), checksum: Some(sha256(&content)), ..to_shelf(&world, "s") };
+    let (outcome, _) = world.run(spec);
+    assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
+    assert!(shelf.with(|state| state.object.as_ref() == Some(&content)));
+    assert_eq!(shelf.with(|state| (state.written.clone(), state.longest_piece)), (vec![0], MIB as usize));
+}
+
 #[test]
 fn a_later_attempt_sends_no_part_again_that_the_ledger_knows() {
-    let shelf = Shelf::new(PARTS);
+    a_later_attempt_sends_no_part_again(PARTS);
+}
+
+#[test]
+fn a_later_attempt_sends_no_streamed_part_again_that_the_ledger_knows() {
+    a_later_attempt_sends_no_part_again(STREAMED_PARTS);
+}
+
+fn a_later_attempt_sends_no_part_again(writes: Writes) {
+    let shelf = Shelf::new(writes);
     let mut world = world(&shelf, 0);
     let content = bytes(1, 24 << 20);
     world.write("s", &content);
@@ -105,7 +128,12 @@ fn an_upload_that_somebody_gave_up_is_begun_anew() {
 
 #[test]
 fn a_part_that_failed_is_sent_again_and_a_canceled_upload_is_given_up() {
-    let shelf = Shelf::new(PARTS);
+    a_part_that_failed_is_sent_again(PARTS);
+    a_part_that_failed_is_sent_again(STREAMED_PARTS);
+}
+
+fn a_part_that_failed_is_sent_again(writes: Writes) {
+    let shelf = Shelf::new(writes);
     let mut world = world(&shelf, 0);
     let content = bytes(3, 12 << 20);
     world.write("s", &content);

@@ -12,8 +12,8 @@ use super::{DestinationHarness, begin, must_fail, sample};
 use crate::{
     ByteRange, CRC_BLOCK, Chunk, Code, Destination, Disposition, Error, Interrupt, Lane, ObjectUrl, Session,
     contract::{
-        CommitError, DestinationRequest, Found, Overwrite, PreparedCommit, SweepRequest, UPLOAD_BYTES_MAX, WriteShape,
-        Writes,
+        CommitError, DestinationRequest, Found, Overwrite, Part, PreparedCommit, SweepRequest, UPLOAD_BYTES_MAX,
+        WriteShape, Writes,
     },
 };
 
@@ -27,6 +27,7 @@ pub(super) async fn all(harness: &dyn DestinationHarness, lane: &Lane) {
     suite.parts_that_are_known_to_be_zero_arrive().await;
     suite.an_object_of_unknown_length_is_committed_whole().await;
     suite.an_object_with_a_hole_is_not_committed().await;
+    suite.a_part_that_broke_off_is_written_anew().await;
     suite.overwrite_never_refuses_what_is_there().await;
     suite.overwrite_never_refuses_what_came_meanwhile().await;
     suite.overwrite_always_replaces_at_commit_only().await;
@@ -53,6 +54,8 @@ struct Attempt {
     session: Box<dyn Session>,
     destination: Rc<dyn Destination>,
     part_bytes: u64,
+    streamed: bool,
+    knows_length: bool,
 }
 
 const TRANSFER: &str = "0190b5a0-0000-7000-8000-000000000001";
@@ -86,12 +89,12 @@ impl Suite<'_> {
         apart(|| protocol.begin(request))
     }
 
-    /// Length of the parts that an object of this length is written in.
-    fn part_bytes(&self, session: &mut dyn Session, length: Option<u64>) -> Result<u64, Error> {
+    /// Length of the parts that an object of this length is written in, and whether they are streamed.
+    fn part_bytes(&self, session: &mut dyn Session, length: Option<u64>) -> Result<(u64, bool), Error> {
         match apart(|| session.writes(length))? {
-            Writes::Parts { bytes } => {
+            Writes::Parts { bytes, streamed } => {
                 assert!(bytes > 0 && bytes % CRC_BLOCK == 0, "parts of {bytes} bytes are not made of whole blocks");
-                Ok(bytes)
+                Ok((bytes, streamed))
             }
             other => panic!("this storage takes no parts, but {other:?}"),
         }
@@ -99,13 +102,13 @@ impl Suite<'_> {
 
     async fn attempt(&self, request: &DestinationRequest, length: Option<u64>) -> Attempt {
         let mut session = self.session(request).expect("the session begins");
-        let part_bytes = self.part_bytes(&mut *session, length).expect("it says how it is written");
+        let (part_bytes, streamed) = self.part_bytes(&mut *session, length).expect("it says how it is written");
         if let Some(upload) = session.upload() {
             assert!((1..=UPLOAD_BYTES_MAX).contains(&upload.len()), "an upload of {} bytes", upload.len());
         }
         let open = session.open_on_lane(WriteShape { aligned: true }).expect("the lane's half is made");
         let destination = open(self.lane).await.expect("the lane's half opens");
-        Attempt { session, destination, part_bytes }
+        Attempt { session, destination, part_bytes, streamed, knows_length: length.is_some() }
     }
 
     async fn begin(&self, url: &ObjectUrl, epoch: u64, length: usize) -> Attempt {
@@ -133,8 +136,29 @@ impl Suite<'_> {
     async fn write(&self, attempt: &Attempt, object: &[u8], index: usize) {
         let start = index * attempt.part_bytes as usize;
         let part = &object[start..object.len().min(start + attempt.part_bytes as usize)];
-        let chunk = self.chunk(part).await;
-        attempt.destination.write(start as u64, chunk).await.expect("the part is written");
+        self.put(attempt, start, part).await.expect("the part is written");
+    }
+
+    /// Writes the part that begins at `start`, in two pieces and a chunk of zeros where parts are streamed.
+    async fn put(&self, attempt: &Attempt, start: usize, part: &[u8]) -> Result<(), Error> {
+        if !attempt.streamed {
+            return attempt.destination.write(start as u64, self.chunk(part).await).await;
+        }
+        let mut stream = self.put_half(attempt, start, part).await?;
+        let rest = &part[part.len().min(CRC_BLOCK as usize)..];
+        if !rest.is_empty() {
+            let is_zero = rest.iter().all(|byte| *byte == 0);
+            stream.write(if is_zero { Chunk::zero(rest.len()) } else { self.chunk(rest).await }).await?;
+        }
+        stream.finish().await
+    }
+
+    /// Begins a streamed part, and writes its first piece.
+    async fn put_half(&self, attempt: &Attempt, start: usize, part: &[u8]) -> Result<Box<dyn Part>, Error> {
+        let bytes = Some(part.len() as u64).filter(|_| attempt.knows_length);
+        let mut stream = attempt.destination.begin_part(start as u64, bytes)?;
+        stream.write(self.chunk(&part[..part.len().min(CRC_BLOCK as usize)]).await).await?;
+        Ok(stream)
     }
 
     async fn write_all(&self, attempt: &Attempt, object: &[u8]) {
@@ -238,8 +262,8 @@ impl Suite<'_> {
         pieces.swap(1, 3);
         let mut writes = Vec::new();
         for piece in &pieces {
-            let chunk = self.chunk(&bytes[piece.start() as usize..piece.end() as usize]).await;
-            writes.push(attempt.destination.write(piece.start(), chunk));
+            let (start, end) = (piece.start() as usize, piece.end() as usize);
+            writes.push(self.put(&attempt, start, &bytes[start..end]));
         }
         join_all(writes).await.into_iter().for_each(|written| written.expect("the part is written"));
         self.complete(attempt, bytes.len()).await;
@@ -268,7 +292,10 @@ impl Suite<'_> {
         let attempt = self.begin(&url, 1, bytes.len()).await;
         let part = attempt.part_bytes as usize;
         bytes[..part].fill(0);
-        attempt.destination.write(0, Chunk::zero(part)).await.expect("the part is written");
+        match attempt.streamed {
+            true => self.write(&attempt, &bytes, 0).await,
+            false => attempt.destination.write(0, Chunk::zero(part)).await.expect("the part is written"),
+        }
         self.write(&attempt, &bytes, 1).await;
         self.complete(attempt, bytes.len()).await;
         self.assert_visible(&url, Some(&bytes));
@@ -300,6 +327,25 @@ impl Suite<'_> {
             self.assert_visible(&url, None);
             apart(|| session.discard()).expect("it is discarded");
         }
+        self.assert_clean();
+    }
+
+    /// Only where parts are streamed.
+    async fn a_part_that_broke_off_is_written_anew(&self) {
+        begin("a_part_that_broke_off_is_written_anew");
+        let url = self.harness.url("broken off");
+        let bytes = sample("broken off", self.usual_part_bytes().await + 7);
+        let attempt = self.begin(&url, 1, bytes.len()).await;
+        if attempt.streamed {
+            let part = &bytes[..attempt.part_bytes as usize];
+            drop(self.put_half(&attempt, 0, part).await.expect("a piece is written"));
+            let other = sample("something else", part.len());
+            drop(self.put_half(&attempt, 0, &other).await.expect("a piece is written"));
+            self.assert_visible(&url, None);
+        }
+        self.write_all(&attempt, &bytes).await;
+        self.complete(attempt, bytes.len()).await;
+        self.assert_visible(&url, Some(&bytes));
         self.assert_clean();
     }
 
@@ -369,8 +415,7 @@ impl Suite<'_> {
         let request = self.request(&url, 1);
         let attempt = self.attempt(&request, Some(5)).await;
         request.interrupt.raise();
-        let chunk = self.chunk(b"whole").await;
-        if let Err(error) = attempt.destination.write(0, chunk).await {
+        if let Err(error) = self.put(&attempt, 0, b"whole").await {
             assert_eq!(error, Error::canceled());
         }
         if let Err(error) = self.session(&request).map(|session| apart(move || drop(session))) {

@@ -222,7 +222,7 @@ impl Session for ImageSession {
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
                 let (method, place) = (Method::PUT, images.data(&id)?);
                 let request = UploadRequest { method, place, headers, length };
-                Ok(Rc::new(waiting.begin(images.into_client()?, request, refusal)) as Rc<dyn Destination>)
+                Ok(Rc::new(waiting.begin(Rc::new(images.into_client()?), request, refusal)) as Rc<dyn Destination>)
             }
             .boxed_local()
         }))

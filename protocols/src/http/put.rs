@@ -157,7 +157,8 @@ impl Session for PutSession {
         Ok(Box::new(move |_lane| {
             async move {
                 let client = Client::new(&web, &options.settings, Rc::new(options.headers))?;
-                Ok(Rc::new(waiting.begin(client, request, |answer| refusal(&answer.head))) as Rc<dyn Destination>)
+                Ok(Rc::new(waiting.begin(Rc::new(client), request, |answer| refusal(&answer.head)))
+                    as Rc<dyn Destination>)
             }
             .boxed_local()
         }))

@@ -103,7 +103,7 @@ impl Session for PluginSession {
             Takes::Anywhere => Ok(Writes::Anywhere),
             Takes::InOrder => Ok(Writes::InOrder),
             Takes::Parts => match answer.part_bytes {
-                Some(bytes) if bytes > 0 && bytes % CRC_BLOCK == 0 => Ok(Writes::Parts { bytes }),
+                Some(bytes) if bytes > 0 && bytes % CRC_BLOCK == 0 => Ok(Writes::Parts { bytes, streamed: false }),
                 bytes => Err(self.handle.fault(format!("wants parts of {bytes:?} bytes, and not whole MiB"))),
             },
         }

@@ -165,7 +165,7 @@ impl Session for S3Session {
             let create = async { Ok(calls.create(&self.transfer, &self.options).await?) };
             self.upload = Some(self.wait(create)?);
         }
-        Ok(Writes::Parts { bytes })
+        Ok(Writes::Parts { bytes, streamed: false })
     }
 
     fn upload(&self) -> Option<String> {

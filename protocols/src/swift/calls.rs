@@ -1,11 +1,13 @@
 //! Requests about one object, and what came of them.
 
+use std::rc::Rc;
+
 use data_encoding::HEXLOWER_PERMISSIVE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::{place::Address, refusal::Failure};
 use crate::{
-    Checksum, ChecksumKind, Chunk, Code, Error,
+    Checksum, ChecksumKind, Code, Error,
     web::{answer::Facts, body::Body, client::Client, place::Place},
 };
 
@@ -24,7 +26,7 @@ const DYNAMIC_LARGE_OBJECT: HeaderName = HeaderName::from_static("x-object-manif
 
 /// Sends requests about one object.
 pub(super) struct Calls {
-    pub client: Client,
+    pub client: Rc<Client>,
     pub address: Address,
 }
 
@@ -33,7 +35,6 @@ pub(super) struct Calls {
 pub(super) enum Payload<'a> {
     Nothing,
     Document(&'a [u8]),
-    Chunk(&'a Chunk),
 }
 
 /// Which replicas are asked.
@@ -73,7 +74,6 @@ impl Calls {
         let mut answer = match payload {
             Payload::Nothing => self.client.send(method, place, &headers, &[]).await?,
             Payload::Document(bytes) => self.client.send(method, place, &headers, bytes).await?,
-            Payload::Chunk(chunk) => self.client.send_chunk(method, place, &headers, chunk).await?,
         };
         // Swift's tags have quotes or not, depending on the object and on how it is set up.
         answer.head_mut().quote_tag();

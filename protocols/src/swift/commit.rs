@@ -73,6 +73,9 @@ impl Commit<'_> {
             None => None,
         };
         self.make_it(&patient, manifest.as_ref()).await?;
+        if let Some(upload) = upload {
+            self.unless_given_up(upload).await?;
+        }
         self.clean_up(upload, replaced.as_ref()).await;
         Ok(())
     }
@@ -104,6 +107,20 @@ impl Commit<'_> {
             let left = if certain { not_done(error) } else { CommitError::Unknown(error) };
             return self.unless_done(left).await;
         }
+    }
+
+    /// Whoever gave the upload up before the object was there removes its segments, or will: such an object goes. That
+    /// takes an operator who cleans up what is about to be complete.
+    async fn unless_given_up(&self, upload: &Upload) -> Result<(), CommitError> {
+        if self.calls.is_under_way(upload).await.map_err(CommitError::Unknown)? {
+            return Ok(());
+        }
+        if let Some(there) = self.calls.look(Replicas::Newest).await.map_err(CommitError::Unknown)?
+            && self.is_done(&there)
+        {
+            self.calls.remove().await.map_err(CommitError::Unknown)?;
+        }
+        Err(not_done(self.wrong("the upload was given up while it was completed")))
     }
 
     async fn make(&self, calls: &Calls, manifest: Option<&(&Upload, Vec<Entry>)>) -> Result<(), Failure> {

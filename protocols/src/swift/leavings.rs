@@ -11,7 +11,7 @@ use super::{
     segments::Listed,
     upload::{Upload, transfer_prefix},
 };
-use crate::{Error, contract::Unfinished};
+use crate::{Error, contract::Unfinished, web::place::Place};
 
 /// How many segments are deleted at once.
 const DELETIONS: usize = 8;
@@ -32,6 +32,11 @@ impl Calls {
         let mut names = self.names(&upload.prefix(object)).await?;
         names.extend(written.map(|number| upload.segment(object, number)));
         self.delete_all(names).await
+    }
+
+    /// Removes the object itself; what it is made of stays.
+    pub async fn remove(&self) -> Result<(), Error> {
+        self.delete_at(&self.address.object(&[])?).await
     }
 
     /// An upload is complete: its marker goes.
@@ -104,8 +109,11 @@ impl Calls {
 
     /// Deletes an object of the container of segments; one that is not there is no error. Of a manifest only itself.
     async fn delete(&self, name: &str) -> Result<(), Error> {
-        let place = self.address.segment(name, &[])?;
-        match self.call(Method::DELETE, &place, HeaderMap::new(), Payload::Nothing).await {
+        self.delete_at(&self.address.segment(name, &[])?).await
+    }
+
+    async fn delete_at(&self, place: &Place) -> Result<(), Error> {
+        match self.call(Method::DELETE, place, HeaderMap::new(), Payload::Nothing).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.has_status(StatusCode::NOT_FOUND) => Ok(()),
             Err(failure) => Err(failure.into()),

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const INFO_BYTES_MAX: usize = 256 << 10;
 
 /// Length of segments unless told: each is an object to Swift, which costs it more than a part costs a server of S3.
-const SEGMENT_BYTES_DEFAULT: u64 = 16 << 20;
+const SEGMENT_BYTES_DEFAULT: u64 = 32 << 20;
 
 /// Limits of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,12 +134,12 @@ mod tests {
     #[test]
     fn segments_are_as_long_as_the_limits_want_them() {
         let limits = Limits { manifest_segments_max: 1000, ..Limits::default() };
-        assert_eq!(limits.segment_bytes(Some(160_000 * MIB), None), Ok(16 * MIB));
-        assert_eq!(limits.segment_bytes(Some(160_000 * MIB + 1), None), Ok(32 * MIB));
-        assert_eq!(limits.segment_bytes(None, None), Ok(16 * MIB));
+        assert_eq!(limits.segment_bytes(Some(320_000 * MIB), None), Ok(32 * MIB));
+        assert_eq!(limits.segment_bytes(Some(320_000 * MIB + 1), None), Ok(64 * MIB));
+        assert_eq!(limits.segment_bytes(None, None), Ok(32 * MIB));
         let few = Limits { manifest_segments_max: 10, ..limits.clone() };
-        assert_eq!(few.segment_bytes(Some(1600 * MIB), None), Ok(16 * MIB));
-        assert_eq!(few.segment_bytes(Some(1601 * MIB), None), Ok(32 * MIB));
+        assert_eq!(few.segment_bytes(Some(3200 * MIB), None), Ok(32 * MIB));
+        assert_eq!(few.segment_bytes(Some(3201 * MIB), None), Ok(64 * MIB));
         let long = Limits { segment_bytes_min: 20 * MIB + 1, ..limits.clone() };
         assert_eq!(long.segment_bytes(Some(MIB), Some(MIB)), Ok(21 * MIB));
         let short = Limits { object_bytes_max: 5 * MIB + 7, ..limits };

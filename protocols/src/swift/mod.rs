@@ -131,7 +131,7 @@ impl Storage {
         let account = account.ok_or_else(|| Error::fatal(Code::Internal, "a TempURL without a server"))?;
         let segments = self.options.segments.clone().unwrap_or_else(|| format!("{}_segments", self.target.container));
         let address = Address { account, target: self.target.clone(), segments };
-        Ok((Calls { client: Client::over(agent, signer), address }, hold))
+        Ok((Calls { client: Rc::new(Client::over(agent, signer)), address }, hold))
     }
 }
 

@@ -33,7 +33,7 @@ const OWN: [OptionSpec; 9] = [
     OptionSpec {
         name: "part_size",
         secret: false,
-        help: "bytes of a segment that is written, 1 MiB to 1 GiB in whole MiB, for instance 64M (default 16 MiB); doubled \
+        help: "bytes of a segment that is written, 1 MiB to 1 GiB in whole MiB, for instance 64M (default 32 MiB); doubled \
                until an object has 10,000 segments at most",
     },
     OptionSpec {

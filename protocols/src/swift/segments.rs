@@ -13,7 +13,7 @@ use super::{
     refusal::Failure,
     upload::Upload,
 };
-use crate::{Chunk, Code, Error, web::place::Place};
+use crate::{Code, Error, web::place::Place};
 
 /// Names on a page of a list.
 const PAGE_NAMES: usize = 1000;
@@ -63,7 +63,7 @@ impl Calls {
         self.container().await?;
         let marker = self.address.segment(&upload.marker(&self.address.target.object), &[])?;
         let failure = match self.put(&marker, HeaderMap::new(), Payload::Nothing).await {
-            Ok(_) => return Ok(()),
+            Ok(()) => return Ok(()),
             Err(failure) => failure,
         };
         if !failure.has_status(StatusCode::NOT_FOUND) {
@@ -79,29 +79,6 @@ impl Calls {
     pub async fn is_under_way(&self, upload: &Upload) -> Result<bool, Error> {
         let marker = self.address.segment(&upload.marker(&self.address.target.object), &[])?;
         Ok(self.head(&marker, Replicas::Newest).await?.is_some())
-    }
-
-    /// Writes a segment. It lasts when this returns.
-    pub async fn put_segment(&self, upload: &Upload, number: u32, chunk: &Chunk) -> Result<Segment, Error> {
-        let mut hasher = Md5::new();
-        chunk.pieces(|piece| hasher.update(piece));
-        let md5 = HEXLOWER.encode(&hasher.finalize());
-        let sent = HeaderValue::try_from(&md5).expect("hex fits a header");
-        let place = self.address.segment(&upload.segment(&self.address.target.object, number), &[])?;
-        let headers = HeaderMap::from_iter([(header::ETAG, sent)]);
-        let answer = self.put(&place, headers, Payload::Chunk(chunk)).await;
-        let told = answer.map_err(|failure| self.unless_missing(failure, &self.address.segments))?;
-        match told {
-            Some(told) if told == md5 => Ok(Segment { bytes: chunk.len() as u64, md5 }),
-            told => Err(Error::retry(
-                Code::WriteFailed,
-                format!(
-                    "{}: segment {number} is not what was sent: its tag is {} instead of {md5}",
-                    self.address.target,
-                    told.as_deref().unwrap_or("missing")
-                ),
-            )),
-        }
     }
 
     /// The segments of an upload that are there, as far as Swift's list knows: it may be a moment behind.
@@ -195,12 +172,11 @@ impl Calls {
         }
     }
 
-    /// Puts something; its tag without quotes.
-    async fn put(&self, place: &Place, headers: HeaderMap, payload: Payload<'_>) -> Result<Option<String>, Failure> {
+    /// Puts something.
+    async fn put(&self, place: &Place, headers: HeaderMap, payload: Payload<'_>) -> Result<(), Failure> {
         let mut answer = self.call(Method::PUT, place, headers, payload).await?;
         answer.document(ANSWER_BYTES_MAX).await?;
-        let tag = answer.head().headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
-        Ok(tag.map(|tag| tag.trim_matches('"').to_ascii_lowercase()))
+        Ok(())
     }
 
     fn entry(&self, name: &str, segment: &Segment) -> Entry {

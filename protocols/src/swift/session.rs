@@ -163,7 +163,7 @@ impl Session for SegmentsSession {
             self.wait(calls.begin(&upload))?;
             self.upload = Some(upload);
         }
-        Ok(Writes::Parts { bytes })
+        Ok(Writes::Parts { bytes, streamed: true })
     }
 
     fn upload(&self) -> Option<String> {
@@ -185,7 +185,8 @@ impl Session for SegmentsSession {
                 require_tokio(lane)?;
                 let agent = storage.agent()?.patient(SEGMENT_PATIENCE);
                 let (calls, hold) = interrupt.cut(storage.calls(agent)).await?;
-                let destination = SegmentsDestination { calls, upload, written, interrupt, _hold: hold };
+                let destination =
+                    SegmentsDestination { calls: Rc::new(calls), upload, written, interrupt, _hold: hold };
                 Ok(Rc::new(destination) as Rc<dyn Destination>)
             }
             .boxed_local()

@@ -186,11 +186,15 @@ impl Client {
     /// Sends a request, and once more where it was refused and the signature can be renewed.
     async fn renewing(&self, place: &Place, send: impl AsyncFn() -> Result<Body, Error>) -> Result<Body, Error> {
         let answer = send().await?;
-        let Head { status, asked, .. } = *answer.head();
-        if status == StatusCode::UNAUTHORIZED && place.is_home() && self.signer.renew(asked).await? {
+        if place.is_home() && self.renews(answer.head()).await? {
             return send().await;
         }
         Ok(answer)
+    }
+
+    /// Renews the signature where it is what was refused, and can be renewed. Not asked about other servers than one's own.
+    pub async fn renews(&self, head: &Head) -> Result<bool, Error> {
+        Ok(head.status == StatusCode::UNAUTHORIZED && self.signer.renew(head.asked).await?)
     }
 
     /// Sends a request whose body of `length` bytes (not known in advance without) `feed` gives, and waits for the head of the answer. While bytes

@@ -60,8 +60,18 @@ impl Commit {
     pub fn finish(&self) -> Result<Answer, Error> {
         // An upload that is over already has answered.
         let _ = self.go.send(());
-        self.answer.recv().unwrap_or_else(|_| Err(Error::retry(Code::ConnectionLost, "the upload was broken off")))
+        self.answer.recv().unwrap_or_else(|_| Err(broken_off()))
     }
+
+    /// The same on a lane, for whoever writes there, too.
+    pub async fn finish_on_lane(&self) -> Result<Answer, Error> {
+        let _ = self.go.send(());
+        self.answer.recv_async().await.unwrap_or_else(|_| Err(broken_off()))
+    }
+}
+
+fn broken_off() -> Error {
+    Error::retry(Code::ConnectionLost, "the upload was broken off")
 }
 
 impl Waiting {
@@ -69,7 +79,7 @@ impl Waiting {
     /// what an answer means that comes too early.
     pub fn begin(
         self,
-        client: Client,
+        client: Rc<Client>,
         request: UploadRequest,
         refusal: impl Fn(&Answer) -> Error + 'static,
     ) -> UploadDestination {
@@ -108,8 +118,7 @@ async fn send(
     if *length == Some(0) {
         // There is no byte to hold back: the request itself waits.
         while pieces.recv().await.is_some() {}
-        let broken_off = |_| Error::retry(Code::ConnectionLost, "the upload was broken off");
-        go.recv_async().await.map_err(broken_off)?;
+        go.recv_async().await.map_err(|_| broken_off())?;
         return answer_of(client.send(method.clone(), place, headers, &[]).await?).await;
     }
     let body = client

@@ -7,7 +7,7 @@ use staccato_protocols::{Access, Code, Error, Object, contract::Writes};
 use super::{Attempt, WantedPart, is_local};
 use crate::{
     engine::{stretch, window::Connections},
-    lane::follow::Manner,
+    lane::{follow::Manner, stream::PIECES_MAX},
 };
 
 /// Chunks in flight on one lane: what keeps a disk at its speed (measured: 8 to 32 chunks of 4 MiB do not differ).
@@ -23,11 +23,20 @@ const CHUNKS_PER_LANE_MIN: u64 = 8;
 pub(super) struct Shape {
     pub writes: Writes,
     pub chunk_bytes: u64,
+    /// What is read and written at once: a chunk, or a piece of one that is streamed.
+    pub piece_bytes: u64,
     pub lanes: usize,
     /// What a request costs the source's server.
     pub request_cost: Duration,
     /// Whether checksums are computed on the way.
     pub hashed: bool,
+}
+
+impl Shape {
+    /// So much of a chunk is in memory at most, while it moves.
+    fn resident_bytes(self) -> u64 {
+        self.chunk_bytes.min(PIECES_MAX * self.piece_bytes)
+    }
 }
 
 impl Attempt<'_> {
@@ -40,9 +49,10 @@ impl Attempt<'_> {
         request_cost: Duration,
         hashed: bool,
     ) -> Result<Shape, Error> {
-        let chunk_bytes = match writes {
-            Writes::Anywhere | Writes::InOrder => self.chunk_bytes,
-            Writes::Parts { bytes } => {
+        let (chunk_bytes, piece_bytes) = match writes {
+            Writes::Anywhere | Writes::InOrder => (self.chunk_bytes, self.chunk_bytes),
+            Writes::Parts { bytes, streamed: true } => (bytes, bytes.min(self.chunk_bytes)),
+            Writes::Parts { bytes, streamed: false } => {
                 let share = self.bench.config.share_bytes();
                 if bytes > share {
                     return Err(Error::fatal(
@@ -55,7 +65,7 @@ impl Attempt<'_> {
                         ),
                     ));
                 }
-                bytes
+                (bytes, bytes)
             }
         };
         let lanes = if writes == Writes::InOrder {
@@ -63,15 +73,15 @@ impl Attempt<'_> {
         } else {
             self.lanes_for(part.length, object.access, chunk_bytes, request_cost)
         };
-        Ok(Shape { writes, chunk_bytes, lanes, request_cost, hashed })
+        Ok(Shape { writes, chunk_bytes, piece_bytes, lanes, request_cost, hashed })
     }
 
     /// How checksums are computed of what moves so.
     pub(super) fn manner(&self, shape: Shape) -> Manner {
         Manner {
             writes: shape.writes,
-            chunk_bytes: shape.chunk_bytes,
-            hold_bytes: self.window_chunks(shape) as u64 * shape.chunk_bytes,
+            piece_bytes: shape.piece_bytes,
+            hold_bytes: self.window_chunks(shape) as u64 * shape.resident_bytes(),
             source_shift: self.spec.part.start,
             // What is read again of a source that is asked over a network would take its connections.
             along: shape.writes == Writes::Anywhere || self.source_is_local(),
@@ -82,10 +92,10 @@ impl Attempt<'_> {
     pub(super) fn window_chunks(&self, shape: Shape) -> usize {
         let wanted = if self.source_is_local() { WINDOW_CHUNKS_PER_LANE } else { WINDOW_CONNECTIONS_PER_LANE_MAX };
         // While chunks wait to be hashed there must be memory to read back what comes before them.
-        let reading = usize::from(shape.hashed && shape.writes != Writes::InOrder);
-        let fitting = (self.bench.config.share_bytes() / shape.chunk_bytes) as usize;
-        let fitting = fitting.saturating_sub(reading).max(1);
-        let most = self.spec.window.map_or(usize::MAX, |window| (window / shape.chunk_bytes).max(1) as usize);
+        let reading = if shape.hashed && shape.writes != Writes::InOrder { shape.piece_bytes } else { 0 };
+        let fitting = self.bench.config.share_bytes().saturating_sub(reading) / shape.resident_bytes();
+        let fitting = fitting.max(1) as usize;
+        let most = self.spec.window.map_or(usize::MAX, |window| (window / shape.resident_bytes()).max(1) as usize);
         (shape.lanes * wanted.min(fitting)).min(most)
     }
 

@@ -28,7 +28,7 @@ impl Upload {
         let mut rng = Rng::with_seed(seed);
         let chunk_bytes = rng.u64(1..=4) * BLOCK;
         let length = rng.u64(..LENGTH_BLOCKS_MAX) * BLOCK + rng.u64(..2);
-        let writes = if in_order { Writes::InOrder } else { Writes::Parts { bytes: chunk_bytes } };
+        let writes = if in_order { Writes::InOrder } else { Writes::Parts { bytes: chunk_bytes, streamed: false } };
         Self { rng, length, chunk_bytes, writes, there: BTreeSet::new(), recorded: Vec::new(), finished: None }
     }
 

@@ -160,8 +160,7 @@ impl Suite<'_> {
         assert_eq!(attempt.session.found(), Found::Nothing);
         self.write_all(&attempt, b"fresh").await;
         // The earlier attempt goes on and does not know that it is over.
-        let chunk = self.chunk(b"stale").await;
-        drop(stale.destination.write(0, chunk).await);
+        drop(self.put(&stale, 0, b"stale").await);
         let session = &mut stale.session;
         drop(apart(|| session.set_length(5)));
         assert!(apart(|| session.commit()).is_err(), "a stale attempt cannot commit");

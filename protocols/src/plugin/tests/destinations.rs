@@ -72,7 +72,7 @@ fn parts_are_gone_on_with_as_far_as_they_are_kept() {
     with(script.meet(), async |module, lane| {
         let mut session = module.begin(&request(None)).unwrap();
         assert_eq!((session.found(), session.load_block_crcs(9)), (Found::Nothing, Ok(BTreeMap::new())));
-        assert_eq!(session.writes(Some(5 << 20)), Ok(Writes::Parts { bytes: 2 << 20 }));
+        assert_eq!(session.writes(Some(5 << 20)), Ok(Writes::Parts { bytes: 2 << 20, streamed: false }));
         assert_eq!(session.upload().as_deref(), Some("u1"));
         let destination = session.open_on_lane(WriteShape { aligned: true }).unwrap()(&lane).await.unwrap();
         for part in [1, 0] {

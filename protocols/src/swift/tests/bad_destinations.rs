@@ -167,6 +167,22 @@ fn a_commit_whose_answer_is_lost_is_recognised() {
     }
 }
 
+/// As it is when an operator cleans up what a very old transfer is about to complete.
+#[test]
+fn an_upload_that_is_given_up_while_it_is_committed_makes_no_object() {
+    let served = Served::start();
+    let result = commit_to(&served, |store| {
+        store.fault("PUT", "multipart-manifest", 1, move |state, request, body| {
+            let reply = state.answer(request, body.clone());
+            state.containers.get_mut("c_segments").unwrap().retain(|name, _| !name.ends_with("/upload"));
+            Some(reply)
+        });
+    });
+    let Err(CommitError::NotDone(error)) = result else { panic!("it is refused: {result:?}") };
+    assert_eq!((error.code, error.disposition), (Code::WriteFailed, RETRY), "{error}");
+    assert_eq!(served.store.get("x"), None);
+}
+
 #[test]
 fn a_commit_that_nobody_answers_is_not_known() {
     let served = Served::start();

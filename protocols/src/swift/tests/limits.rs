@@ -45,7 +45,7 @@ fn without_an_answer_the_defaults_hold() {
         let served = Served::start();
         served.store.fault("GET", "/info", usize::MAX, move |_, _, _| Some(reply.clone()));
         let mut session = served.protocol().begin(&request(&served)).unwrap();
-        assert_eq!(session.writes(Some(5)), Ok(Writes::Parts { bytes: MIB as u64 }));
+        assert_eq!(session.writes(Some(5)), Ok(Writes::Parts { bytes: MIB as u64, streamed: true }));
     }
 }
 
