@@ -12,7 +12,7 @@
 //! - Futures of I/O in flight are not dropped: whoever calls waits for them. Modules bound the wait themselves (connect
 //!   and stall time-outs), and end it early when they are interrupted ([`SourceRequest::interrupt`]).
 //! - Nothing is visible under the destination's name before [`Session::commit`].
-//! - Buffers come from the lane's [`BufferPool`] and go back to it when the [`Chunk`] is dropped.
+//! - Buffers come from the lane's [`BufferPool`] and go back to it when the [`Chunk`](crate::Chunk) is dropped.
 
 mod destination;
 mod source;
