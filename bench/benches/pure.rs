@@ -59,6 +59,7 @@ fn engine() -> Engine {
         window_chunks_max: WINDOW,
         connections: Connections::Unlimited,
         request_cost: Duration::ZERO,
+        chosen: false,
         sequential: false,
         writes: Writes::Anywhere,
         fresh: true,

@@ -245,6 +245,7 @@ impl Attempt {
             upload: None,
             prepared: None,
             owner: None,
+            swarm: None,
             transport: Default::default(),
             window: None,
         })

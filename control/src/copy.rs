@@ -175,6 +175,7 @@ fn spec(request: &CopyRequest, notebook: &Notebook) -> AttemptSpec {
         upload: notes.upload.clone(),
         prepared: notes.prepared,
         owner: None,
+        swarm: None,
         transport: Default::default(),
         window: None,
     }

@@ -12,7 +12,8 @@ use staccato_protocols::{ObjectUrl, Options, Registry, contract::CREDENTIAL};
 use crate::{
     ledger::{Ledger, NamedCredentials},
     model::{
-        Place, Problem, ProblemCode,
+        HostName, Place, Problem, ProblemCode,
+        distribution::{Candidate, Hosts},
         host::{SCHEMES, as_at_home},
         request::Catalogue,
     },
@@ -143,6 +144,24 @@ impl Catalogue for Places<'_> {
              where they connect (--peer-listen)"
         );
         Err(Problem::new(ProblemCode::HostUnreachable, detail))
+    }
+}
+
+impl Hosts for Places<'_> {
+    fn candidates(&self) -> Vec<Candidate> {
+        self.ledger.candidates()
+    }
+
+    fn place(&self, url: &ObjectUrl) -> Result<Place, Problem> {
+        Places::place(self, url)
+    }
+
+    fn name_of(&self, place: &Place) -> Option<HostName> {
+        match place {
+            Place::Anywhere => None,
+            Place::Here => Some(self.ledger.config().own_host.clone()),
+            Place::Host(host) => Some(host.clone()),
+        }
     }
 }
 

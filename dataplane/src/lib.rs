@@ -1,5 +1,5 @@
 //! Moves bytes: a pure [`engine`] that decides, io_uring [`lane`]s that do, and [`attempt`]s that join the two for one
-//! try at one transfer.
+//! try at one transfer. A pure [`swarm`] says whom to ask for what, where many hosts want one object.
 
 #![warn(missing_docs)]
 
@@ -7,6 +7,7 @@ pub mod attempt;
 pub mod copies;
 pub mod engine;
 pub mod lane;
+pub mod swarm;
 pub mod transport;
 pub mod yardstick;
 mod zeros;
@@ -155,6 +156,16 @@ impl Dataplane {
     /// What is known of the links to other hosts.
     pub fn links(&self) -> Vec<LinkReport> {
         self.inner.peers.as_ref().map(|served| served.peers().links()).unwrap_or_default()
+    }
+
+    /// Names of distributions of which this executor offers what it has.
+    pub fn offers(&self) -> Vec<String> {
+        self.inner.peers.as_ref().map(|served| served.peers().offers().names()).unwrap_or_default()
+    }
+
+    /// Offers nothing of a distribution any more.
+    pub fn withdraw(&self, distribution: &str) {
+        self.inner.peers.iter().for_each(|served| served.peers().withdraw(distribution));
     }
 
     /// Which readers were turned away.

@@ -51,6 +51,8 @@ pub enum Code {
     DestinationNotRegular,
     /// The destination exists and `overwrite` is `never`.
     DestinationExists,
+    /// Another transfer writes to the destination.
+    DestinationBusy,
     /// The operating system or server denied access.
     PermissionDenied,
     /// The requested part does not lie within the object.
@@ -97,7 +99,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their declaration.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::InvalidUrl,
         Self::UnsupportedScheme,
         Self::InvalidOption,
@@ -110,6 +112,7 @@ impl Code {
         Self::DestinationFolderMissing,
         Self::DestinationNotRegular,
         Self::DestinationExists,
+        Self::DestinationBusy,
         Self::PermissionDenied,
         Self::RangeOutsideObject,
         Self::NoSpace,
@@ -148,6 +151,7 @@ impl Code {
             Self::DestinationFolderMissing => "destination_folder_missing",
             Self::DestinationNotRegular => "destination_not_regular",
             Self::DestinationExists => "destination_exists",
+            Self::DestinationBusy => "destination_busy",
             Self::PermissionDenied => "permission_denied",
             Self::RangeOutsideObject => "range_outside_object",
             Self::NoSpace => "no_space",

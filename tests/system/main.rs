@@ -9,6 +9,7 @@ mod command_line;
 mod credentials;
 mod curl;
 mod demo;
+mod distributions;
 mod handed_over;
 mod hosts;
 mod http;

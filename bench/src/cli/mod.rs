@@ -10,6 +10,7 @@ mod output;
 mod report;
 mod rest;
 mod storage;
+mod swarm;
 
 use std::{io, process::ExitCode};
 
@@ -36,6 +37,8 @@ pub enum Command {
     Storage(storage::Storage),
     /// How fast the service answers: submissions, reads and lists under load, and its return after a kill
     Rest(rest::Rest),
+    /// How fast one object comes to many hosts that feed one another, in a simulated network
+    Swarm(swarm::Swarm),
     /// Every combination of lists of settings, as a file names them
     Matrix(matrix::Sweep),
     /// One page of results, for a browser
@@ -64,6 +67,7 @@ impl Command {
             Self::Link(command) => command.run(&program, service),
             Self::Storage(command) => command.run(&program),
             Self::Rest(command) => command.run(),
+            Self::Swarm(command) => command.run(),
             Self::Matrix(command) => command.run(&program),
             Self::Report(command) => command.run(),
             Self::Compare(command) => command.run(),

@@ -88,7 +88,7 @@ pub async fn act_on_transfer(
     Ok(status(answer))
 }
 
-fn parse(body: Value) -> Result<TransferAction, Refusal> {
+pub(super) fn parse(body: Value) -> Result<TransferAction, Refusal> {
     const FIELD: &str = "xferaction";
     let mut fields = body::fields(body, &[FIELD])?;
     let value = fields

@@ -6,6 +6,8 @@
 //! | [`protocols`] | `GET /v1/protocols` |
 //! | [`transfers`] | `POST`, `GET /v1/transfers`; `GET`, `DELETE /v1/transfers/{id}` |
 //! | [`actions`] | `POST /v1/transfers/{id}/action` |
+//! | [`distributions`] | `POST`, `GET /v1/distributions`; `GET`, `DELETE /v1/distributions/{id}` |
+//! | [`distribution_members`] | `POST /v1/distributions/{id}/action`, `/hosts`; `GET .../members`; `DELETE .../hosts/{host}` |
 //! | [`tokens`] | `POST`, `GET /v1/tokens`; `DELETE /v1/tokens/{id}` |
 //! | [`credentials`] | `GET /v1/credentials`; `PUT`, `GET`, `DELETE /v1/credentials/{name}` |
 //! | [`executors`] | `POST`, `GET /v1/executors`; `DELETE /v1/executors/{name}` |
@@ -20,6 +22,8 @@ pub mod access;
 pub mod actions;
 pub mod body;
 pub mod credentials;
+pub mod distribution_members;
+pub mod distributions;
 pub mod executors;
 pub mod health;
 pub mod keystone;

@@ -7,8 +7,8 @@ use axum::{Router, extract::Request, middleware, response::IntoResponse};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Api, access, actions, credentials, executors, health, metrics, openapi, problem::Refusal, protocols, tokens,
-    transfers, versions,
+    Api, access, actions, credentials, distribution_members, distributions, executors, health, metrics, openapi,
+    problem::Refusal, protocols, tokens, transfers, versions,
 };
 use crate::model::ProblemCode;
 
@@ -34,6 +34,12 @@ pub(super) fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(transfers::create_transfer, transfers::list_transfers))
         .routes(routes!(transfers::show_transfer, transfers::delete_transfer))
         .routes(routes!(actions::act_on_transfer))
+        .routes(routes!(distributions::create_distribution, distributions::list_distributions))
+        .routes(routes!(distributions::show_distribution, distributions::delete_distribution))
+        .routes(routes!(distribution_members::act_on_distribution))
+        .routes(routes!(distribution_members::list_members))
+        .routes(routes!(distribution_members::add_hosts))
+        .routes(routes!(distribution_members::remove_host))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::revoke_token))
         .routes(routes!(credentials::list_credentials))

@@ -42,7 +42,7 @@ const ITEMS_PER_TURN: usize = 64;
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub(super) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// One transfer, or several.
 #[derive(ToSchema)]
@@ -210,12 +210,15 @@ fn is_false(value: &bool) -> bool {
             description = "Most transfers on this page; 1,000 when absent"),
         ("marker" = Option<String>, Query, description = "Id of a transfer: the page begins behind it"),
         ("state" = Option<TransferState>, Query, description = "Only transfers in this state"),
+        ("distribution" = Option<String>, Query, description = "Only members of this distribution"),
     ),
     responses(
         (status = 200, description = "A page of transfers", body = Vec<TransferDocument>, headers(
             ("Link", description = "`<...>; rel=\"next\"` where there are more"),
         )),
         (status = 400, description = "A parameter is unknown or malformed", body = ProblemDocument,
+            content_type = "application/problem+json"),
+        (status = 404, description = "No such distribution, or not the client's", body = ProblemDocument,
             content_type = "application/problem+json"),
         Doors, Troubles,
     ),
@@ -225,24 +228,31 @@ pub async fn list_transfers(
     caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let query = Query::parse(query.as_deref(), &["limit", "marker", "state"])?;
+    let query = Query::parse(query.as_deref(), &["limit", "marker", "state", "distribution"])?;
     let limit = query.get::<Limit>("limit")?.unwrap_or(Limit(LIMIT_DEFAULT)).0;
     let state = query.get::<TransferState>("state")?;
     let marker = query.get::<TransferId>("marker")?;
-    let page = api.ledger.list(&ListQuery { scope: caller.sees(), state, marker, limit }).await?;
+    let distribution = query.get::<TransferId>("distribution")?;
+    let page = api.ledger.list(&ListQuery { scope: caller.sees(), distribution, state, marker, limit }).await?;
 
     let mut response = Json(page.transfers).into_response();
-    if let Some(next) = page.next {
-        let state = state.map_or(String::new(), |state| format!("&state={state}"));
-        let link = format!("</v1/transfers?limit={limit}&marker={next}{state}>; rel=\"next\"");
-        let link = HeaderValue::from_str(&link).expect("numbers, ids and states are visible characters");
-        response.headers_mut().insert(header::LINK, link);
-    }
+    let state = state.map_or(String::new(), |state| format!("&state={state}"));
+    let more = distribution.map_or(state.clone(), |distribution| format!("{state}&distribution={distribution}"));
+    link_to_next(&mut response, "/v1/transfers", limit, page.next, &more);
     Ok(response)
 }
 
-/// How many transfers a page may have: 1 to [`LIMIT_MAX`].
-struct Limit(usize);
+/// Says where the next page is, if there is one; `more` are further query parameters.
+pub(super) fn link_to_next(response: &mut Response, path: &str, limit: usize, next: Option<TransferId>, more: &str) {
+    if let Some(next) = next {
+        let link = format!("<{path}?limit={limit}&marker={next}{more}>; rel=\"next\"");
+        let link = HeaderValue::from_str(&link).expect("numbers, ids and states are visible characters");
+        response.headers_mut().insert(header::LINK, link);
+    }
+}
+
+/// How many items a page may have: 1 to [`LIMIT_MAX`].
+pub(super) struct Limit(pub usize);
 
 impl FromStr for Limit {
     type Err = String;
@@ -312,7 +322,7 @@ pub(super) fn status(answer: Answer) -> StatusCode {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = given.next() else { return Ok(None) };
     let text = value.to_str().ok().filter(|text| {

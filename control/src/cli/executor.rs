@@ -263,8 +263,13 @@ async fn run(
         quic: addresses.iter().flat_map(|addresses| &addresses.quic).map(SocketAddr::port).collect(),
         plain: config.peer_plain,
         key: membership.as_ref().and_then(Membership::key),
+        labels: config.labels.clone(),
+        rack: config.rack.clone(),
     };
     let (linked, visited) = (dataplane.clone(), dataplane.clone());
+    let (offering, withdrawing) = (dataplane.clone(), dataplane.clone());
+    let offers = Box::new(move || offering.offers());
+    let withdraw = Box::new(move |distribution: &str| withdrawing.withdraw(distribution));
     let links = Box::new(move || linked.links());
     let refusals = Box::new(move || visited.refusals());
     let options = ExecutorOptions {
@@ -275,6 +280,8 @@ async fn run(
         announced,
         clock,
         links,
+        offers,
+        withdraw,
         refusals,
     };
     let attempt = move |spec: AttemptSpec, reporter: Box<dyn Reporter>| dataplane.attempt(spec, |_| reporter);

@@ -83,12 +83,23 @@ async fn list(common: &Common) -> Result<(), Failure> {
         let address = one.address.as_deref().unwrap_or("-");
         let roots = if one.roots.is_empty() { "-".to_owned() } else { one.roots.join(" ") };
         output::line(row(&one.name, &one.health, &running, &one.lanes.to_string(), &one.version, address, &roots));
+        if let Some(line) = place_line(&one) {
+            output::line(line);
+        }
         one.links.iter().for_each(|link| output::line(link_line(link)));
         if let Some(line) = one.refusals.and_then(refusals_line) {
             output::line(line);
         }
     }
     Ok(())
+}
+
+/// `  in rack r7, gpu=a100`. Nothing where nothing was said of a host.
+fn place_line(one: &ExecutorDocument) -> Option<String> {
+    let rack = one.rack.iter().map(|rack| format!("in rack {rack}"));
+    let labels = one.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    let said: Vec<String> = rack.chain(labels).collect();
+    (!said.is_empty()).then(|| format!("  {}", said.join(", ")))
 }
 
 /// `  reads from h1 over quic: delay 50.3 ms, loss 1.02 %, quic 95.0 MB/s; being measured; tcp is to be tried`.

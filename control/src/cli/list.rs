@@ -70,13 +70,14 @@ impl List {
 }
 
 /// The target of the link to the next page.
-fn next_page(headers: &HeaderMap) -> Option<String> {
+pub(super) fn next_page(headers: &HeaderMap) -> Option<String> {
     let link = headers.get(header::LINK)?.to_str().ok()?;
     let (target, relation) = link.strip_prefix('<')?.split_once('>')?;
     relation.contains("rel=\"next\"").then(|| target.to_owned())
 }
 
-fn parse_state(text: &str) -> Result<State, String> {
+/// A state as it is written, in full or in short.
+pub(super) fn parse_state(text: &str) -> Result<State, String> {
     let name = text.to_ascii_uppercase();
     let name = if name.starts_with("STATE_") { name } else { format!("STATE_{name}") };
     name.parse()

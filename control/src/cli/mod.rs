@@ -9,9 +9,12 @@ mod config;
 mod copy;
 mod credential;
 mod demo;
+mod distribute;
+mod distributions;
 mod executor;
 mod executors;
 mod exit;
+mod group_watch;
 mod list;
 pub mod location;
 mod log;
@@ -84,17 +87,21 @@ enum Command {
     List(list::List),
     /// Show a transfer
     Show(show::Show),
-    /// Follow a transfer with a live bar until it ends
+    /// Send one object to many hosts
+    Distribute(distribute::Distribute),
+    /// List your distributions, or show one with its hosts; add and remove hosts
+    Distributions(distributions::Distributions),
+    /// Follow a transfer or distribution with live bars until it ends
     Watch(watch::Watch),
     /// Wait until a transfer ends
     Wait(wait::Wait),
-    /// Cancel a transfer for ever
+    /// Cancel a transfer or distribution for ever
     Cancel(action::Target),
-    /// Pause a transfer; what is durable stays
+    /// Pause a transfer or distribution; what is durable stays
     Pause(action::Target),
-    /// Resume a paused or failed transfer
+    /// Resume a paused or failed transfer or distribution
     Resume(action::Target),
-    /// Forget a transfer; one that runs is canceled first
+    /// Forget a transfer or distribution; what runs is canceled first
     Delete(action::Target),
     /// Copy one object without a service; run again, it goes on where it stopped
     Copy(copy::Copy),
@@ -160,6 +167,8 @@ impl Cli {
             Command::Submit(command) => on_client(command.run(&common)),
             Command::List(command) => on_client(command.run(&common)),
             Command::Show(command) => on_client(command.run(&common)),
+            Command::Distribute(command) => on_client(command.run(&common)),
+            Command::Distributions(command) => on_client(command.run(&common)),
             Command::Watch(command) => on_client(command.run(&common)),
             Command::Wait(command) => on_client(command.run(&common)),
             Command::Cancel(target) => on_client(target.act("cancel", &common)),

@@ -4,7 +4,10 @@ use std::io::{self, Write as _};
 
 use serde_json::Value;
 
-use crate::{config::display_size, model::TransferDocument};
+use crate::{
+    config::display_size,
+    model::{State, TransferDocument},
+};
 
 /// Prints a line of the result. A reader that has gone away (`staccato list | head`) is no error.
 pub(super) fn line(text: impl std::fmt::Display) {
@@ -36,13 +39,18 @@ pub(super) fn row_head() -> String {
 
 /// How far a transfer is.
 pub(super) fn done(transfer: &TransferDocument) -> String {
-    match transfer.bytes_total {
-        Some(0) if transfer.state == crate::model::State::Complete => "100 %".into(),
+    share(transfer.state, transfer.progress, transfer.bytes_total)
+}
+
+/// How far something is of which so many bytes are done.
+pub(super) fn share(state: State, progress: u64, total: Option<u64>) -> String {
+    match total {
+        Some(0) if state == State::Complete => "100 %".into(),
         Some(total) if total > 0 => {
             // Rounded down: 100 % is said of nothing that is not whole.
-            format!("{} %", u128::from(transfer.progress) * 100 / u128::from(total))
+            format!("{} %", u128::from(progress) * 100 / u128::from(total))
         }
-        _ if transfer.progress > 0 => approximate(transfer.progress),
+        _ if progress > 0 => approximate(progress),
         _ => "-".into(),
     }
 }
@@ -64,6 +72,7 @@ pub(super) fn facts(transfer: &TransferDocument) -> Vec<(&'static str, String)> 
     maybe("part", is_part.then(|| format!("{} to {}", transfer.start_offset, transfer.end_offset)));
     maybe("throughput", transfer.throughput.map(|rate| format!("{}/s", approximate(rate))));
     maybe("time left", transfer.eta.map(|seconds| format!("{seconds} s")));
+    maybe("distribution", transfer.distribution.clone());
     maybe("crc32", transfer.crc32.clone());
     maybe("checksum", transfer.checksum.clone());
     maybe("priority", Some(transfer.priority.to_string()));

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Common, Exit, Failure, output, show};
@@ -54,6 +55,18 @@ pub(super) fn report(ended: &TransferDocument, json: bool) {
     }
 }
 
+/// What can be followed until it has ended.
+pub(super) trait Followed: DeserializeOwned + PartialEq {
+    /// Whether it has.
+    fn is_ended(&self) -> bool;
+}
+
+impl Followed for TransferDocument {
+    fn is_ended(&self) -> bool {
+        self.state.is_ended()
+    }
+}
+
 /// Looks at a transfer until it has ended, and shows `seen` every look. A paused one is waited for. Rides out restarts
 /// of the service.
 pub(super) async fn follow(
@@ -61,21 +74,31 @@ pub(super) async fn follow(
     id: &str,
     mut seen: impl FnMut(&TransferDocument),
 ) -> Result<TransferDocument, Failure> {
-    let path = show::path(id);
-    let mut last: Option<TransferDocument> = None;
+    follow_path(client, &show::path(id), async |transfer: &TransferDocument| seen(transfer)).await
+}
+
+/// The same of whatever is at this path.
+pub(super) async fn follow_path<T: Followed>(
+    client: &Client,
+    path: &str,
+    mut seen: impl AsyncFnMut(&T),
+) -> Result<T, Failure> {
+    let mut last: Option<T> = None;
     let mut heard = Instant::now();
     let mut pause = LOOK_FIRST;
     loop {
-        match client.get(&path).await {
+        match client.get(path).await {
             Ok(answer) => {
-                let transfer = show::parse(answer.body)?;
-                seen(&transfer);
-                if transfer.state.is_ended() {
-                    return Ok(transfer);
+                let found: T = serde_json::from_value(answer.body).map_err(|error| {
+                    Failure::new(Exit::Service, format!("the service's answer is not understood: {error}"))
+                })?;
+                seen(&found).await;
+                if found.is_ended() {
+                    return Ok(found);
                 }
                 heard = Instant::now();
-                pause = if last.as_ref() == Some(&transfer) { (pause * 2).min(LOOK_MAX) } else { LOOK_FIRST };
-                last = Some(transfer);
+                pause = if last.as_ref() == Some(&found) { (pause * 2).min(LOOK_MAX) } else { LOOK_FIRST };
+                last = Some(found);
             }
             Err(error) => {
                 let may_pass = match &error {

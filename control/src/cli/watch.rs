@@ -1,26 +1,33 @@
-//! `watch`: a transfer with a live bar.
+//! `watch`: a transfer, or a distribution, with live bars.
 
 use clap::Args;
 
 use super::{
-    Common, Failure,
+    Common, Exit, Failure, group_watch,
     wait::{follow, report, verdict},
 };
 
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
 pub struct Watch {
-    /// Id of the transfer
+    /// Id of the transfer, or of a distribution
     id: String,
 }
 
 impl Watch {
-    /// Follows the transfer until it ends.
+    /// Follows it until it ends.
     pub async fn run(self, common: &Common) -> Result<(), Failure> {
+        let client = common.client()?;
         let mut view = View::new(common.json);
-        let ended = follow(&common.client()?, &self.id, |transfer| view.show(transfer)).await;
+        let ended = follow(&client, &self.id, |transfer| view.show(transfer)).await;
         view.finish();
-        let ended = ended?;
+        let ended = match ended {
+            Err(missing) if missing.exit == Exit::NotFound => {
+                let watched = group_watch::watch(&client, &self.id, common.json).await;
+                return watched.map_err(|failure| if failure.exit == Exit::NotFound { missing } else { failure });
+            }
+            ended => ended?,
+        };
         if !common.json {
             report(&ended, false);
         }

@@ -1,5 +1,7 @@
 //! The table of settings.
 
+use std::collections::BTreeMap;
+
 use staccato_protocols::{
     CRC_BLOCK,
     keystone::callers::Callers,
@@ -11,7 +13,10 @@ use super::{
     Config, Environment, Executors, Listen, OwnedRoot, SchedulerChoice, display_size, parse_size, this_machine,
     values::{absolute, count, duration, duration_within, known_level, one, optional_path, shown_path, single, switch},
 };
-use crate::credentials::EnvironmentCredential;
+use crate::{
+    credentials::EnvironmentCredential,
+    model::{Label, host::LABELS_MAX},
+};
 
 /// One setting.
 pub(super) struct Key {
@@ -597,6 +602,47 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
         written: |config| one(config.name.as_str()),
+    },
+    Key {
+        name: "label",
+        flag: "label",
+        value: "KEY=VALUE",
+        list: true,
+        default_text: "none",
+        help: "What is said of this host, for those who choose hosts by it (`--hosts label.KEY=VALUE` of `staccato distribute`): \
+               words of letters, digits, `-`, `_`, `.` and `/`, at most 32 labels",
+        default: |_, _| Vec::new(),
+        apply: |config, values| {
+            config.labels = BTreeMap::new();
+            for value in values {
+                let Label { key, value } = value.parse()?;
+                if let Some(before) = config.labels.insert(key.clone(), value) {
+                    return Err(format!("the label {key} is given twice ({before} before)"));
+                }
+            }
+            match config.labels.len() {
+                ..=LABELS_MAX => Ok(()),
+                more => Err(format!("{more} labels are given; a host has at most {LABELS_MAX}")),
+            }
+        },
+        written: |config| config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
+    },
+    Key {
+        name: "rack",
+        flag: "rack",
+        value: "NAME",
+        list: false,
+        default_text: "none",
+        help: "The rack that this host is in, a word like those of labels, or `none`: hosts of one rack are near one another",
+        default: |_, _| one("none"),
+        apply: |config, values| {
+            config.rack = match single(values)? {
+                "" | "none" => None,
+                text => Some(text.parse()?),
+            };
+            Ok(())
+        },
+        written: |config| one(config.rack.as_ref().map_or("none", |rack| rack.as_str())),
     },
     Key {
         name: "peer_listen",

@@ -19,6 +19,7 @@ mod values;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fmt,
     net::SocketAddr,
@@ -46,7 +47,7 @@ use staccato_protocols::{
 use crate::{
     api::keystone::Gate,
     credentials::{ConfiguredCredentials, EnvironmentCredential},
-    model::HostName,
+    model::{HostName, Word},
 };
 
 /// Everything `serve` can be told. Made only by [`Config::load`], so every value is within its bounds.
@@ -64,6 +65,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// What this host is called.
     pub name: HostName,
+    /// What its operator says of this host.
+    pub labels: BTreeMap<Word, Word>,
+    /// The rack that this host is in.
+    pub rack: Option<Word>,
     /// Where executors of other hosts connect to this host's; none: they do not.
     pub peer_listen: Option<SocketAddr>,
     /// UDP ports for QUIC between executors, one for each lane; none: those of `peer_listen` and behind it.
@@ -413,6 +418,8 @@ impl Config {
             socket: None,
             data_dir: PathBuf::new(),
             name: this_machine(),
+            labels: BTreeMap::new(),
+            rack: None,
             peer_listen: None,
             quic_ports: None,
             peer_plain: false,

@@ -97,6 +97,10 @@ fn a_bad_value_is_refused_with_its_key_and_origin() {
         ("lease", "1s"),
         ("roots", "relative"),
         ("roots", "/a/../b"),
+        ("label", "gpu"),
+        ("label", "gpu=a b"),
+        ("label", "gpu=yes,gpu=no"),
+        ("rack", "a=b"),
         ("log", "staccato=loud"),
         ("log", "wran"),
         ("log", "info,staccato_control"),
@@ -107,6 +111,17 @@ fn a_bad_value_is_refused_with_its_key_and_origin() {
     }
     let sentence = load(Flags::default(), &[("STACCATO_SLOTS", "x")]).unwrap_err().to_string();
     assert!(sentence.contains("environment STACCATO_SLOTS"), "{sentence}");
+}
+
+#[test]
+fn labels_and_rack_are_handed_on_as_they_were_given() {
+    let config = load(Flags::default(), &[("STACCATO_LABEL", "kind=b,gpu=yes"), ("STACCATO_RACK", "r1")]).unwrap();
+    let labels: Vec<_> = config.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!((labels, config.rack.as_ref().unwrap().as_str()), (vec![("gpu", "yes"), ("kind", "b")], "r1"));
+    let arguments = config.as_arguments();
+    for argument in ["--label=gpu=yes", "--label=kind=b", "--rack=r1"] {
+        assert!(arguments.contains(&argument.into()), "{argument}");
+    }
 }
 
 #[test]

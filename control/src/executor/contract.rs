@@ -27,7 +27,7 @@ use staccato_dataplane::{
 };
 
 use crate::{
-    ledger::{CLAIMED_BYTES_MAX, Directive, Held, Prepared, Sweep},
+    ledger::{CLAIMED_BYTES_MAX, Directive, Held, Offered, Prepared, SwarmNews, Sweep},
     model::{HostName, TransferId, host::Announcement},
 };
 
@@ -135,6 +135,9 @@ pub struct Heartbeat {
     pub held: Vec<Held>,
     /// How long to wait for directives, in milliseconds; the ledger may answer earlier.
     pub wait_ms: u64,
+    /// What it still offers of distributions.
+    #[serde(default)]
+    pub offers: Vec<Offered>,
     /// What it knows of its links to other hosts.
     #[serde(default)]
     pub links: Vec<LinkReport>,
@@ -148,6 +151,12 @@ pub struct Heartbeat {
 pub struct Directives {
     /// For each attempt at most one.
     pub directives: Vec<Directive>,
+    /// What members of distributions are to know from now on.
+    #[serde(default)]
+    pub swarms: Vec<SwarmNews>,
+    /// Distributions of which nothing is wanted any more.
+    #[serde(default)]
+    pub over: Vec<TransferId>,
     /// How long leases run, in milliseconds.
     pub lease_ms: u64,
     /// The time on the service's clock: milliseconds since 1970.

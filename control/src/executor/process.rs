@@ -19,7 +19,7 @@ use staccato_protocols::{Registry, contract::SweepRequest};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    ledger::{Held, Sweep},
+    ledger::{Held, Offered, SwarmNews, Sweep},
     model::{TransferId, host::Announcement},
 };
 
@@ -46,6 +46,10 @@ pub struct ExecutorOptions {
     pub clock: ControlClock,
     /// Tells what is known of the links to other hosts.
     pub links: Box<dyn Fn() -> Vec<LinkReport> + Send + Sync>,
+    /// Tells of which distributions it still offers what it has, by their ids.
+    pub offers: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Offers nothing of a distribution any more.
+    pub withdraw: Box<dyn Fn(&str) + Send + Sync>,
     /// Tells who was turned away.
     pub refusals: Box<dyn Fn() -> Refusals + Send + Sync>,
 }
@@ -85,6 +89,7 @@ pub async fn run(
         options,
         terms: Mutex::new(None),
         running: Mutex::default(),
+        copies: Mutex::default(),
         changed: watch::Sender::new(()),
     };
     let executor = Arc::new(executor);
@@ -132,12 +137,16 @@ struct Executor {
     /// None before the service has answered.
     terms: Mutex<Option<Terms>>,
     running: Mutex<HashMap<TransferId, Running>>,
+    /// The transfers that write copies of distributions here, by these.
+    copies: Mutex<HashMap<TransferId, TransferId>>,
     /// Changes when an attempt begins or ends.
     changed: watch::Sender<()>,
 }
 
 struct Running {
     epoch: u64,
+    /// The distribution whose member it is.
+    distribution: Option<TransferId>,
     handle: AttemptHandle,
     stopping: Option<StopReason>,
     /// Whether only the ledger has to hear of its end.
@@ -241,11 +250,15 @@ impl Executor {
             return;
         };
         let epoch = spec.epoch;
+        let distribution = spec.swarm.as_ref().and_then(|swarm| swarm.distribution.parse().ok());
+        if let Some(distribution) = distribution {
+            self.copies.lock().expect(POISON).insert(distribution, transfer);
+        }
         tracing::info!(%transfer, epoch, "attempt begins");
         let (reporter, told) = ChannelReporter::new();
         let handle = attempt(spec, Box::new(reporter));
         let ended = Arc::<AtomicBool>::default();
-        let running = Running { epoch, handle: handle.clone(), stopping: None, ended: ended.clone() };
+        let running = Running { epoch, distribution, handle: handle.clone(), stopping: None, ended: ended.clone() };
         if let Some(former) = self.running.lock().expect(POISON).insert(transfer, running) {
             // The ledger gave the transfer away and back again before this executor noticed.
             former.handle.stop(StopReason::LeaseLost);
@@ -301,15 +314,30 @@ impl Executor {
             let running = self.running.lock().expect(POISON);
             running
                 .iter()
-                .map(|(transfer, one)| Held { transfer: *transfer, epoch: one.epoch, stopping: one.stopping })
+                .map(|(transfer, one)| Held {
+                    transfer: *transfer,
+                    epoch: one.epoch,
+                    stopping: one.stopping,
+                    distribution: one.distribution,
+                })
                 .collect()
         };
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let (links, refusals) = ((self.options.links)(), (self.options.refusals)());
-        let message = Heartbeat { executor: self.options.instance.clone(), held, wait_ms, links, refusals };
+        let (executor, offers) = (self.options.instance.clone(), self.offers());
+        let message = Heartbeat { executor, held, wait_ms, offers, links, refusals };
         let answer = self.client.call(&message, wait).await?;
         self.options.clock.set(answer.control_time_ms);
+        for distribution in answer.over {
+            self.copies.lock().expect(POISON).remove(&distribution);
+            (self.options.withdraw)(&distribution.to_string());
+        }
         let mut running = self.running.lock().expect(POISON);
+        for SwarmNews { transfer, epoch, swarm } in answer.swarms {
+            if let Some(one) = running.get(&transfer).filter(|one| one.epoch == epoch) {
+                one.handle.refresh(swarm);
+            }
+        }
         for directive in answer.directives {
             // What has ended meanwhile is no news: the ledger may know of the end before it hears this heartbeat.
             let concerned = |one: &&mut Running| one.epoch == directive.epoch && !one.ended.load(Ordering::Relaxed);
@@ -320,6 +348,19 @@ impl Executor {
             }
         }
         Ok(())
+    }
+
+    /// What is offered of distributions none of whose attempts runs here.
+    fn offers(&self) -> Vec<Offered> {
+        let offered = (self.options.offers)();
+        let running = self.running.lock().expect(POISON);
+        let copies = self.copies.lock().expect(POISON);
+        let of = |name: &String| {
+            let distribution = name.parse().ok()?;
+            let transfer = *copies.get(&distribution)?;
+            (!running.contains_key(&transfer)).then_some(Offered { distribution, transfer })
+        };
+        offered.iter().filter_map(of).collect()
     }
 
     fn stop_all(&self, reason: StopReason) {

@@ -310,9 +310,11 @@ async fn heartbeat(
     desk.ledger.note_neighbours(&heartbeat.executor, heartbeat.links, heartbeat.refusals);
     let ledger = &desk.ledger;
     let wait = Duration::from_millis(heartbeat.wait_ms);
+    let over = ledger.note_offers(&heartbeat.executor, &heartbeat.offers);
     let directives = ledger.heartbeat_wait(&heartbeat.executor, &heartbeat.held, wait).await;
+    let swarms = ledger.swarm_news(&heartbeat.executor, &heartbeat.held);
     let control_time_ms = ledger.now_ms();
-    Ok(Json(Directives { directives, lease_ms: millis(ledger.config().lease), control_time_ms }))
+    Ok(Json(Directives { directives, swarms, over, lease_ms: millis(ledger.config().lease), control_time_ms }))
 }
 
 async fn checkpoint(

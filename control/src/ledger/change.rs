@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    Ledger, LedgerError, Refused, STRIPES, Scope, add,
+    Ledger, LedgerError, Refused, STRIPES, Scope, add, distribution,
     index::{self, kept_destination},
     keys,
     lease::Until,
@@ -173,6 +173,12 @@ impl Ledger {
         let until = Until { lease: monotonic + config.lease, ready: monotonic + config.ready_timeout };
         let after = (!change.forget).then_some(&change.record);
         self.inner.leases.lock().expect(POISON).follow(change.record.id, after, until);
+        if change.record.distribution.is_some() {
+            let mut known = self.inner.distributions.lock().expect(POISON);
+            distribution::follow(&mut known, Some(&change.before), after);
+            drop(known);
+            self.inner.swarms.lock().expect(POISON).follow(&change.before, after);
+        }
         self.ring();
 
         let (before, record, counters) = (&change.before, &change.record, &self.inner.counters);

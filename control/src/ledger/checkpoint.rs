@@ -78,6 +78,7 @@ impl Change {
         record.validator = report.validator.clone().or(record.validator.take());
         record.upload = report.upload.clone();
         record.fetched_now = record.fetched_now.max(report.bytes_fetched);
+        record.count_peers(report.bytes_from_peers);
         record.stages = report.stages;
         record.updated_at = now;
         if progress < before {

@@ -102,6 +102,8 @@ impl Ledger {
                 record.started_at = record.started_at.or(Some(now));
                 record.fetched_before = record.bytes_fetched();
                 record.fetched_now = 0;
+                record.peers_before = record.bytes_from_peers;
+                record.peers_now = 0;
                 record.stages = StageTimes::default();
                 record.throughput = None;
                 record.checkpoint_at = Some(now);
@@ -151,10 +153,14 @@ impl Ledger {
         // Now, not when it was submitted: a secret that was changed since counts.
         let source_options = self.complete_options(&source_url, source_options, &record.owner).await??;
         let destination_options = self.complete_options(&destination_url, destination_options, &record.owner).await??;
+        let swarm = self.begin_in_swarm(record, executor, &checkpoint).await?;
+        let reads_source = swarm.as_ref().is_none_or(|swarm| swarm.share.seeds > 0);
+        let owner = if reads_source { self.source_owner(record, executor, &source_url)? } else { None };
         Ok(AttemptSpec {
             transfer: record.id.to_string(),
             epoch: record.epoch,
-            owner: self.source_owner(record, executor, &source_url)?,
+            owner,
+            swarm,
             source_url,
             destination_url,
             source_options,

@@ -36,6 +36,7 @@ impl Ledger {
                 record.progress = completion.bytes_total;
                 record.crc32 = completion.crc32;
                 record.fetched_now = record.fetched_now.max(completion.bytes_fetched);
+                record.count_peers(completion.bytes_from_peers);
                 record.stages = completion.stages;
                 record.prepared = None;
                 record.error = None;

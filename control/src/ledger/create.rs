@@ -198,9 +198,7 @@ impl Ledger {
         Ok(found.map(|(record, _)| Created { document: record.document(), replayed: true }))
     }
 
-    /// Gives the next ids to new records and commits them, each with its idempotency key and the digest of its body. Ids
-    /// are given in the same turn in which the store is handed the commits, so that transfers become visible in the order
-    /// of their ids: a client that follows the list from marker to marker misses none.
+    /// Gives the next ids to new records and commits them, each with its idempotency key and the digest of its body.
     async fn submit(
         &self,
         requests: Vec<(&CreateRequest, Option<Keyed>)>,
@@ -209,23 +207,40 @@ impl Ledger {
         let now = self.inner.environment.now();
         let mut drafts: Vec<Draft> =
             requests.into_iter().map(|(request, keyed)| self.draft(request, owner, keyed, now)).collect();
-        let mut committing = None;
+        let count = drafts.len();
+        let make =
+            |ids: &[TransferId]| drafts.iter_mut().zip(ids).map(|(draft, id)| self.commit_of(draft, *id)).collect();
+        let (_, committed) = self.commit_in_order(count, now, make).await;
+        drafts.into_iter().map(|draft| draft.record).zip(committed).collect()
+    }
+
+    /// Gives out the next ids and commits what is made with them. Ids are given in the same turn in which the store is
+    /// handed the commits, so that transfers become visible in the order of their ids: a client that follows the list from
+    /// marker to marker misses none.
+    pub(super) async fn commit_in_order(
+        &self,
+        count: usize,
+        now: Timestamp,
+        make: impl FnOnce(&[TransferId]) -> Vec<Commit>,
+    ) -> (Vec<TransferId>, Vec<Result<Revision, CommitError>>) {
+        let (mut make, mut ids, mut committing) = (Some(make), Vec::with_capacity(count), None);
         let first = poll_fn(|context| {
             // A commit that panics leaves no more behind than ids that nobody has.
             let mut last = self.inner.last_id.lock().unwrap_or_else(PoisonError::into_inner);
-            let commits = drafts.iter_mut().map(|draft| {
+            for _ in 0..count {
                 let id = TransferId::following(*last, now, self.inner.environment.random());
                 *last = Some(id);
-                self.commit_of(draft, id)
-            });
-            Poll::Ready(committing.insert(self.inner.store.commit_each(commits.collect())).as_mut().poll(context))
+                ids.push(id);
+            }
+            let make = make.take().expect("it is polled once");
+            Poll::Ready(committing.insert(self.inner.store.commit_each(make(&ids))).as_mut().poll(context))
         })
         .await;
         let committed = match first {
             Poll::Ready(committed) => committed,
             Poll::Pending => committing.expect("it was just put there").await,
         };
-        drafts.into_iter().map(|draft| draft.record).zip(committed).collect()
+        (ids, committed)
     }
 
     fn draft(&self, request: &CreateRequest, owner: &str, keyed: Option<Keyed>, now: Timestamp) -> Draft {
@@ -247,7 +262,7 @@ impl Ledger {
         commit
     }
 
-    fn new_record(
+    pub(super) fn new_record(
         &self,
         now: Timestamp,
         request: &CreateRequest,
@@ -287,6 +302,7 @@ impl Ledger {
             connections: request.connections,
             transport: request.transport,
             window: request.window,
+            distribution: None,
             destination_digest: destination_name(&request.destination_url, request.destination_place.host())
                 .map(|name| self.inner.seal.digest("destination", &name)),
             idempotency_digest,
@@ -309,6 +325,9 @@ impl Ledger {
             crc32: None,
             fetched_before: 0,
             fetched_now: 0,
+            bytes_from_peers: 0,
+            peers_before: 0,
+            peers_now: 0,
             stages: StageTimes::default(),
             upload: None,
             prepared: None,
@@ -324,7 +343,10 @@ impl Ledger {
 /// What all URLs have in common that plainly name one destination: scheme, host (that of the place where it is only there,
 /// else that of the URL), port, query, and the segments of the path. Nothing for `null`, which any number of transfers may
 /// write to. Links and mounts that make two names one are the executor's to notice, at commit.
-fn destination_name<'a>(url: &'a staccato_protocols::ObjectUrl, place: Option<&'a str>) -> Option<Vec<Cow<'a, [u8]>>> {
+pub(super) fn destination_name<'a>(
+    url: &'a staccato_protocols::ObjectUrl,
+    place: Option<&'a str>,
+) -> Option<Vec<Cow<'a, [u8]>>> {
     if url.scheme() == "null" {
         return None;
     }

@@ -77,6 +77,7 @@ impl Ledger {
     /// Frees at once everything that an executor held which is known to have ended. What it sends from now on is
     /// refused.
     pub async fn release_executor(&self, instance: &str) -> Result<(), LedgerError> {
+        self.inner.swarms.lock().expect(POISON).executor_ended(instance);
         {
             let mut gone = self.inner.gone.lock().expect(POISON);
             gone.insert(instance.to_owned());
@@ -118,6 +119,9 @@ impl Ledger {
             .change(id, |change| {
                 if change.record.epoch != epoch || !change.record.state.is_leased() {
                     return Ok(false);
+                }
+                if let Some(distribution) = change.record.distribution {
+                    self.inner.swarms.lock().expect(POISON).lose(distribution, id);
                 }
                 if loss == Loss::Expired {
                     // Asked here, where nobody else has this transfer's turn: a renewal may have come since.

@@ -16,7 +16,10 @@ use staccato_protocols::{
 
 use crate::{
     config::OwnedRoot,
-    model::host::{Announcement, HostName, HostRecord},
+    model::{
+        host::{Announcement, HostName, HostRecord},
+        word::Word,
+    },
     policy::Policy,
 };
 
@@ -184,6 +187,12 @@ impl Fleet {
         let live = if host.is_empty() { self.own.as_ref() } else { self.host(host)?.live.as_ref() }?;
         let Announcement { address, quic, plain, .. } = &live.announced;
         address.map(|address| (address, quic.iter().map(|port| SocketAddr::new(address.ip(), *port)).collect(), *plain))
+    }
+
+    /// The rack of a host, where its executor has told one.
+    pub fn rack_of(&self, host: &str) -> Option<&Word> {
+        let live = if host.is_empty() { self.own.as_ref() } else { self.host(host)?.live.as_ref() };
+        live?.announced.rack.as_ref()
     }
 
     /// The key in the certificate of a host's executor, in hex.

@@ -9,6 +9,9 @@ use crate::model::TransferId;
 
 use super::{Ledger, change::POISON};
 
+/// How often it is looked whether members of distributions are to be told something.
+const SWARM_LOOK: Duration = Duration::from_millis(100);
+
 /// An attempt that an executor runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +22,19 @@ pub struct Held {
     pub epoch: u64,
     /// The reason for which it is stopping already.
     pub stopping: Option<StopReason>,
+    /// The distribution whose member it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<TransferId>,
+}
+
+/// What an executor still offers of a distribution, its own attempt being over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offered {
+    /// Which distribution.
+    pub distribution: TransferId,
+    /// The transfer that wrote the copy.
+    pub transfer: TransferId,
 }
 
 /// What an executor is to do about an attempt.
@@ -67,9 +83,10 @@ impl Ledger {
         let mut directives = self.heartbeat(executor, held);
         let deadline = tokio::time::sleep(wait.min(self.inner.config.heartbeat));
         tokio::pin!(deadline);
-        while directives.is_empty() {
+        while directives.is_empty() && !self.has_swarm_news(held) {
             tokio::select! {
                 () = &mut deadline => break,
+                () = tokio::time::sleep(SWARM_LOOK), if held.iter().any(|held| held.distribution.is_some()) => {}
                 rung = bell.changed() => {
                     if rung.is_err() {
                         break;

@@ -19,7 +19,7 @@ use crate::{
     model::{
         Problem, ProblemCode, Timestamp,
         host::{
-            Announcement, ExecutorDocument, HostName, HostRecord, LinkDocument, ROOTS_BYTES_MAX, ROOTS_MAX,
+            Announcement, ExecutorDocument, HostName, HostRecord, LABELS_MAX, LinkDocument, ROOTS_BYTES_MAX, ROOTS_MAX,
             RefusalsDocument,
         },
         token::{TOKEN_BYTES, invitation_text},
@@ -187,10 +187,12 @@ impl Ledger {
         if announced.quic.len() > LANES_MAX
             || announced.roots.len() > ROOTS_MAX
             || bytes > ROOTS_BYTES_MAX
+            || announced.labels.len() > LABELS_MAX
             || announced.version.len() > 64
         {
             let why = format!(
-                "an executor has at most {LANES_MAX} lanes, and {ROOTS_MAX} roots of {ROOTS_BYTES_MAX} bytes together"
+                "an executor has at most {LANES_MAX} lanes, {LABELS_MAX} labels, and {ROOTS_MAX} roots of {ROOTS_BYTES_MAX} \
+                 bytes together"
             );
             return Err(JoinRefused::Unacceptable(why));
         }
@@ -287,6 +289,8 @@ impl Ledger {
                 lanes: announced.lanes,
                 roots: if with_roots { announced.roots } else { Vec::new() },
                 address: announced.address.map(|address| address.to_string()),
+                labels: announced.labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+                rack: announced.rack.map(String::from),
                 links: live.map_or_else(Vec::new, |live| live.links.iter().map(LinkDocument::of).collect()),
                 refusals: live.map(|live| RefusalsDocument::of(live.refusals)),
                 heard_seconds: live.map(|live| now.saturating_sub(live.heard).as_secs()),
@@ -342,6 +346,16 @@ impl Ledger {
     /// What verifies tickets (Ed25519).
     pub fn ticket_key(&self) -> Vec<u8> {
         self.inner.ticket_key.public_key().as_ref().to_vec()
+    }
+
+    /// The time on this process's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.inner.environment.now()
+    }
+
+    /// A random number.
+    pub(crate) fn random(&self) -> u64 {
+        self.inner.environment.random()
     }
 
     /// The time on this process's clock, which is the deployment's: milliseconds since 1970.

@@ -11,12 +11,14 @@
 //! | owner | as in keys |
 //! | destination | digest of the destination that it keeps from others, or `-` |
 //! | line | what the key of its place in a line begins with, or `-` |
-//! | work | where there is such a place: what the scheduler sees of it, in JSON |
+//! | work | where there is such a place: what the scheduler sees of it, in JSON. That of a member of a distribution begins with `{"member":[...]`, what counts of it there, which is there without a place, too |
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{State, Timestamp, TransferRecord},
+    model::{State, Timestamp, TransferId, TransferRecord, distribution::Figures},
     store::{Derive, contract::KeysAndValues},
 };
 
@@ -29,6 +31,8 @@ pub const INDEXES: Derive =
 /// Fields of an index line, and what a field holds where there is nothing.
 const FIELDS: usize = 5;
 const NOTHING: &str = "-";
+/// What the last field of a member begins with.
+const MEMBER: &[u8] = br#"{"member":"#;
 
 /// What the scheduler knows of a transfer: the value of the keys below `w/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,11 +75,51 @@ pub(crate) fn line_of(record: &TransferRecord) -> Vec<u8> {
     let kept = kept_destination(record).unwrap_or(NOTHING);
     let fields = [record.state.as_str(), &owner, kept].map(str::as_bytes);
     let mut line = [fields[0], fields[1], fields[2], place.as_deref().unwrap_or(NOTHING.as_bytes())].join(&b' ');
-    if place.is_some() {
-        line.push(b' ');
-        serde_json::to_writer(&mut line, &WorkEntry::of(record)).expect("an entry is strings and numbers");
+    let work = place.map(|_| serde_json::to_vec(&WorkEntry::of(record)).expect("an entry is strings and numbers"));
+    match (MemberLine::of(record), work) {
+        (None, None) => {}
+        (None, Some(work)) => line.extend([b" ", &work[..]].concat()),
+        (Some(member), work) => {
+            let member = serde_json::to_vec(&member).expect("an entry is strings and numbers");
+            line.extend([b" ", MEMBER, &member].concat());
+            match work {
+                // The rest of the same object.
+                Some(work) => line.extend([b",", &work[1..]].concat()),
+                None => line.push(b'}'),
+            }
+        }
     }
     line
+}
+
+/// What counts of a member, in the order of [`Figures`] behind its state; the distribution is first.
+#[derive(Serialize, Deserialize)]
+struct MemberLine(TransferId, String, u64, Option<u64>, u64, u64, Option<u64>);
+
+impl MemberLine {
+    fn of(record: &TransferRecord) -> Option<Self> {
+        let (distribution, figures) = Figures::of(record)?;
+        let Figures { state: _, host, progress, bytes_total, bytes_fetched, bytes_from_peers, throughput } = figures;
+        Some(Self(distribution, host, progress, bytes_total, bytes_fetched, bytes_from_peers, throughput))
+    }
+}
+
+/// What the value of a member's key says.
+pub(crate) fn figures_of(value: &[u8]) -> Option<Figures> {
+    let (state, member) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+    let MemberLine(_, host, progress, bytes_total, bytes_fetched, bytes_from_peers, throughput) =
+        serde_json::from_str(member).ok()?;
+    let state = state.parse().ok()?;
+    Some(Figures { state, host, progress, bytes_total, bytes_fetched, bytes_from_peers, throughput })
+}
+
+/// The last field of a member: what counts of it, and what the scheduler sees of it.
+fn split_member(field: &[u8]) -> Option<(&[u8], Vec<u8>)> {
+    let field = field.strip_prefix(MEMBER)?;
+    // A host's name has no bracket.
+    let end = field.iter().position(|byte| *byte == b']')? + 1;
+    let work = field[end..].strip_prefix(b",").map(|work| [b"{", work].concat());
+    Some((&field[..end], work.unwrap_or_default()))
 }
 
 /// The digest of the destination that a record keeps from other transfers.
@@ -98,12 +142,21 @@ fn entries(key: &[u8], value: &[u8]) -> KeysAndValues {
         return Vec::new();
     };
     let id = &key[key.len() - keys::ID_LEN..];
-    let mut entries = Vec::with_capacity(5);
+    let mut entries = Vec::with_capacity(6);
     entries.push(([b"s/", state, b"/", id].concat(), Vec::new()));
     entries.push(([b"u/", owner, b"/", id].concat(), Vec::new()));
     entries.push(([b"o/", owner, b"/", state, b"/", id].concat(), Vec::new()));
+    let mut work = Cow::Borrowed(fields.next().unwrap_or_default());
+    if let Some((member, rest)) = split_member(&work) {
+        // The id of the distribution, behind a bracket and a quotation mark.
+        if let Some(distribution) = member.get(2..2 + keys::ID_LEN) {
+            let value = [state, b" ", member].concat();
+            entries.push(([keys::MEMBERS, distribution, b"/", id].concat(), value));
+        }
+        work = Cow::Owned(rest);
+    }
     if place.starts_with(keys::WORK) {
-        entries.push(([place, id].concat(), fields.next().unwrap_or_default().to_vec()));
+        entries.push(([place, id].concat(), work.into_owned()));
     }
     if digest != NOTHING.as_bytes() {
         entries.push(kept(digest));

@@ -12,6 +12,9 @@
 //! | `n/OWNER/NAME` | a named credential, its values sealed; everybody's have no owner |
 //! | `h/NAME` | a host that has enrolled |
 //! | `j/DIGEST` | an invitation of a host, under the digest of its text; until it is used |
+//! | `b/ID` | the record of a distribution; its secrets are under `x/ID`, like those of a transfer |
+//! | `r/ID` | who reads the source of a distribution, and how much of it |
+//! | `m/ID/NNNNNN` | hosts that are to become members of a distribution, some at a time |
 //!
 //! What follows from them ([`super::index`]), and is never written:
 //!
@@ -21,6 +24,7 @@
 //! | `u/OWNER/ID` | index by owner |
 //! | `o/OWNER/STATE/ID` | index by owner and state |
 //! | `d/DIGEST` | the id, as 16 bytes, of the transfer that writes to a destination, or did and may yet: until its sweep is done |
+//! | `p/DISTRIBUTION/ID` | a member of a distribution, and what counts of it there |
 //! | `w/q/P/ID` | waits to be scheduled; P is 9 minus its priority |
 //! | `w/b/MILLIS/ID` | waits for the time to be queued again |
 //! | `w/a/ID` | ready or leased: takes a slot |
@@ -40,8 +44,12 @@ pub(crate) const TOKENS: &[u8] = b"a/";
 pub(crate) const CREDENTIALS: &[u8] = b"n/";
 pub(crate) const HOSTS: &[u8] = b"h/";
 pub(crate) const INVITATIONS: &[u8] = b"j/";
+pub(crate) const DISTRIBUTIONS: &[u8] = b"b/";
+pub(crate) const SEEDS: &[u8] = b"r/";
+pub(crate) const PLANS: &[u8] = b"m/";
+pub(crate) const MEMBERS: &[u8] = b"p/";
 /// What keys of derived records begin with.
-pub(crate) const DERIVED: &[&[u8]] = &[b"s/", b"u/", b"o/", b"d/", WORK];
+pub(crate) const DERIVED: &[&[u8]] = &[b"s/", b"u/", b"o/", b"d/", MEMBERS, WORK];
 
 /// Length of an id's text.
 pub(crate) const ID_LEN: usize = 36;
@@ -122,6 +130,38 @@ pub(crate) fn host(name: &HostName) -> Vec<u8> {
 
 pub(crate) fn invitation(digest: &str) -> Vec<u8> {
     format!("j/{digest}").into_bytes()
+}
+
+pub(crate) fn distribution(id: TransferId) -> Vec<u8> {
+    with_id(DISTRIBUTIONS, id)
+}
+
+/// What the keys of those hosts begin with that are to become members.
+pub(crate) fn seeds(distribution: TransferId) -> Vec<u8> {
+    with_id(SEEDS, distribution)
+}
+
+pub(crate) fn plans_of(distribution: TransferId) -> Vec<u8> {
+    [with_id(PLANS, distribution), b"/".to_vec()].concat()
+}
+
+pub(crate) fn plan(distribution: TransferId, number: u64) -> Vec<u8> {
+    [plans_of(distribution), format!("{number:06}").into_bytes()].concat()
+}
+
+/// The distribution that the key of a plan names.
+pub(crate) fn distribution_of_plan(key: &[u8]) -> Option<TransferId> {
+    std::str::from_utf8(key.get(PLANS.len()..PLANS.len() + ID_LEN)?).ok()?.parse().ok()
+}
+
+/// What the keys of its members begin with.
+pub(crate) fn members_of(distribution: TransferId) -> Vec<u8> {
+    [with_id(MEMBERS, distribution), b"/".to_vec()].concat()
+}
+
+/// The distribution that the key of a member names.
+pub(crate) fn distribution_of_member(key: &[u8]) -> Option<TransferId> {
+    std::str::from_utf8(key.get(MEMBERS.len()..MEMBERS.len() + ID_LEN)?).ok()?.parse().ok()
 }
 
 /// `prefix` and the text of an id behind it.

@@ -27,6 +27,7 @@ mod committed;
 mod create;
 mod credentials;
 mod delete;
+mod distribution;
 mod executors;
 mod fleet;
 mod heartbeat;
@@ -39,6 +40,7 @@ mod query;
 mod release;
 mod resume;
 mod schedule;
+mod swarm;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -61,10 +63,11 @@ pub(crate) use claim::CLAIMED_BYTES_MAX;
 pub use config::{Backoff, Environment, LedgerConfig, SystemEnvironment};
 pub use create::{CREATE_MAX, Created};
 pub use credentials::{NamedCredentials, no_credential};
+pub use distribution::{DISTRIBUTIONS_MAX, Distributed, DistributionKey, MemberPage, MembersQuery};
 pub use error::{LedgerError, Refused};
 pub use executors::ExecutorProcess;
 pub(crate) use fleet::Files;
-pub use heartbeat::{Directive, Held};
+pub use heartbeat::{Directive, Held, Offered};
 pub use hosts::{INVITATION_LIFE_DEFAULT, Invitation, JoinRefused, NotEnrolled};
 pub(crate) use hosts::{reachable, write_key};
 pub use index::INDEXES;
@@ -72,6 +75,7 @@ pub(crate) use index::WorkEntry;
 pub use prepare::Prepared;
 pub use query::{ListQuery, Page};
 pub use seal::Seal;
+pub use swarm::SwarmNews;
 pub use sweep::Sweep;
 pub use tokens::TokenRefused;
 
@@ -88,7 +92,10 @@ use lease::Leases;
 /// [`Ledger::cancel`], [`Ledger::pause`], [`Ledger::resume`], [`Ledger::delete`], [`Ledger::token`],
 /// [`Ledger::create_token`], [`Ledger::tokens`], [`Ledger::revoke_token`], [`Ledger::set_credential`],
 /// [`Ledger::credentials`], [`Ledger::find_credential`], [`Ledger::named_credentials`], [`Ledger::delete_credential`], [`Ledger::invite`],
-/// [`Ledger::executor_documents`], [`Ledger::forget_host`]. For the scheduler: [`Ledger::mark_ready`]. For executors:
+/// [`Ledger::executor_documents`], [`Ledger::forget_host`]; of distributions [`Ledger::distribute`],
+/// [`Ledger::distribution_document`], [`Ledger::distribution_documents`], [`Ledger::distribution_members`],
+/// [`Ledger::act_on_distribution`], [`Ledger::add_to_distribution`], [`Ledger::remove_from_distribution`],
+/// [`Ledger::delete_distribution`]. For the scheduler: [`Ledger::mark_ready`]. For executors:
 /// [`Ledger::enrol`], [`Ledger::join`], [`Ledger::heard`], [`Ledger::leave`], [`Ledger::claim`], [`Ledger::heartbeat`], [`Ledger::checkpoint`],
 /// [`Ledger::prepare`], [`Ledger::committed`], [`Ledger::release`], [`Ledger::claim_sweeps`], [`Ledger::sweep_done`].
 /// For `serve`: [`Ledger::open`], [`Ledger::run`], [`Ledger::register_executor`], [`Ledger::release_executor`].
@@ -151,6 +158,10 @@ pub(crate) struct Inner {
     last_id: Mutex<Option<TransferId>>,
     leases: Mutex<Leases>,
     sweeps_out: Mutex<sweep::SweepsOut>,
+    distributions: Mutex<distribution::Distributions>,
+    swarms: Mutex<swarm::Swarms>,
+    /// One grant of a source at a time.
+    swarms_turn: tokio::sync::Mutex<()>,
     executors: Mutex<HashMap<String, ExecutorProcess>>,
     /// Keys of the first [`UNREADABLE_MAX`] records that were found to be unreadable.
     unreadable: Mutex<BTreeSet<String>>,

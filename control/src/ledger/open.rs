@@ -27,8 +27,11 @@ impl Ledger {
         config: LedgerConfig,
         environment: Arc<dyn Environment>,
     ) -> Result<Self, LedgerError> {
-        let newest = store.range(keys::TRANSFERS, &keys::end_of(keys::TRANSFERS), 1, true).await?;
-        let last_id = newest.first().and_then(|(key, _)| keys::trailing_id(key));
+        let mut last_id = None;
+        for prefix in [keys::TRANSFERS, keys::DISTRIBUTIONS] {
+            let newest = store.range(prefix, &keys::end_of(prefix), 1, true).await?;
+            last_id = last_id.max(newest.first().and_then(|(key, _)| keys::trailing_id(key)));
+        }
         let ticket_key = Ed25519KeyPair::from_seed_unchecked(&seal.derived("tickets"));
         let inner = Inner {
             store,
@@ -40,6 +43,9 @@ impl Ledger {
             last_id: Mutex::new(last_id),
             leases: Mutex::new(Leases::default()),
             sweeps_out: Mutex::default(),
+            distributions: Mutex::default(),
+            swarms: Mutex::default(),
+            swarms_turn: tokio::sync::Mutex::default(),
             executors: Mutex::default(),
             unreadable: Mutex::default(),
             gone: Mutex::default(),
@@ -54,6 +60,7 @@ impl Ledger {
         };
         let ledger = Self { inner: Arc::new(inner) };
         ledger.load_hosts().await?;
+        ledger.load_distributions().await?;
         ledger.load_active().await?;
         ledger.load_executors().await?;
         ledger.load_tokens().await?;
@@ -75,6 +82,7 @@ impl Ledger {
                 let Some((record, _)) = self.skip_unreadable(loaded, None)? else { continue };
                 if record.state.is_leased() {
                     self.inner.leases.lock().expect(POISON).follow(id, Some(&record), until);
+                    self.inner.swarms.lock().expect(POISON).follow(&record, Some(&record));
                 } else {
                     ready.push(record);
                 }

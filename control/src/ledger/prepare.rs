@@ -53,6 +53,7 @@ impl Ledger {
                 let record = &mut change.record;
                 record.prepared = Some(PreparedCommit { epoch, completion: *completion });
                 record.fetched_now = record.fetched_now.max(completion.bytes_fetched);
+                record.count_peers(completion.bytes_from_peers);
                 Ok(Prepared::Allowed)
             })
             .await;

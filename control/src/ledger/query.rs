@@ -5,13 +5,15 @@ use crate::{
     store::Record,
 };
 
-use super::{Ledger, LedgerError, Scope, change::decode_record, keys};
+use super::{Ledger, LedgerError, MembersQuery, Scope, change::decode_record, keys};
 
 /// Which transfers to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListQuery {
     /// Whose.
     pub scope: Scope,
+    /// Only members of this distribution.
+    pub distribution: Option<TransferId>,
     /// Only those in this state.
     pub state: Option<State>,
     /// Only those behind this one.
@@ -39,6 +41,10 @@ impl Ledger {
     /// from a page of all. One that cannot be read is on none; asked for by its id, it says so.
     pub async fn list(&self, query: &ListQuery) -> Result<Page, LedgerError> {
         let limit = query.limit.max(1);
+        if let Some(distribution) = query.distribution {
+            let ListQuery { scope, state, marker, .. } = query.clone();
+            return self.list_members(MembersQuery { scope, distribution, state, marker, limit }).await;
+        }
         let prefix = match (&query.scope, query.state) {
             (Scope::All, None) => keys::TRANSFERS.to_vec(),
             (Scope::All, Some(state)) => keys::by_state(state.as_str()),
@@ -66,6 +72,14 @@ impl Ledger {
             transfers.extend(record.filter(wanted).map(|record| record.document()));
         }
         Ok(Page { transfers, next })
+    }
+
+    async fn list_members(&self, query: MembersQuery) -> Result<Page, LedgerError> {
+        self.distribution_document(query.distribution, &query.scope)?;
+        let (ids, next) = self.member_ids(&query).await?;
+        let records = self.load_each(ids).await?;
+        let wanted = |record: &&TransferRecord| query.state.is_none_or(|state| record.state == state);
+        Ok(Page { transfers: records.iter().filter(wanted).map(TransferRecord::document).collect(), next })
     }
 
     /// The records that entries of an index name, as far as they are still there.

@@ -12,9 +12,13 @@ const TICK: Duration = Duration::from_millis(200);
 const DUE_MAX: usize = 1024;
 
 impl Ledger {
-    /// Ends leases, waits and times in the line as they run out, for ever. `serve` runs it beside everything else; a
-    /// store that fails is logged and asked again.
+    /// Ends leases, waits and times in the line as they run out, and does what is due to distributions, for ever. `serve`
+    /// runs it beside everything else; a store that fails is logged and asked again.
     pub async fn run(&self) {
+        tokio::join!(self.keep_time(), self.keep_distributions());
+    }
+
+    async fn keep_time(&self) {
         let mut timer = tokio::time::interval(TICK);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

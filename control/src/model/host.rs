@@ -1,18 +1,20 @@
 //! Hosts: what they are called, what the ledger remembers of them, and which of them a transfer needs. Pure.
 
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use staccato_dataplane::transport::peers::{LinkReport, Refusals};
 use staccato_protocols::ObjectUrl;
 use utoipa::ToSchema;
 
-use super::Timestamp;
+use super::{Timestamp, Word};
 
 /// Longest name of a host, in bytes.
 pub const HOST_BYTES_MAX: usize = 63;
 /// Most roots that an executor may have, as other hosts hear of them.
 pub const ROOTS_MAX: usize = 64;
+/// Most labels that a host may have.
+pub const LABELS_MAX: usize = 32;
 /// Most bytes of all its roots.
 pub const ROOTS_BYTES_MAX: usize = 2 << 10;
 
@@ -137,6 +139,12 @@ pub struct Announcement {
     pub plain: bool,
     /// SHA-256 of the public key in its certificate, in hex; none: it has none, and reaches nobody.
     pub key: Option<String>,
+    /// What its operator says of it. Earlier versions know no labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<Word, Word>,
+    /// The rack that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<Word>,
 }
 
 /// A host that has enrolled, as it is stored.
@@ -175,6 +183,12 @@ pub struct ExecutorDocument {
     pub roots: Vec<String>,
     /// Where other executors connect to it.
     pub address: Option<String>,
+    /// What its operator says of it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The rack that it is in.
+    #[serde(default)]
+    pub rack: Option<String>,
     /// Links to other hosts from which it has read.
     #[serde(default)]
     pub links: Vec<LinkDocument>,

@@ -65,6 +65,12 @@ pub enum ProblemCode {
     Forbidden,
     /// No such transfer, or not the client's.
     TransferNotFound,
+    /// No such distribution, or not the client's.
+    DistributionNotFound,
+    /// The host is no member of the distribution.
+    MemberNotFound,
+    /// A selector matches no host.
+    NoHostSelected,
     /// No such token.
     TokenNotFound,
     /// No such credential.
@@ -97,7 +103,7 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// Every code that is the REST interface's own.
-    pub const OWN: [Self; 25] = [
+    pub const OWN: [Self; 28] = [
         Self::InvalidJson,
         Self::UnknownField,
         Self::MissingField,
@@ -110,6 +116,9 @@ impl ProblemCode {
         Self::Unauthorized,
         Self::Forbidden,
         Self::TransferNotFound,
+        Self::DistributionNotFound,
+        Self::MemberNotFound,
+        Self::NoHostSelected,
         Self::TokenNotFound,
         Self::CredentialNotFound,
         Self::UnknownHost,
@@ -154,6 +163,9 @@ impl ProblemCode {
             Self::Unauthorized => ("unauthorized", 401, "A token is needed"),
             Self::Forbidden => ("forbidden", 403, "Not allowed"),
             Self::TransferNotFound => ("transfer_not_found", 404, "No such transfer"),
+            Self::DistributionNotFound => ("distribution_not_found", 404, "No such distribution"),
+            Self::MemberNotFound => ("member_not_found", 404, "The host is no member"),
+            Self::NoHostSelected => ("no_host_selected", 400, "No host is selected"),
             Self::TokenNotFound => ("token_not_found", 404, "No such token"),
             Self::CredentialNotFound => ("credential_not_found", 404, "No such credential"),
             Self::UnknownHost => ("unknown_host", 400, "No executor has this name"),

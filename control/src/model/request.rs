@@ -195,7 +195,7 @@ pub struct TransferBody {
 }
 
 /// The fields of a body, in the order of [`TransferBody`].
-const FIELDS: [&str; 15] = [
+pub(super) const FIELDS: [&str; 15] = [
     "source_url",
     "destination_url",
     "start_offset",
@@ -239,14 +239,6 @@ impl CreateRequest {
             let detail = format!("the options have {bytes} bytes; at most {OPTIONS_BYTES_MAX} are accepted");
             return Err(Problem::invalid("source_options", detail));
         }
-        let side = |url: &str, options: &str, problem: Problem| {
-            if let Some(option) = problem.field.as_deref().filter(|option| !option.is_empty()) {
-                let field = format!("{options}.{option}");
-                return problem.at(field);
-            }
-            let options_are_wrong = problem.code == ProblemCode::Protocol(staccato_protocols::Code::InvalidOption);
-            problem.at(if options_are_wrong { options } else { url })
-        };
         let request = Self {
             source_place: catalogue
                 .source(&source_url, &source_options)
@@ -271,45 +263,85 @@ impl CreateRequest {
             source_options,
             destination_options,
         };
-        catalogue
-            .check_way(&request.source_place, &request.destination_place)
-            .map_err(|problem| problem.at("source_url"))?;
-        let object = |url: &ObjectUrl, place: &Place| match place {
-            Place::Anywhere => url.url().clone(),
-            _ => url.without_host().url().clone(),
-        };
-        if request.source_place == request.destination_place
-            && object(&request.source_url, &request.source_place)
-                == object(&request.destination_url, &request.destination_place)
-        {
-            return Err(Problem::invalid("destination_url", "source and destination are the same object"));
-        }
+        request.way().check_to(&request.destination_url, &request.destination_place, catalogue)?;
         Ok(request)
+    }
+
+    /// What a further destination would have in common with this one.
+    pub fn way(&self) -> Way<'_> {
+        Way {
+            source_url: &self.source_url,
+            source_place: &self.source_place,
+            destination_options: &self.destination_options,
+        }
     }
 }
 
+/// What transfers of one object to several destinations have in common, as far as that decides where it may go.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// Where the object is.
+    pub source_url: &'a ObjectUrl,
+    /// On which host that is.
+    pub source_place: &'a Place,
+    /// Options of each destination, secrets included.
+    pub destination_options: &'a Options,
+}
+
+impl Way<'_> {
+    /// Whether this could be a destination.
+    pub fn check_destination(&self, url: &ObjectUrl, catalogue: &impl Catalogue) -> Result<(), Problem> {
+        let place = catalogue
+            .destination(url, self.destination_options)
+            .map_err(|problem| side("destination_url", "destination_options", problem))?;
+        self.check_to(url, &place, catalogue)
+    }
+
+    fn check_to(&self, url: &ObjectUrl, place: &Place, catalogue: &impl Catalogue) -> Result<(), Problem> {
+        catalogue.check_way(self.source_place, place).map_err(|problem| problem.at("source_url"))?;
+        let object = |url: &ObjectUrl| match place {
+            Place::Anywhere => url.url().clone(),
+            _ => url.without_host().url().clone(),
+        };
+        if self.source_place == place && object(self.source_url) == object(url) {
+            return Err(Problem::invalid("destination_url", "source and destination are the same object"));
+        }
+        Ok(())
+    }
+}
+
+/// A problem of one end of a transfer, with the field at fault: that of its URL, or that of its options.
+fn side(url: &str, options: &str, problem: Problem) -> Problem {
+    if let Some(option) = problem.field.as_deref().filter(|option| !option.is_empty()) {
+        let field = format!("{options}.{option}");
+        return problem.at(field);
+    }
+    let options_are_wrong = problem.code == ProblemCode::Protocol(staccato_protocols::Code::InvalidOption);
+    problem.at(if options_are_wrong { options } else { url })
+}
+
 /// The fields of one body, read one by one.
-struct Fields<'a>(&'a Map<String, Value>);
+pub(super) struct Fields<'a>(pub &'a Map<String, Value>);
 
 impl<'a> Fields<'a> {
-    fn get(&self, name: &str) -> Option<&'a Value> {
+    pub fn get(&self, name: &str) -> Option<&'a Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    fn text(&self, name: &str) -> Result<Option<&'a str>, Problem> {
+    pub fn text(&self, name: &str) -> Result<Option<&'a str>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let text = value.as_str().ok_or_else(|| Problem::invalid(name, format!("{name} must be a string")))?;
         Ok(Some(text))
     }
 
-    fn url(&self, name: &str) -> Result<ObjectUrl, Problem> {
+    pub fn url(&self, name: &str) -> Result<ObjectUrl, Problem> {
         let text = self
             .text(name)?
             .ok_or_else(|| Problem::new(ProblemCode::MissingField, format!("{name} is required")).at(name))?;
         ObjectUrl::parse(text).map_err(|error| Problem::protocol(name, error))
     }
 
-    fn number(&self, name: &str, min: u64, max: u64) -> Result<Option<u64>, Problem> {
+    pub fn number(&self, name: &str, min: u64, max: u64) -> Result<Option<u64>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let number = value.as_u64().filter(|number| (min..=max).contains(number)).ok_or_else(|| {
             let bound = if max == u64::MAX { String::new() } else { format!(" to {max}") };
@@ -318,7 +350,7 @@ impl<'a> Fields<'a> {
         Ok(Some(number))
     }
 
-    fn options(&self, name: &str) -> Result<Options, Problem> {
+    pub fn options(&self, name: &str) -> Result<Options, Problem> {
         let Some(value) = self.get(name) else { return Ok(Options::new()) };
         let Value::Object(map) = value else {
             return Err(Problem::invalid(name, format!("{name} must be an object of strings")));

@@ -117,6 +117,9 @@ pub struct TransferRecord {
     #[serde(default, skip_serializing_if = "is_default")]
     pub stray_attempts: bool,
 
+    /// The distribution that it is a member of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<TransferId>,
     /// How bytes cross the network between two executors.
     #[serde(default, skip_serializing_if = "is_default")]
     pub transport: TransportChoice,
@@ -147,6 +150,15 @@ pub struct TransferRecord {
     /// Bytes read from the source by the last attempt, as far as it told.
     #[serde(default, skip_serializing_if = "is_default")]
     pub fetched_now: u64,
+    /// Bytes read from other members of its distribution.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bytes_from_peers: u64,
+    /// Those of attempts that have ended.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub peers_before: u64,
+    /// Those of the last attempt, as far as it told.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub peers_now: u64,
     /// Where the time of the last attempt went, as far as it told.
     #[serde(default, skip_serializing_if = "StageTimes::is_zero")]
     pub stages: StageTimes,
@@ -293,6 +305,12 @@ impl TransferRecord {
         self.stray_attempts && self.prepared.is_some()
     }
 
+    /// The last attempt has read so much of other members by now.
+    pub fn count_peers(&mut self, bytes: u64) {
+        self.peers_now = self.peers_now.max(bytes);
+        self.bytes_from_peers = self.peers_before.saturating_add(self.peers_now);
+    }
+
     /// Bytes read from the source by all attempts.
     pub fn bytes_fetched(&self) -> u64 {
         self.fetched_before.saturating_add(self.fetched_now)
@@ -319,6 +337,8 @@ impl TransferRecord {
             owner: self.owner.clone(),
             bytes_total: self.bytes_total,
             bytes_fetched: self.bytes_fetched(),
+            bytes_from_peers: self.bytes_from_peers,
+            distribution: self.distribution.map(|id| id.to_string()),
             crc32: self.crc32.map(|crc| format!("{crc:08x}")),
             attempts: self.epoch,
             error: self.error.as_ref().map(|failure| FailureDocument {
@@ -428,6 +448,12 @@ pub struct TransferDocument {
     pub bytes_total: Option<u64>,
     /// Bytes read from the source over all attempts; above `progress` when some were fetched twice.
     pub bytes_fetched: u64,
+    /// Bytes read from other members of its distribution.
+    #[serde(default)]
+    pub bytes_from_peers: u64,
+    /// The distribution that it is a member of.
+    #[serde(default)]
+    pub distribution: Option<String>,
     /// CRC-32 of the part in hex, once complete; null when the storage cloned the object (FICLONE), because then no
     /// byte of it was read.
     pub crc32: Option<String>,

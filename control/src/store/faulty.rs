@@ -15,6 +15,8 @@ pub struct FaultyStore {
     waiting: watch::Sender<usize>,
     /// How many commits were refused since it failed; none while it works.
     failed: watch::Sender<Option<usize>>,
+    /// How many commits it takes before it fails; none: it does not.
+    left: watch::Sender<Option<usize>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,7 +30,8 @@ impl FaultyStore {
     /// A store that does as `inner` does until it is told otherwise.
     pub fn new(inner: MemoryStore) -> Arc<Self> {
         let (held, waiting) = (watch::Sender::new(Held::Nothing), watch::Sender::new(0));
-        Arc::new(Self { inner, held, waiting, failed: watch::Sender::new(None) })
+        let (failed, left) = (watch::Sender::new(None), watch::Sender::new(None));
+        Arc::new(Self { inner, held, waiting, failed, left })
     }
 
     /// From now on reads of one key and commits wait.
@@ -56,6 +59,11 @@ impl FaultyStore {
         self.failed.send_replace(Some(0));
     }
 
+    /// From now on it takes so many commits more, and then refuses every one.
+    pub fn fail_after(&self, commits: usize) {
+        self.left.send_replace(Some(commits));
+    }
+
     /// Waits until it has refused a commit.
     pub async fn refused(&self) {
         let refused = |failed: &Option<usize>| failed.is_some_and(|refused| refused > 0);
@@ -64,6 +72,7 @@ impl FaultyStore {
 
     /// It works again.
     pub fn mend(&self) {
+        self.left.send_replace(None);
         self.failed.send_replace(None);
     }
 
@@ -97,6 +106,11 @@ impl Store for FaultyStore {
 
     async fn commit_each(&self, commits: Vec<Commit>) -> Vec<Result<Revision, CommitError>> {
         self.pass(|held| held != Held::Nothing).await;
+        match *self.left.borrow() {
+            Some(0) => self.failed.send_if_modified(|failed| failed.is_none() && failed.replace(0).is_none()),
+            _ => false,
+        };
+        self.left.send_modify(|left| *left = left.map(|left| left.saturating_sub(commits.len())));
         if self.failed.borrow().is_some() {
             self.failed.send_modify(|refused| *refused = refused.map(|refused| refused + 1));
             return commits.iter().map(|_| Err(StoreError("its disk is gone".to_owned()).into())).collect();

@@ -5,6 +5,7 @@ pub(crate) mod run;
 mod spec;
 mod spool;
 pub(crate) mod stages;
+pub mod swarm;
 mod wanted;
 
 pub use port::{AttemptHandle, Notice, Reply, Reporter};

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{CheckpointReport, Completion, Outcome, StopReason};
+use super::{CheckpointReport, Completion, Outcome, StopReason, swarm::SwarmSpec};
 
 /// Where an attempt reports to. Methods return at once; answers come through [`AttemptHandle::reply`].
 pub trait Reporter: Send {
@@ -34,12 +34,14 @@ pub enum Reply {
 }
 
 /// What comes in from outside while an attempt runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// An answer of the keeper.
     Reply(Reply),
     /// Stop, and say so with [`Outcome::Stopped`].
     Stop(StopReason),
+    /// Who the other members are, and what may be read of the source, from now on.
+    Swarm(Box<SwarmSpec>),
 }
 
 /// Holds on to a running attempt. Cheap to clone; calls on an attempt that has ended do nothing.
@@ -57,6 +59,11 @@ impl AttemptHandle {
     /// Hands over an answer of the keeper.
     pub fn reply(&self, reply: Reply) {
         (self.deliver)(Notice::Reply(reply));
+    }
+
+    /// Tells who the other members of its distribution are, and what it may read of the source, from now on.
+    pub fn refresh(&self, swarm: SwarmSpec) {
+        (self.deliver)(Notice::Swarm(Box::new(swarm)));
     }
 
     /// Asks the attempt to stop. It waits for I/O in flight, then calls [`Reporter::finished`].

@@ -1,9 +1,11 @@
 //! One attempt from its first open to its commit, as a sequence of steps on its own thread.
 
+mod member;
 mod shape;
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,6 +34,7 @@ use crate::{
     },
     transport::peers::Peers,
 };
+use member::{Member, NoSource};
 use shape::Shape;
 
 pub(crate) use shape::WINDOW_CHUNKS_PER_LANE;
@@ -113,11 +116,12 @@ pub(super) struct Modules {
 impl Modules {
     /// Those that the URLs name.
     fn of(bench: &Bench<'_>, spec: &AttemptSpec) -> Result<Self, Error> {
-        let source = match &spec.owner {
+        let source: SharedProtocol = match &spec.owner {
             Some(owner) => {
                 let alone = || Error::fatal(Code::UnsupportedScheme, "this executor does not know others");
                 Arc::new(bench.peers.ok_or_else(alone)?.objects_of(owner, spec, bench.config.lanes))
             }
+            None if spec.swarm.as_ref().is_some_and(|swarm| swarm.share.seeds == 0) => Arc::new(NoSource),
             None => bench.registry.source(&spec.source_url, &spec.source_options)?.clone(),
         };
         let destination = bench.registry.destination(&spec.destination_url, &spec.destination_options)?.clone();
@@ -131,7 +135,11 @@ impl Modules {
 
     /// The lanes that serve both.
     pub fn lanes<'a>(&self, bench: &Bench<'a>) -> Result<&'a [LaneHandle], Error> {
-        bench.lanes.of(choose_runtime(bench.config.lane_choice, &self.source, &self.destination)?)
+        bench.lanes.of(self.runtime(bench)?)
+    }
+
+    fn runtime(&self, bench: &Bench<'_>) -> Result<Runtime, Error> {
+        choose_runtime(bench.config.lane_choice, &self.source, &self.destination)
     }
 }
 
@@ -140,7 +148,10 @@ struct Attempt<'a> {
     spec: &'a AttemptSpec,
     source: &'a SharedProtocol,
     destination: &'a SharedProtocol,
+    /// Those on which the source is read, and behind them, where they are others, those on which other members' copies are.
     lanes: Vec<LaneHandle>,
+    peer_lanes: Range<usize>,
+    member: Option<Member<'a>>,
     chunk_bytes: u64,
 }
 
@@ -150,7 +161,17 @@ impl<'a> Attempt<'a> {
         // Attempts begin on different lanes, so that many small ones spread.
         let first = bench.key as usize % lanes.len();
         lanes.rotate_left(first);
-        let chunk_bytes = bench.config.chunk_bytes_of(spec.chunk_size);
+        let member = Member::of(bench, spec)?;
+        let mut peer_lanes = 0..lanes.len();
+        if member.is_some() && modules.runtime(bench)? != Runtime::Glommio {
+            peer_lanes.start = lanes.len();
+            lanes.extend_from_slice(bench.lanes.of(Runtime::Glommio)?);
+            peer_lanes.end = lanes.len();
+        }
+        let chunk_bytes = match &spec.swarm {
+            Some(swarm) => swarm.chunk_bytes,
+            None => bench.config.chunk_bytes_of(spec.chunk_size),
+        };
         if spec.chunk_size.is_some_and(|asked| asked > chunk_bytes) {
             tracing::info!(
                 transfer = spec.transfer,
@@ -159,15 +180,19 @@ impl<'a> Attempt<'a> {
             );
         }
         let Modules { source, destination } = modules;
-        Ok(Self { bench, spec, source, destination, lanes, chunk_bytes })
+        Ok(Self { bench, spec, source, destination, lanes, peer_lanes, member, chunk_bytes })
     }
 
     fn run(&self, reporter: &mut dyn Reporter) -> Result<Completion, Interrupted> {
         let mut coordinator =
             Coordinator::new(self.bench.key, &self.lanes, self.bench.inbox, self.bench.replies.clone());
         let mut session = None;
+        self.withdraw();
         let result = self.steps(&mut coordinator, &mut session, reporter);
         coordinator.close();
+        if result.is_err() {
+            self.withdraw();
+        }
         let result = result.map_err(|interrupted| match interrupted {
             // An interrupted operation is the stop itself, told by who met it first.
             Interrupted::Failed(error) if error.disposition == Disposition::Canceled => {
@@ -188,9 +213,9 @@ impl<'a> Attempt<'a> {
     }
 
     /// Everything up to the point where the object only lacks its name.
-    fn steps(
-        &self,
-        coordinator: &mut Coordinator<'_>,
+    fn steps<'c>(
+        &'c self,
+        coordinator: &mut Coordinator<'c>,
         keep: &mut Option<Box<dyn Session>>,
         reporter: &mut dyn Reporter,
     ) -> Result<Ready, Interrupted> {
@@ -216,7 +241,15 @@ impl<'a> Attempt<'a> {
             *keep = None;
         }
 
-        let object = coordinator.open_source(0, self.source, &request)?;
+        if let Some(member) = &self.member {
+            coordinator.among(member.others(spec, self.peer_lanes.clone())?);
+        }
+        let object = match &self.member {
+            Some(member) if !member.reads_source() => {
+                coordinator.find_object(member.spec).map_err(Interrupted::Stopped)?
+            }
+            _ => coordinator.open_source(0, self.source, &request)?,
+        };
         let part = part_of(spec, &object)?;
         request.pinned = object.validator.clone();
         let useless = self.checkpoint_is_useless(&object, &part);
@@ -249,7 +282,12 @@ impl<'a> Attempt<'a> {
         let whole = part.length.and_then(|length| ByteRange::at(part.start, length));
         let moved = match whole {
             // What lies on another host is no file here, whatever its URL says.
-            Some(whole) if !resumed && spec.owner.is_none() && session.try_clone(&request, whole)? => {
+            Some(whole)
+                if !resumed
+                    && spec.owner.is_none()
+                    && self.member.is_none()
+                    && session.try_clone(&request, whole)? =>
+            {
                 coordinator.hash(&wanted.kinds(session.as_ref(), true), self.manner(shape))?;
                 coordinator.open_destination(0, session.as_ref())?;
                 coordinator.stages().open_us = micros(opening.elapsed());
@@ -264,10 +302,17 @@ impl<'a> Attempt<'a> {
                 coordinator.hash(&kinds, self.manner(shape))?;
                 coordinator.open_destination(0, session.as_ref())?;
                 for lane in 1..shape.lanes {
-                    coordinator.open_source(lane, self.source, &request)?;
+                    if self.reads_source() {
+                        coordinator.open_source(lane, self.source, &request)?;
+                    }
                     coordinator.open_destination(lane, session.as_ref())?;
                 }
-                coordinator.use_lanes(shape.lanes);
+                if self.member.is_some() {
+                    for lane in shape.lanes..self.lanes.len() {
+                        coordinator.open_destination(lane, session.as_ref())?;
+                    }
+                }
+                coordinator.use_lanes(if self.member.is_some() { self.lanes.len() } else { shape.lanes });
                 if let Some(length) = part.length.filter(|_| !resumed && shape.writes == Writes::Anywhere) {
                     // On ext4 a write with O_DIRECT that makes a file longer is done alone, one into a hole is not
                     // (measured on ext4 in memory: chunks were in `write` for 54 % of their time instead of 81 %). What
@@ -281,6 +326,10 @@ impl<'a> Attempt<'a> {
                 // What a later attempt does not write again is not seen by its checksums, unless it is compared.
                 if shape.writes != Writes::Anywhere {
                     config.checkpoint.iter().for_each(|known| coordinator.note_written(known.range));
+                }
+                if let Some(member) = &self.member {
+                    let have: Vec<_> = config.checkpoint.iter().map(|known| known.range).collect();
+                    self.take_part(member, coordinator, &object, &part, shape.writes, &have)?;
                 }
                 let mut engine = Engine::new(config);
                 coordinator.stages().open_us = micros(opening.elapsed());
@@ -296,12 +345,15 @@ impl<'a> Attempt<'a> {
         if let Some(kind) = session.wants_checksum() {
             found.into_iter().filter(|found| found.kind() == kind).for_each(|found| session.note_checksum(found));
         }
-        coordinator.revalidate()?;
+        if self.reads_source() {
+            coordinator.revalidate()?;
+        }
         coordinator.stages().verify_us = micros(verifying.elapsed());
         let completion = Completion {
             bytes_total: moved.length,
             crc32: moved.crc32,
             bytes_fetched: moved.bytes_fetched,
+            bytes_from_peers: coordinator.bytes_from_peers(),
             identity: session.identity(),
             stages: *coordinator.stages(),
         };
@@ -317,6 +369,11 @@ impl<'a> Attempt<'a> {
         (!same).then_some(StartOver::SourceChanged)
     }
 
+    /// Whether the source is read by this attempt at all.
+    fn reads_source(&self) -> bool {
+        self.member.as_ref().is_none_or(Member::reads_source)
+    }
+
     fn begin(&self, request: DestinationRequest) -> Result<Box<dyn Session>, Error> {
         self.destination.begin(&request)
     }
@@ -328,7 +385,7 @@ impl<'a> Attempt<'a> {
         part: &WantedPart,
         session: &mut dyn Session,
     ) -> Result<Option<Present>, Error> {
-        if self.spec.overwrite != Overwrite::Repair {
+        if self.spec.overwrite != Overwrite::Repair || self.member.is_some() {
             return Ok(None);
         }
         if coordinator.writes() != Writes::Anywhere {
@@ -370,6 +427,7 @@ impl<'a> Attempt<'a> {
             window_chunks_max: self.window_chunks(shape),
             connections: self.connections(shape),
             request_cost: shape.request_cost,
+            chosen: self.member.is_some(),
             sequential: object.access == Access::Sequential,
             writes: shape.writes,
             fresh: !resumed && !present.is_some_and(|present| present.in_place),

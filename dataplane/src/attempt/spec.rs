@@ -9,7 +9,7 @@ use staccato_protocols::{
     contract::{Identity, Overwrite},
 };
 
-use super::StageTimes;
+use super::{StageTimes, swarm::SwarmSpec};
 
 /// Everything an executor needs to know to run one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub struct AttemptSpec {
     /// Whose the source is, when it is another executor's: then `source_url` is as its owner knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<SourceOwner>,
+    /// The distribution whose member the transfer is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swarm: Option<SwarmSpec>,
     /// How the bytes of another executor's object cross the network.
     #[serde(default)]
     pub transport: TransportChoice,
@@ -150,8 +153,11 @@ pub struct CheckpointReport {
     /// The upload that this attempt goes on with or has begun, where the destination takes parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<String>,
-    /// Bytes read from the source by this attempt so far (holes and clones are not read).
+    /// Bytes read from the source by this attempt so far (holes and clones are not read), or from other members' copies.
     pub bytes_fetched: u64,
+    /// Those of them that came from other members of its distribution.
+    #[serde(default)]
+    pub bytes_from_peers: u64,
     /// Why nothing of the checkpoint it was told is gone on from, in the first report of an attempt that starts over.
     pub started_over: Option<StartOver>,
     /// Where the time of this attempt went so far.
@@ -178,8 +184,11 @@ pub struct Completion {
     pub bytes_total: u64,
     /// CRC-32 of the part; none when the storage cloned it and nothing was read.
     pub crc32: Option<u32>,
-    /// Bytes read from the source by this attempt.
+    /// Bytes read from the source by this attempt, or from other members' copies.
     pub bytes_fetched: u64,
+    /// Those of them that came from other members of its distribution.
+    #[serde(default)]
+    pub bytes_from_peers: u64,
     /// The partial that is about to be renamed; none where the storage has no such thing.
     pub identity: Option<Identity>,
     /// Where the time of this attempt went so far.

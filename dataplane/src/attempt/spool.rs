@@ -112,6 +112,7 @@ fn through(
         source_url: file_url(&entry.path())?,
         source_options: Options::new(),
         owner: None,
+        swarm: None,
         part: Part::default(),
         validator: held.validator,
         checkpoint: if goes_on { spec.checkpoint.clone() } else { Vec::new() },

@@ -28,6 +28,8 @@ pub struct EngineConfig {
     pub request_cost: Duration,
     /// Whether the source must be read from the front, one chunk after the other.
     pub sequential: bool,
+    /// Whether somebody else chooses what is fetched next ([`Engine::fetch`](super::Engine::fetch)).
+    pub chosen: bool,
     /// How the destination takes what is written. A chunk is a part where it takes parts, and the checkpoint is of
     /// whole parts that are still there.
     pub writes: Writes,
@@ -65,6 +67,8 @@ impl EngineConfig {
         if let Writes::Parts { bytes, .. } = self.writes {
             assert_eq!(self.chunk_bytes, bytes, "a chunk is a part");
         }
+        let is_plain = self.length.is_some() && !self.sequential && self.writes == Writes::Anywhere;
+        assert!(!self.chosen || (is_plain && self.present.is_none()), "what is chosen is a file's, of a known length");
         assert!(!self.started_over || self.checkpoint.is_empty(), "starting over goes on from nothing");
     }
 }

@@ -254,6 +254,15 @@ impl Engine {
         self.fail(error);
     }
 
+    /// A range that somebody else [chose](Engine::fetch) did not come from there: it is as if it had not been chosen.
+    pub fn handle_given_back(&mut self, range: ByteRange, now: Duration) {
+        self.plan.give_back(range);
+        self.window.handle_failed(range.start(), false, now);
+        if let Some(rate) = &mut self.rate {
+            rate.give_back(range.len());
+        }
+    }
+
     /// A range of an earlier attempt was read back; `None` when that failed.
     pub fn handle_read_back(&mut self, range: ByteRange, crcs: Option<&[u32]>) {
         let Some(verdict) = self.verification.handle(range, crcs, &self.config.sidecar) else { return };
@@ -281,11 +290,11 @@ impl Engine {
         }
     }
 
-    /// The ledger has recorded the checkpoint: what it promises no more may be written over.
-    pub fn handle_checkpointed(&mut self) {
-        for refuted in self.report.recorded() {
-            self.plan.lost(refuted);
-        }
+    /// The ledger has recorded the checkpoint: what it promises no more may be written over, and is missing. Returns that.
+    pub fn handle_checkpointed(&mut self) -> Vec<ByteRange> {
+        let refuted = self.report.recorded();
+        refuted.iter().for_each(|refuted| self.plan.lost(*refuted));
+        refuted
     }
 
     /// The checkpoint never left: the name of what it promises could not be made durable. Like every failed sync, this
@@ -348,6 +357,32 @@ impl Engine {
             return None;
         }
         self.sync_at().into_iter().chain(self.fetch_at(now)).min()
+    }
+
+    /// From when on something may be [chosen](Engine::fetch), as far as only time has to pass.
+    pub fn room_at(&mut self, now: Duration) -> Option<Duration> {
+        if self.over || self.ending.is_some() || !self.window_has_room() || !self.unsynced_has_room() {
+            return None;
+        }
+        let allowed = self.rate.as_mut().map_or(Ok(()), |rate| rate.ready(now));
+        Some(allowed.err().unwrap_or(now))
+    }
+
+    /// Fetches what is missing of a range that somebody else has chosen, or the first part of it.
+    pub fn fetch(&mut self, chosen: ByteRange, now: Duration) -> Option<Action> {
+        assert!(self.config.chosen && self.room_at(now).is_some_and(|at| at <= now), "there is room for it");
+        let handout = self.plan.take(chosen)?;
+        Some(self.hand_out(handout, now))
+    }
+
+    /// Whether something of a range is not written yet.
+    pub fn lacks(&self, range: ByteRange) -> bool {
+        self.plan.lacks(range)
+    }
+
+    /// Ends the attempt: what is missing will not come.
+    pub fn give_up(&mut self, error: Error) {
+        self.fail(error);
     }
 
     /// Bytes that survive a power cut, those of the checkpoint included while they are not refuted.
@@ -448,7 +483,7 @@ impl Engine {
 
     /// When the next range is fetched, as far as only time has to pass.
     fn fetch_at(&mut self, now: Duration) -> Option<Duration> {
-        if !self.window_has_room() || !self.window.has_room() || !self.unsynced_has_room() {
+        if self.config.chosen || !self.window_has_room() || !self.window.has_room() || !self.unsynced_has_room() {
             return None;
         }
         let ready = self.plan.ready_at(self.is_in_order() || self.config.writes == Writes::InOrder)?;
@@ -511,16 +546,20 @@ impl Engine {
         if self.fetch_at(now)? > now {
             return None;
         }
-        let Handout { range, first_time, place } = self.plan.next(now)?;
+        let handout = self.plan.next(now)?;
+        Some(self.hand_out(handout, now))
+    }
+
+    fn hand_out(&mut self, Handout { range, first_time, place }: Handout, now: Duration) -> Action {
         self.window.handle_handed_out(range.start(), now);
         if self.repair.is_comparing() {
-            return Some(Action::Compare(range));
+            return Action::Compare(range);
         }
         if let Some(rate) = &mut self.rate {
             rate.charge(range.len());
         }
         let (untouched, reuse) = (self.config.fresh && first_time, self.repair.reuse(range));
-        Some(Action::Fetch { range, untouched, reuse, place })
+        Action::Fetch { range, untouched, reuse, place }
     }
 
     fn poll_finish(&mut self) -> Option<Action> {

@@ -1,6 +1,9 @@
 //! What is still to be fetched, what is on its way, and what must be tried again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use staccato_protocols::ByteRange;
 
@@ -16,6 +19,8 @@ pub struct Plan {
     resting: Vec<Resting>,
     /// Start → what is on its way.
     in_flight: BTreeMap<u64, InFlight>,
+    /// Where ranges began that were given back.
+    given_back: BTreeSet<u64>,
     chunk_bytes: u64,
     /// In which order what is missing is asked for; without, from the front.
     stretches: Option<Stretches>,
@@ -38,7 +43,7 @@ impl Plan {
     /// Everything up to `length` (without end when unknown) but `have` is missing.
     pub fn new(length: Option<u64>, chunk_bytes: u64, have: impl IntoIterator<Item = ByteRange>) -> Self {
         let (missing, resting, in_flight) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-        let mut plan = Self { missing, resting, in_flight, chunk_bytes, stretches: None };
+        let mut plan = Self { missing, resting, in_flight, given_back: BTreeSet::new(), chunk_bytes, stretches: None };
         let end = length.unwrap_or(u64::MAX);
         if end > 0 {
             plan.missing.insert(0, end);
@@ -77,6 +82,32 @@ impl Plan {
         }
         self.in_flight.insert(start, InFlight { range, failures: 0 });
         Some(Handout { range, first_time: true, place: None })
+    }
+
+    /// What is missing of a range that somebody else has chosen: the first of it that adjoins.
+    pub fn take(&mut self, chosen: ByteRange) -> Option<Handout> {
+        let before = self.missing.range(..=chosen.start()).next_back().filter(|(_, end)| **end > chosen.start());
+        let (&start, &end) = before.or_else(|| self.missing.range(chosen.start()..chosen.end()).next())?;
+        let range =
+            ByteRange::new(start.max(chosen.start()), end.min(chosen.end())).expect("they have bytes in common");
+        self.cut(range);
+        self.in_flight.insert(range.start(), InFlight { range, failures: 0 });
+        Some(Handout { range, first_time: !self.given_back.contains(&range.start()), place: None })
+    }
+
+    /// A range that was handed out did not come: it is missing as before.
+    pub fn give_back(&mut self, range: ByteRange) {
+        self.take_in_flight(range);
+        self.given_back.insert(range.start());
+        self.missing.insert(range.start(), range.end());
+    }
+
+    /// Whether something of a range is not there.
+    pub fn lacks(&self, range: ByteRange) -> bool {
+        let touches = |other: ByteRange| other.start() < range.end() && range.start() < other.end();
+        self.missing.range(..range.end()).next_back().is_some_and(|(_, end)| *end > range.start())
+            || self.in_flight.values().any(|there| touches(there.range))
+            || self.resting.iter().any(|resting| touches(resting.range))
     }
 
     /// A range that was handed out is read, but not written yet.

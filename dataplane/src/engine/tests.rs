@@ -19,6 +19,7 @@ fn config(blocks: u64) -> EngineConfig {
         window_chunks_max: 2,
         connections: Connections::Unlimited,
         request_cost: Duration::ZERO,
+        chosen: false,
         sequential: false,
         writes: Writes::Anywhere,
         fresh: true,

@@ -13,21 +13,32 @@ use staccato_protocols::{
 
 use super::{
     LaneHandle,
+    feed::Feed,
+    feeding::{Others, is_own_failure},
     follow::{Follow, Manner},
-    message::{AttemptKey, Command, Compared, Fetched, Input, JobRef, LaneEvent},
+    message::{AttemptKey, Command, Compared, Fetched, Input, JobRef, LaneEvent, PeerEvent},
 };
 use crate::{
     attempt::{CheckpointReport, ChecksumKind, Notice, Reply, Reporter, StageTimes, StopReason, stages::micros},
     engine::{Action, Ending, Engine},
+    swarm::PeerKey,
 };
 
 /// One attempt's hold on its lanes.
 pub(crate) struct Coordinator<'a> {
     attempt: AttemptKey,
-    lanes: &'a [LaneHandle],
+    pub(super) lanes: &'a [LaneHandle],
     /// Chunks in flight on each lane.
-    load: Vec<usize>,
-    opened: Vec<bool>,
+    pub(super) load: Vec<usize>,
+    pub(super) opened: Vec<bool>,
+    /// On so many of them, the first ones, the source is open.
+    pub(super) sources: usize,
+    /// How other members' copies are opened, where the object is distributed.
+    pub(super) others: Option<Others<'a>>,
+    /// What is fetched of them, once that is known.
+    pub(super) feed: Option<Feed>,
+    /// What became known of them before.
+    pub(super) early: Vec<(PeerKey, PeerEvent)>,
     source_tells_sums: bool,
     published: Option<Checksum>,
     request_cost: Duration,
@@ -38,11 +49,11 @@ pub(crate) struct Coordinator<'a> {
     follow: Option<Follow>,
     /// Raised when nobody's turn will come any more, where chunks are written in order.
     order_over: Interrupt,
-    inbox: &'a flume::Receiver<Input>,
+    pub(super) inbox: &'a flume::Receiver<Input>,
     replies: flume::Sender<Input>,
     /// Raised with the first stop: who waits for a source must not wait for it any longer.
     interrupt: Interrupt,
-    stop: Option<StopReason>,
+    pub(super) stop: Option<StopReason>,
     prepared_until: Option<Duration>,
     stages: StageTimes,
     /// When the sync under way began.
@@ -71,6 +82,10 @@ impl<'a> Coordinator<'a> {
             lanes,
             load: vec![0; lanes.len()],
             opened: vec![false; lanes.len()],
+            sources: 0,
+            others: None,
+            feed: None,
+            early: Vec::new(),
             source_tells_sums: false,
             published: None,
             request_cost: Duration::ZERO,
@@ -106,6 +121,7 @@ impl<'a> Coordinator<'a> {
         request: &SourceRequest,
     ) -> Result<Object, Error> {
         self.opened[lane] = true;
+        self.sources = self.sources.max(lane + 1);
         let job = self.job(lane);
         self.lanes[lane].send(Command::OpenSource { job, module: module.clone(), request: Box::new(request.clone()) });
         match self.receive() {
@@ -218,9 +234,17 @@ impl<'a> Coordinator<'a> {
                         let sent = Instant::now();
                         let tell_read = engine.counts_reads();
                         let stretch_end = place.map(|place| place.end);
-                        let fetch =
-                            Command::Fetch { job, range, source_shift, untouched, reuse, stretch_end, tell_read, sent };
-                        self.lanes[lane].send(fetch);
+                        self.lanes[lane].send(Command::Fetch {
+                            job,
+                            range,
+                            source_shift,
+                            untouched,
+                            reuse,
+                            stretch_end,
+                            tell_read,
+                            from: None,
+                            sent,
+                        });
                     }
                     Action::Compare(range) => {
                         let lane = self.least_loaded();
@@ -261,6 +285,7 @@ impl<'a> Coordinator<'a> {
                         base.report.ranges = ranges;
                         base.report.bytes_total = engine.length();
                         base.report.bytes_fetched = engine.bytes_fetched();
+                        base.report.bytes_from_peers = self.bytes_from_peers();
                         base.report.stages = self.stages;
                         reporter.checkpoint(base.report.clone());
                         base.report.started_over = None;
@@ -270,11 +295,16 @@ impl<'a> Coordinator<'a> {
                         Err(error) => engine.handle_length_failed(error),
                     },
                     Action::Finish { length, crc32 } => {
+                        self.wait_for_rest(engine, now);
                         return Ok(Moved { length, crc32: Some(crc32), bytes_fetched: engine.bytes_fetched(), kept });
                     }
-                    Action::End(ending) => return Err(ending),
+                    Action::End(ending) => {
+                        self.wait_for_rest(engine, now);
+                        return Err(ending);
+                    }
                 }
             }
+            self.feed(engine, now);
             if engine.is_ending() {
                 self.order_over.raise();
                 self.give_up_checksums();
@@ -282,7 +312,9 @@ impl<'a> Coordinator<'a> {
                 self.read_back_for_checksums();
             }
             let waits_for_sync = engine.waits_for_sync();
-            let input = match engine.poll_timeout(began.elapsed()) {
+            let passed = began.elapsed();
+            let fed_at = self.feed.as_ref().and_then(|feed| feed.poll_timeout(engine, passed));
+            let input = match engine.poll_timeout(passed).into_iter().chain(fed_at).min() {
                 Some(at) => self.inbox.recv_deadline(began + at).ok(),
                 None => Some(self.inbox.recv().expect("this coordinator holds a sender itself")),
             };
@@ -297,7 +329,13 @@ impl<'a> Coordinator<'a> {
 
     fn handle(&mut self, input: Input, engine: &mut Engine, now: Duration) {
         match input {
-            Input::Notice(Notice::Reply(Reply::Checkpointed)) => engine.handle_checkpointed(),
+            Input::Notice(Notice::Reply(Reply::Checkpointed)) => {
+                for lost in engine.handle_checkpointed() {
+                    self.feed.iter_mut().for_each(|feed| feed.handle_lost(lost));
+                }
+            }
+            Input::Notice(Notice::Swarm(spec)) => self.feed.iter_mut().for_each(|feed| feed.handle_spec(&spec, now)),
+            Input::Peer { peer, event } => self.hear_peer(peer, event, now),
             Input::Notice(notice) => {
                 self.note(notice);
                 if let Some(reason) = self.stop {
@@ -306,11 +344,14 @@ impl<'a> Coordinator<'a> {
             }
             Input::Lane { lane, event, sent } => match event {
                 LaneEvent::Read { range } => engine.handle_read(range, now),
-                LaneEvent::Fetched { range, result } => {
+                LaneEvent::Fetched { range, from, result } => {
                     self.load[lane] -= 1;
                     if let Ok(fetched) = &result {
                         self.stages.add_chunk(&fetched.times);
                         self.stages.queue_us += micros(sent.elapsed());
+                    }
+                    if self.feed.is_some() {
+                        return self.hear_fed(range, from, result, engine, now);
                     }
                     match result {
                         Ok(Fetched { len, fetched, crcs, .. }) if len == range.len() || engine.length().is_none() => {
@@ -366,6 +407,37 @@ impl<'a> Coordinator<'a> {
                 LaneEvent::Hashed(result) => self.handle_hashed(&result),
                 _ => unexpected(),
             },
+        }
+    }
+
+    /// What was asked of other members, or of the source for all of them, has come, or not.
+    fn hear_fed(
+        &mut self,
+        range: ByteRange,
+        from: Option<PeerKey>,
+        result: Result<Fetched, Error>,
+        engine: &mut Engine,
+        now: Duration,
+    ) {
+        let feed = self.feed.as_mut().expect("it is asked for");
+        let result = result.map(|fetched| {
+            let bytes = fetched.fetched;
+            (fetched, bytes)
+        });
+        match feed.handle_fetched(range, from, result, engine, now) {
+            None => (),
+            Some(Ok(Fetched { len, fetched, crcs, .. })) => {
+                engine.handle_chunk(range, len, fetched, &crcs, now);
+                feed.handle_written(range, from, engine, now);
+                self.note_written(range);
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, %range, "a chunk did not come");
+                engine.handle_given_back(range, now);
+                if is_own_failure(&error) {
+                    engine.give_up(error);
+                }
+            }
         }
     }
 
@@ -427,6 +499,7 @@ impl<'a> Coordinator<'a> {
 
     /// Closes everything on every lane and waits for it.
     pub fn close(&mut self) {
+        self.leave_others();
         let open: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.opened[*lane]).collect();
         for &lane in &open {
             self.lanes[lane].send(Command::Close { job: self.job(lane) });
@@ -445,6 +518,7 @@ impl<'a> Coordinator<'a> {
         while let Ok(input) = self.inbox.try_recv() {
             match input {
                 Input::Notice(notice) => self.note(notice),
+                Input::Peer { peer, event } => self.hear_peer(peer, event, Duration::ZERO),
                 Input::Lane { .. } => unexpected(),
             }
         }
@@ -462,6 +536,7 @@ impl<'a> Coordinator<'a> {
             }
             match self.inbox.recv().expect("this coordinator holds a sender itself") {
                 Input::Notice(notice) => self.note(notice),
+                Input::Peer { .. } => (),
                 Input::Lane { .. } => unexpected(),
             }
         }
@@ -472,17 +547,19 @@ impl<'a> Coordinator<'a> {
         loop {
             match self.inbox.recv().expect("this coordinator holds a sender itself") {
                 Input::Lane { event, .. } => return event,
+                Input::Peer { peer, event } => self.hear_peer(peer, event, Duration::ZERO),
                 Input::Notice(notice) => self.note(notice),
             }
         }
     }
 
-    fn note(&mut self, notice: Notice) {
+    pub(super) fn note(&mut self, notice: Notice) {
         match notice {
             Notice::Reply(Reply::Prepared { lease_until }) => self.prepared_until = Some(lease_until),
-            Notice::Reply(Reply::Checkpointed) => (),
+            Notice::Reply(Reply::Checkpointed) | Notice::Swarm(_) => (),
             Notice::Stop(reason) => {
                 self.interrupt.raise();
+                self.leave_others();
                 if self.stop.is_none_or(|earlier| reason.overrides(earlier)) {
                     self.stop = Some(reason);
                 }
@@ -490,7 +567,7 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    fn job(&self, lane: usize) -> JobRef {
+    pub(super) fn job(&self, lane: usize) -> JobRef {
         JobRef { attempt: self.attempt, lane, replies: self.replies.clone(), interrupt: self.interrupt.clone() }
     }
 
@@ -514,6 +591,6 @@ pub(crate) struct Moved {
     pub kept: bool,
 }
 
-fn unexpected() -> ! {
+pub(super) fn unexpected() -> ! {
     unreachable!("a lane answers what it was asked, and only that")
 }

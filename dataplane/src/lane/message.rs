@@ -14,7 +14,13 @@ use super::checksums::Checksums;
 use crate::{
     attempt::{Notice, stages::ChunkTimes},
     engine::{front::Run, repair::Reuse},
-    transport::peers::{QuicPort, Visit},
+    swarm::PeerKey,
+    transport::{
+        offer::Offer,
+        peers::{QuicPort, Visit},
+        remote::RemoteProtocol,
+        tls::Identity,
+    },
 };
 
 /// Tells the attempts on a lane apart; unique within the process.
@@ -51,6 +57,8 @@ pub(crate) enum Command {
         reuse: Option<Reuse>,
         stretch_end: Option<u64>,
         tell_read: bool,
+        /// Who has it; without, the source.
+        from: Option<From>,
         sent: Instant,
     },
     /// Compare a range (in the destination's offsets) of the source with what is at the destination.
@@ -61,10 +69,30 @@ pub(crate) enum Command {
     Sync { job: JobRef },
     /// Read a run back in order, in pieces of `piece_bytes`, for the checksums.
     Hash { job: JobRef, run: Run, piece_bytes: u64, from: HashFrom },
+    /// Whatever is read of the source is read first, for everybody to whom the copy is offered: vouch for it.
+    Vouch { job: JobRef, own: Arc<Offer>, identity: Identity },
+    /// What is offered under this name is what the attempt writes here.
+    Show { job: JobRef, name: String },
+    /// Nothing is offered under this name any more; say so when that is so.
+    Withdraw { name: String, done: flume::Sender<()> },
+    /// Open another executor's copy. Answered by [`PeerEvent::Opened`].
+    OpenPeer { job: JobRef, peer: PeerKey, objects: Arc<RemoteProtocol>, request: Box<SourceRequest> },
+    /// Hold what comes from it against vouchers, and tell what it has: [`PeerEvent::Has`], until [`PeerEvent::Gone`].
+    WatchPeer { job: JobRef, peer: PeerKey, own: Arc<Offer> },
+    /// Close it.
+    ClosePeer { job: JobRef, peer: PeerKey },
     /// Check that the source is still the one that was opened.
     Revalidate { job: JobRef },
     /// Close whatever the attempt has open here. Comes last, with nothing in flight.
     Close { job: JobRef },
+}
+
+/// Another executor that is asked for a chunk.
+#[derive(Clone)]
+pub(crate) struct From {
+    pub peer: PeerKey,
+    /// Raised when the chunk is not wanted from there any more.
+    pub interrupt: Interrupt,
 }
 
 /// Where bytes are read back that a checksum is of.
@@ -93,14 +121,31 @@ impl JobRef {
     pub fn reply(&self, event: LaneEvent) {
         let _ = self.replies.send(Input::Lane { lane: self.lane, event, sent: Instant::now() });
     }
+
+    /// Tells of another executor, asked or not.
+    pub fn tell(&self, peer: PeerKey, event: PeerEvent) {
+        let _ = self.replies.send(Input::Peer { peer, event });
+    }
 }
 
 /// Into a coordinator.
 pub(crate) enum Input {
     /// From a lane.
     Lane { lane: usize, event: LaneEvent, sent: Instant },
+    /// Of another executor's copy.
+    Peer { peer: PeerKey, event: PeerEvent },
     /// From outside.
     Notice(Notice),
+}
+
+/// What became known of another executor's copy.
+pub(crate) enum PeerEvent {
+    /// It is open, and of this object; or it cannot be opened.
+    Opened(Result<Object, Error>),
+    /// It has these bytes, besides those that were told before.
+    Has(Vec<ByteRange>),
+    /// Nothing comes from there any more.
+    Gone(Error),
 }
 
 /// From a lane.
@@ -113,6 +158,8 @@ pub(crate) enum LaneEvent {
     },
     Fetched {
         range: ByteRange,
+        /// Who was asked; none: the source.
+        from: Option<PeerKey>,
         result: Result<Fetched, Error>,
     },
     /// In place of [`LaneEvent::Fetched`]: the range was read, but writing in order has failed, and nothing can follow.

@@ -8,10 +8,13 @@
 
 pub(crate) mod checksums;
 pub(crate) mod coordinator;
+pub(crate) mod feed;
+pub(crate) mod feeding;
 pub(crate) mod follow;
 mod glommio;
 pub(crate) mod message;
 mod order;
+mod peers;
 pub mod placement;
 pub mod preflight;
 mod repair;

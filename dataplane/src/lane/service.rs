@@ -13,11 +13,19 @@ use staccato_protocols::{
 
 use super::{
     checksums::Checksums,
-    message::{AttemptKey, Command, Fetched, HashFrom, JobRef, LaneEvent, OpenedSource},
+    message::{AttemptKey, Command, Fetched, From, HashFrom, JobRef, LaneEvent, OpenedSource, PeerEvent},
     order::{Order, Refusal},
+    peers::Peers,
     repair, stream,
 };
-use crate::{engine::front::Run, transport::idle, zeros::zero_runs};
+use crate::{
+    engine::front::Run,
+    transport::{
+        idle,
+        offer::{self, FirstReader},
+    },
+    zeros::zero_runs,
+};
 
 /// Takes commands until every sender is gone, and what they began is over: a runtime must not end with I/O in flight. For
 /// other executors that read, `others` is the lane: the same with memory of its own.
@@ -56,6 +64,8 @@ struct Service {
 #[derive(Clone, Default)]
 struct Job {
     source: Option<Rc<dyn Source>>,
+    /// Other executors' copies.
+    peers: Peers,
     destination: Option<Rc<dyn Destination>>,
     manner: Manner,
     checksums: Option<Arc<Checksums>>,
@@ -108,14 +118,15 @@ impl Service {
                     open.checksums = checksums;
                 })));
             }
-            Command::Fetch { job, range, source_shift, untouched, reuse, stretch_end, tell_read, sent } => {
+            Command::Fetch { job, range, source_shift, untouched, reuse, stretch_end, tell_read, from, sent } => {
                 let queue = sent.elapsed();
                 let when_read = || {
                     if tell_read {
                         job.reply(LaneEvent::Read { range });
                     }
                 };
-                let mut result = match (self.ends(&job, source_shift), reuse, &self.job(&job).manner) {
+                let peer = from.as_ref().map(|from| from.peer);
+                let mut result = match (self.ends_from(&job, source_shift, from), reuse, &self.job(&job).manner) {
                     (Err(error), ..) => Err(error),
                     (Ok(ends), Some(reuse), _) => repair::fetch(&ends, range, untouched, reuse).await,
                     (Ok(ends), None, Manner::Anywhere) => ends.fetch(range, stretch_end, untouched, when_read).await,
@@ -135,7 +146,7 @@ impl Service {
                 if let Ok(fetched) = &mut result {
                     fetched.times.queue = queue;
                 }
-                job.reply(LaneEvent::Fetched { range, result });
+                job.reply(LaneEvent::Fetched { range, from: peer, result });
             }
             Command::Compare { job, range, source_shift, sent } => {
                 let queue = sent.elapsed();
@@ -164,6 +175,37 @@ impl Service {
                 let result = self.hash(&job, run, piece_bytes, from).await;
                 job.reply(LaneEvent::Hashed(result));
             }
+            Command::Vouch { job, own, identity } => {
+                let mut jobs = self.jobs.borrow_mut();
+                let source = &mut jobs.entry(job.attempt).or_default().source;
+                *source =
+                    source.take().map(|source| Rc::new(FirstReader::new(source, own, identity)) as Rc<dyn Source>);
+            }
+            Command::Show { job, name } => {
+                if let Ok(destination) = self.destination(&job) {
+                    offer::show(&name, destination);
+                }
+            }
+            Command::Withdraw { name, done } => {
+                offer::withdraw(&name).await;
+                drop(done);
+            }
+            Command::OpenPeer { job, peer, objects, request } => {
+                let opened = objects.open_offer(&request, &self.lane).await;
+                let event = opened.map(|remote| {
+                    let object = remote.object().clone();
+                    self.jobs.borrow_mut().entry(job.attempt).or_default().peers.opened(peer, remote);
+                    object
+                });
+                job.tell(peer, PeerEvent::Opened(event));
+            }
+            Command::WatchPeer { job, peer, own } => {
+                let peers = self.job(&job).peers;
+                let gone = peers.watch(peer, own, |ranges| job.tell(peer, PeerEvent::Has(ranges))).await;
+                peers.close(peer).await;
+                job.tell(peer, PeerEvent::Gone(gone));
+            }
+            Command::ClosePeer { job, peer } => self.job(&job).peers.close(peer).await,
             Command::Revalidate { job } => {
                 let result = match self.source(&job) {
                     Ok(source) => source.revalidate().await,
@@ -173,6 +215,7 @@ impl Service {
             }
             Command::Close { job } => {
                 let open = self.jobs.borrow_mut().remove(&job.attempt).unwrap_or_default();
+                open.peers.close_all().await;
                 if let Some(source) = open.source {
                     source.close().await;
                 }
@@ -240,7 +283,15 @@ impl Service {
     }
 
     fn ends(&self, job: &JobRef, source_shift: u64) -> Result<Ends, Error> {
-        let (source, destination, checksums) = (self.source(job)?, self.destination(job)?, self.job(job).checksums);
+        self.ends_from(job, source_shift, None)
+    }
+
+    fn ends_from(&self, job: &JobRef, source_shift: u64, from: Option<From>) -> Result<Ends, Error> {
+        let source = match from {
+            Some(from) => self.job(job).peers.source(from)?,
+            None => self.source(job)?,
+        };
+        let (destination, checksums) = (self.destination(job)?, self.job(job).checksums);
         Ok(Ends { source, destination, checksums, source_shift, pool: self.lane.pool.clone() })
     }
 

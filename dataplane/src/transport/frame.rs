@@ -12,8 +12,8 @@
 //! Behind a [`Frame::Chunk`] with data, its bytes follow as they are: they have CRCs of their own.
 //!
 //! A connection begins with a [`Frame::Hello`] from both sides; those that have no version in common part at once. The
-//! reader asks ([`Frame::Open`], [`Frame::Fetch`], [`Frame::Sums`], [`Frame::Revalidate`]), numbers its questions, and
-//! every answer repeats the number. Ahead of an answer the owner may tell what became of what it has sent
+//! reader asks ([`Frame::Open`], [`Frame::Fetch`], [`Frame::Sums`], [`Frame::Revalidate`]; of an object of many
+//! [`Frame::Watch`] and [`Frame::Vouch`]), numbers its questions, and every answer repeats the number. Ahead of an answer the owner may tell what became of what it has sent
 //! ([`Frame::SenderReport`]). Objects are numbered by the reader, too, so that it need not wait for one to be open
 //! before it asks for its bytes: what comes behind an `Open` that is refused is refused like it.
 //!
@@ -24,14 +24,14 @@
 //! - A body has no other encoding than the one that is written: what was decoded gives the same bytes again (but for codes
 //!   of errors that this build does not know).
 
-use std::time::Duration;
-
-use staccato_protocols::{
-    Access, ByteRange, CRC_BLOCK, Code, Disposition, Error, FileTime, Validator, url::URL_BYTES_MAX,
-};
+mod values;
 
 #[cfg(test)]
 mod tests;
+
+use staccato_protocols::{Access, ByteRange, CRC_BLOCK, Error, Validator, url::URL_BYTES_MAX};
+pub(super) use values::encode_object;
+use values::{decode_error, decode_validator, encode_error, encode_validator};
 
 use super::wire::{Malformed, Reader, Writer};
 
@@ -53,9 +53,12 @@ pub const ETAG_BYTES_MAX: usize = 4 << 10;
 pub const DETAIL_BYTES_MAX: usize = 1 << 10;
 /// Most blocks whose CRCs are asked for at a time.
 pub const SUMS_MAX: u64 = 8 << 10;
+/// Most ranges that are told at a time.
+pub const RANGES_MAX: usize = 4000;
+/// Longest voucher.
+pub const VOUCHER_BYTES_MAX: usize = 4 << 10;
 
 const MAGIC: [u8; 8] = *b"staccato";
-const CODE_BYTES_MAX: usize = 64;
 
 /// One thing that is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,6 +155,41 @@ pub enum Frame {
         request: u32,
         /// Why, and what the reader can do about it.
         error: Error,
+    },
+    /// Asks what the owner has of an object that is not all there yet; answered by [`Frame::Have`], as soon as that is more
+    /// than it told before, or after a while.
+    Watch {
+        /// Number of the question.
+        request: u32,
+        /// Number of the object.
+        object: u32,
+        /// The last [`Frame::Have`]'s `known`; 0 at first.
+        known: u64,
+    },
+    /// What the owner has got since.
+    Have {
+        /// Number of the question.
+        request: u32,
+        /// How much was told by now: what the next question repeats.
+        known: u64,
+        /// What was told with this answer: at most [`RANGES_MAX`], none of them empty.
+        ranges: Vec<ByteRange>,
+    },
+    /// Asks who vouches for bytes, and for which; answered by [`Frame::Vouched`].
+    Vouch {
+        /// Number of the question.
+        request: u32,
+        /// Number of the object.
+        object: u32,
+        /// Which bytes: not none, at most [`CHUNK_BYTES_MAX`].
+        range: ByteRange,
+    },
+    /// Whoever read them first does, with a [`voucher`](super::voucher).
+    Vouched {
+        /// Number of the question.
+        request: u32,
+        /// The voucher.
+        voucher: Vec<u8>,
     },
     /// The object is not needed any more. Not answered.
     Close {
@@ -268,6 +306,10 @@ impl Frame {
             Self::Ping { .. } => 12,
             Self::Pong { .. } => 13,
             Self::SenderReport { .. } => 14,
+            Self::Watch { .. } => 15,
+            Self::Have { .. } => 16,
+            Self::Vouch { .. } => 17,
+            Self::Vouched { .. } => 18,
         }
     }
 
@@ -294,7 +336,9 @@ impl Frame {
                 encode_validator(validator.as_ref(), to);
                 to.u8((*access == Access::Sequential).into());
             }
-            Self::Fetch { request, object, range } | Self::Sums { request, object, range } => {
+            Self::Fetch { request, object, range }
+            | Self::Sums { request, object, range }
+            | Self::Vouch { request, object, range } => {
                 to.u32(*request);
                 to.u32(*object);
                 to.range(*range);
@@ -328,6 +372,22 @@ impl Frame {
             Self::SenderReport { packets, lost } => {
                 to.u32(*packets);
                 to.u32(*lost);
+            }
+            Self::Watch { request, object, known } => {
+                to.u32(*request);
+                to.u32(*object);
+                to.u64(*known);
+            }
+            Self::Have { request, known, ranges } => {
+                assert!(ranges.len() <= RANGES_MAX, "{} ranges", ranges.len());
+                to.u32(*request);
+                to.u64(*known);
+                to.u16(ranges.len() as u16);
+                ranges.iter().for_each(|range| to.range(*range));
+            }
+            Self::Vouched { request, voucher } => {
+                to.u32(*request);
+                to.bytes(voucher, VOUCHER_BYTES_MAX);
             }
         }
     }
@@ -374,6 +434,10 @@ impl Frame {
             12 => Self::Ping { nonce: from.u64()? },
             13 => Self::Pong { nonce: from.u64()? },
             14 => Self::SenderReport { packets: from.u32()?, lost: from.u32()? },
+            15 => Self::Watch { request: from.u32()?, object: from.u32()?, known: from.u64()? },
+            16 => Self::Have { request: from.u32()?, known: from.u64()?, ranges: ranges(from)? },
+            17 => Self::Vouch { request: from.u32()?, object: from.u32()?, range: chunk_range(from)? },
+            18 => Self::Vouched { request: from.u32()?, voucher: from.bytes(VOUCHER_BYTES_MAX)?.to_vec() },
             unknown => return Err(FrameError::UnknownKind(unknown)),
         })
     }
@@ -421,83 +485,16 @@ fn summed_range(from: &mut Reader<'_>) -> Result<ByteRange, FrameError> {
     Ok(range)
 }
 
+fn ranges(from: &mut Reader<'_>) -> Result<Vec<ByteRange>, FrameError> {
+    let count = usize::from(from.u16()?);
+    if count > RANGES_MAX {
+        return Err(FrameError::Malformed("it tells too many ranges at once"));
+    }
+    let range = |_| Some(from.range()).filter(|range| !range.is_ok_and(ByteRange::is_empty));
+    let ranges: Option<Result<Vec<_>, _>> = (0..count).map(range).collect();
+    Ok(ranges.ok_or(FrameError::Malformed("a range that is told has no bytes"))??)
+}
+
 fn crcs(from: &mut Reader<'_>, count: u64) -> Result<Vec<u32>, Malformed> {
     (0..count).map(|_| from.u32()).collect()
-}
-
-fn encode_validator(validator: Option<&Validator>, to: &mut Writer<'_>) {
-    match validator {
-        None => to.u8(0),
-        Some(Validator::Inode { device, inode, size, mtime, ctime }) => {
-            to.u8(1);
-            [*device, *inode, *size].into_iter().for_each(|number| to.u64(number));
-            for time in [mtime, ctime] {
-                to.i64(time.seconds);
-                to.u32(time.nanoseconds);
-            }
-        }
-        Some(Validator::Etag { etag, size }) => {
-            to.u8(2);
-            to.bytes(etag.as_bytes(), ETAG_BYTES_MAX);
-            to.optional_u64(*size);
-        }
-        Some(Validator::Constant { size, seed }) => {
-            to.u8(3);
-            to.u64(*size);
-            to.optional_u64(*seed);
-        }
-        Some(Validator::Version { version, size }) => {
-            to.u8(4);
-            to.bytes(version.as_bytes(), ETAG_BYTES_MAX);
-            to.optional_u64(*size);
-        }
-    }
-}
-
-fn decode_validator(from: &mut Reader<'_>) -> Result<Option<Validator>, FrameError> {
-    let time = |from: &mut Reader<'_>| Ok::<_, Malformed>(FileTime { seconds: from.i64()?, nanoseconds: from.u32()? });
-    Ok(match from.u8()? {
-        0 => None,
-        1 => Some(Validator::Inode {
-            device: from.u64()?,
-            inode: from.u64()?,
-            size: from.u64()?,
-            mtime: time(from)?,
-            ctime: time(from)?,
-        }),
-        2 => Some(Validator::Etag { etag: from.text(ETAG_BYTES_MAX)?, size: from.optional_u64()? }),
-        3 => Some(Validator::Constant { size: from.u64()?, seed: from.optional_u64()? }),
-        4 => Some(Validator::Version { version: from.text(ETAG_BYTES_MAX)?, size: from.optional_u64()? }),
-        _ => return Err(FrameError::Malformed("an unknown kind of validator")),
-    })
-}
-
-fn encode_error(error: &Error, to: &mut Writer<'_>) {
-    to.bytes(error.code.as_str().as_bytes(), CODE_BYTES_MAX);
-    match error.disposition {
-        Disposition::Retry { after } => {
-            to.u8(0);
-            to.optional_u64(after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)));
-        }
-        Disposition::SourceChanged => to.u8(1),
-        Disposition::Fatal => to.u8(2),
-        Disposition::Canceled => to.u8(3),
-    }
-    let detail = &error.message;
-    let end = (0..=DETAIL_BYTES_MAX.min(detail.len())).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
-    to.bytes(&detail.as_bytes()[..end], DETAIL_BYTES_MAX);
-}
-
-fn decode_error(from: &mut Reader<'_>) -> Result<Error, FrameError> {
-    let name = from.text(CODE_BYTES_MAX)?;
-    // A later build may know more codes; what the reader can do is said beside them.
-    let code = Code::ALL.into_iter().find(|code| code.as_str() == name).unwrap_or(Code::Internal);
-    let disposition = match from.u8()? {
-        0 => Disposition::Retry { after: from.optional_u64()?.map(Duration::from_millis) },
-        1 => Disposition::SourceChanged,
-        2 => Disposition::Fatal,
-        3 => Disposition::Canceled,
-        _ => return Err(FrameError::Malformed("an unknown disposition")),
-    };
-    Ok(Error { code, disposition, message: from.text(DETAIL_BYTES_MAX)? })
 }

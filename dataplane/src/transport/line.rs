@@ -206,6 +206,20 @@ impl Line {
         }
     }
 
+    pub async fn watch(&self, known: u64) -> Result<(u64, Vec<ByteRange>), Error> {
+        let mut turn = self.ask(|request| Frame::Watch { request, object: self.object, known }).await?;
+        let Frame::Have { known, ranges, .. } = turn.answer().await? else { return Err(turn.unexpected()) };
+        turn.over();
+        Ok((known, ranges))
+    }
+
+    pub async fn vouch(&self, range: ByteRange) -> Result<Vec<u8>, Error> {
+        let mut turn = self.ask(|request| Frame::Vouch { request, object: self.object, range }).await?;
+        let Frame::Vouched { voucher, .. } = turn.answer().await? else { return Err(turn.unexpected()) };
+        turn.over();
+        Ok(voucher)
+    }
+
     pub async fn fetch(&self, wanted: ByteRange, buffer: &mut [u8]) -> Result<BlockCrcs, Error> {
         let mut turn = self.ask(|request| Frame::Fetch { request, object: self.object, range: wanted }).await?;
         let crcs = turn.take(wanted, buffer).await?;
@@ -263,6 +277,8 @@ impl Turn<'_> {
             | Frame::Chunk { request, .. }
             | Frame::Summed { request, .. }
             | Frame::Valid { request }
+            | Frame::Have { request, .. }
+            | Frame::Vouched { request, .. }
             | Frame::Refused { request, .. }
                 if request != self.request =>
             {

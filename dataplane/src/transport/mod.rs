@@ -6,7 +6,8 @@
 //! `line`; a small object is there as a `whole`. `tcp` and `quic` make connections, `tls` says who is at their ends,
 //! `choose` finds out which suits a link, on the `way`. `gauge` sees what a connection tells of its path, and `path`
 //! (pure) makes a delay and a loss of it. `idle` keeps those that wait for the next question, and `seats` counts
-//! those of readers. `peers` puts all together. `patience` says how long others are waited for, and `wire` has the
+//! those of readers. `offer` is what many fetch from one another, and `voucher`
+//! (pure) says who has read it first. `peers` puts all together. `patience` says how long others are waited for, and `wire` has the
 //! numbers and texts of frames and tickets.
 
 pub mod choose;
@@ -18,8 +19,9 @@ pub mod gauge;
 pub(crate) mod idle;
 mod line;
 mod lines;
+pub mod offer;
 pub mod path;
-mod patience;
+pub(crate) mod patience;
 pub mod peers;
 pub mod quic;
 pub mod remote;
@@ -30,6 +32,7 @@ mod spoken;
 pub mod tcp;
 pub mod ticket;
 pub mod tls;
+pub mod voucher;
 pub mod way;
 mod whole;
 mod wire;

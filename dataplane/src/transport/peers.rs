@@ -30,6 +30,7 @@ use staccato_protocols::{Code, Error, Interrupt, Lane, Registry, contract::Overw
 
 use super::{
     gauge::Connected,
+    offer::Offers,
     quic::{Accepted, Endpoint, EndpointConfig, Quic, TurnedAway},
     remote::{RemoteProtocol, Transport},
     seats::{Seat, Seats},
@@ -49,6 +50,8 @@ pub const VISITS_MAX: usize = 4096;
 pub const VISITS_EACH_MAX: usize = 1024;
 /// Links that are remembered; of more, all are forgotten.
 const LINKS_MAX: usize = 10_000;
+/// Connections to another executor's copy at a time, beside the one on which it tells what it has.
+const OFFER_CONNECTIONS_MAX: usize = 2;
 /// How long QUIC may take to connect where TCP is there as well: a path that is blocked shall not cost much.
 const TRIAL_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the door looks whether it shall close.
@@ -114,6 +117,8 @@ pub(crate) struct Peers {
     identity: Identity,
     plain: bool,
     owner: Owner,
+    /// Where readers are served.
+    lanes: Vec<LaneHandle>,
     /// Connections that were closed because there were too many.
     too_many: AtomicU64,
     links: Mutex<BTreeMap<String, Link>>,
@@ -122,15 +127,57 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
+    /// What another executor offers of an object that many fetch from one another.
+    pub fn offer_of(&self, owner: &SourceOwner, transport: TransportChoice) -> RemoteProtocol {
+        RemoteProtocol::over(self.ways_to(owner, transport), owner.ticket.0.clone())
+            .with_connections(OFFER_CONNECTIONS_MAX)
+    }
+
+    /// The same of this one.
+    pub fn offers(&self) -> &Offers {
+        self.owner.offers()
+    }
+
+    /// Offers nothing of this name any more, and reads nothing of it.
+    pub fn withdraw(&self, name: &str) {
+        self.owner.offers().remove(name);
+        let (done, all_done) = flume::bounded::<()>(0);
+        for lane in &self.lanes {
+            lane.send(Command::Withdraw { name: name.to_owned(), done: done.clone() });
+        }
+        drop(done);
+        // Each lane drops its end when it is through.
+        let _ = all_done.recv();
+    }
+
+    /// Who this executor is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// The objects of another executor that its ticket allows to read, for one attempt on so many lanes.
     pub fn objects_of(&self, owner: &SourceOwner, spec: &AttemptSpec, lanes: usize) -> RemoteProtocol {
+        let mut objects = RemoteProtocol::over(self.ways_to(owner, spec.transport), owner.ticket.0.clone());
+        let wants_all = spec.part.start == 0 && spec.part.end.is_none() && spec.checkpoint.is_empty();
+        // What is to be repaired may be right already: then nothing shall travel. What many fetch is read in chunks.
+        if wants_all && spec.overwrite != Overwrite::Repair && spec.swarm.is_none() {
+            objects = objects.with_short_ones_whole();
+        }
+        match spec.connections {
+            Some(connections) => objects.with_connections((connections as usize).div_ceil(lanes)),
+            None => objects,
+        }
+    }
+
+    /// The ways to another executor, over the transport that was chosen.
+    fn ways_to(&self, owner: &SourceOwner, transport: TransportChoice) -> Vec<Way> {
         let tcp: Arc<dyn Transport> = Arc::new(self.tcp(owner));
         let quic = |address: &SocketAddr, patience: Duration| -> Arc<dyn Transport> {
             let (host, identity) = (owner.host.clone(), self.identity.clone());
             Arc::new(Quic::new(*address, host, identity, EndpointConfig::default()).patience(patience))
         };
         let link = self.link_to(&owner.host);
-        let ways = match spec.transport {
+        match transport {
             TransportChoice::Quic if !owner.quic.is_empty() => {
                 let only = |address| Way::only(quic(address, tcp::CONNECT_TIMEOUT), link.clone());
                 owner.quic.iter().map(only).collect()
@@ -140,16 +187,6 @@ impl Peers {
                 owner.quic.iter().map(either).collect()
             }
             _ => vec![Way::only(tcp, link)],
-        };
-        let mut objects = RemoteProtocol::over(ways, owner.ticket.0.clone());
-        let wants_all = spec.part.start == 0 && spec.part.end.is_none() && spec.checkpoint.is_empty();
-        // What is to be repaired may be right already: then nothing shall travel.
-        if wants_all && spec.overwrite != Overwrite::Repair {
-            objects = objects.with_short_ones_whole();
-        }
-        match spec.connections {
-            Some(connections) => objects.with_connections((connections as usize).div_ceil(lanes)),
-            None => objects,
         }
     }
 
@@ -215,7 +252,15 @@ impl Served {
         let PeersConfig { identity, listen, quic_ports, plain, ticket_key, control_time } = config;
         let owner = Owner::new(registry, ticket_key, control_time);
         let (links, closing) = (Mutex::default(), Interrupt::default());
-        let peers = Arc::new(Peers { identity, plain, owner, too_many: AtomicU64::new(0), links, closing });
+        let peers = Arc::new(Peers {
+            identity,
+            plain,
+            owner,
+            lanes: lanes.to_vec(),
+            too_many: AtomicU64::new(0),
+            links,
+            closing,
+        });
         let door = listen.map(|address| Door::open(address, quic_ports, &peers, lanes)).transpose()?;
         Ok(Self { peers, door })
     }

@@ -20,6 +20,7 @@ use super::{
     way::Way,
     whole::Whole,
 };
+use tokio::sync::Mutex;
 
 /// A way to the owner of an object.
 pub trait Transport: Send + Sync + 'static {
@@ -68,6 +69,29 @@ impl RemoteProtocol {
     pub fn with_short_ones_whole(self) -> Self {
         Self { whole_up_to: WHOLE_BYTES_MAX, ..self }
     }
+
+    /// Opens what another executor [offers](super::offer), on the calling lane.
+    pub async fn open_offer(&self, request: &SourceRequest, lane: &Lane) -> Result<RemoteSource, Error> {
+        let link = self.link(request, lane);
+        match request.interrupt.cut(link.open(request.pinned.clone(), 0)).await? {
+            Opened::On(line, object) => Ok(self.source(link, line, object, request)),
+            Opened::Whole(_) => unreachable!("nothing was asked for as a whole"),
+        }
+    }
+
+    fn link(&self, request: &SourceRequest, lane: &Lane) -> Link {
+        Link {
+            way: self.ways[lane.index % self.ways.len()].clone(),
+            ticket: self.ticket.clone(),
+            url: request.url.as_str().to_owned(),
+            aligned: request.aligned,
+        }
+    }
+
+    fn source(&self, link: Link, line: Rc<Line>, object: Object, request: &SourceRequest) -> RemoteSource {
+        let lines = Lines::new(line, self.connections_max);
+        RemoteSource { link, object, interrupt: request.interrupt.clone(), lines, watching: Mutex::default() }
+    }
 }
 
 impl Protocol for RemoteProtocol {
@@ -101,19 +125,11 @@ impl Protocol for RemoteProtocol {
         lane: &'a Lane,
     ) -> LocalBoxFuture<'a, Result<Rc<dyn Source>, Error>> {
         async move {
-            let link = Link {
-                way: self.ways[lane.index % self.ways.len()].clone(),
-                ticket: self.ticket.clone(),
-                url: request.url.as_str().to_owned(),
-                aligned: request.aligned,
-            };
+            let link = self.link(request, lane);
             let opened = request.interrupt.cut(link.open(request.pinned.clone(), self.whole_up_to)).await?;
             Ok(match opened {
                 Opened::Whole(whole) => Rc::new(whole) as Rc<dyn Source>,
-                Opened::On(line, object) => {
-                    let lines = Lines::new(line, self.connections_max);
-                    Rc::new(RemoteSource { link, object, interrupt: request.interrupt.clone(), lines })
-                }
+                Opened::On(line, object) => Rc::new(self.source(link, line, object, request)),
             })
         }
         .boxed_local()
@@ -200,11 +216,15 @@ fn is_unreachable(error: &Error) -> bool {
 
 /// CRCs of so many bytes are asked for at a time: the owner may have to read them first, and says nothing meanwhile.
 const SUMMED_BYTES: u64 = 64 << 20;
-struct RemoteSource {
+
+/// See the module.
+pub struct RemoteSource {
     link: Link,
     object: Object,
     interrupt: Interrupt,
     lines: Lines,
+    /// The connection on which it is asked what there is: whoever waits there for an answer holds up no other question.
+    watching: Mutex<Option<Rc<Line>>>,
 }
 
 impl RemoteSource {
@@ -223,19 +243,42 @@ impl RemoteSource {
         question(&line).await
     }
 
+    /// Waits until there is more of what is offered than was `known`, but not for long: what, and how much is known with
+    /// that.
+    pub async fn watch(&self, known: u64) -> Result<(u64, Vec<ByteRange>), Error> {
+        let watch = async {
+            let mut watching = self.watching.lock().await;
+            if watching.as_ref().is_none_or(|line| line.is_broken()) {
+                *watching = Some(self.open_again().await?);
+            }
+            watching.as_ref().expect("it has just been made").watch(known).await
+        };
+        self.interrupt.cut(watch).await
+    }
+
+    /// The voucher of a chunk of what is offered.
+    pub async fn vouch(&self, range: ByteRange) -> Result<Vec<u8>, Error> {
+        self.interrupt.cut(self.ask(async |line| line.vouch(range).await)).await
+    }
+
     /// A new line; where all that may be were made meanwhile, the best of them.
     async fn one_more_line(&self) -> Result<Rc<Line>, Error> {
         let _leave = self.lines.leave().await;
         if let Some(line) = self.lines.best(self.link.way.choose(), 1) {
             return Ok(line);
         }
+        let line = self.open_again().await?;
+        self.lines.add(line.clone());
+        Ok(line)
+    }
+
+    async fn open_again(&self) -> Result<Rc<Line>, Error> {
         let Opened::On(line, object) = self.link.open(self.object.validator.clone(), 0).await? else {
             unreachable!("nothing was asked for as a whole");
         };
         if object != self.object {
             return Err(Error::source_changed("the source changed while it was being read"));
         }
-        self.lines.add(line.clone());
         Ok(line)
     }
 }
@@ -275,9 +318,10 @@ impl Source for RemoteSource {
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
         async move {
-            let lines = self.lines.take();
+            let watching = self.watching.lock().await.take();
+            let lines = self.lines.take().into_iter().chain(watching);
             // What somebody still asks on closes with them.
-            for line in lines.into_iter().filter_map(Rc::into_inner) {
+            for line in lines.filter_map(Rc::into_inner) {
                 let kind = line.kind;
                 if let Some(wire) = line.close().await {
                     idle::keep(self.link.way.peer(kind), wire);

@@ -5,7 +5,10 @@ use std::{
     future::poll_fn,
     ops::Range,
     rc::Rc,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -20,11 +23,12 @@ use super::{
     connection::Connection,
     frame::{Content, Frame},
     gauge::{Connected, Reports},
+    offer::{self, Offer, Offers, ShownCopy, Upload},
     patience::{Pace, SLOWEST, within},
     tcp::{CONNECT_TIMEOUT, IDLE_TIMEOUT},
     ticket::{KeyDigest, Ticket, TicketError},
 };
-use crate::zeros::zero_runs;
+use crate::{swarm::PeerKey, zeros::zero_runs};
 
 /// Most objects that one connection has open at a time.
 pub const OBJECTS_MAX: usize = 1024;
@@ -38,6 +42,7 @@ pub type ControlTime = Box<dyn Fn() -> u64 + Send + Sync>;
 /// What this executor has, and whom it believes.
 pub struct Owner {
     registry: Registry,
+    offers: Offers,
     ticket_key: Vec<u8>,
     control_time: ControlTime,
     refused: AtomicU64,
@@ -62,7 +67,13 @@ impl Default for Patience {
 impl Owner {
     /// An owner of everything that `registry` can read, for whoever has a ticket that this Ed25519 key verifies.
     pub fn new(registry: Registry, ticket_key: Vec<u8>, control_time: ControlTime) -> Self {
-        Self { registry, ticket_key, control_time, refused: AtomicU64::new(0), patience: Patience::default() }
+        let (offers, refused, patience) = (Offers::default(), AtomicU64::new(0), Patience::default());
+        Self { registry, offers, ticket_key, control_time, refused, patience }
+    }
+
+    /// What it offers of objects that many fetch from one another.
+    pub(crate) fn offers(&self) -> &Offers {
+        &self.offers
     }
 
     #[cfg(test)]
@@ -139,6 +150,8 @@ struct Shelf<'a> {
 /// An object that is open for a reader.
 struct Shown {
     source: Rc<dyn Source>,
+    /// The offer of which it is the source, where it is one.
+    offer: Option<Arc<Offer>>,
     ticket: Ticket,
     url: ObjectUrl,
 }
@@ -205,6 +218,28 @@ impl Served<'_> {
                         valid.map_or_else(|error| Frame::Refused { request, error }, |()| Frame::Valid { request });
                     self.say(&answer).await?;
                 }
+                Frame::Watch { request, object, known } => {
+                    let answer = match self.shelf.offer(object) {
+                        Ok(offer) => {
+                            offer.changed(known).await;
+                            let (known, ranges) = offer.since(known);
+                            Frame::Have { request, known, ranges }
+                        }
+                        Err(error) => Frame::Refused { request, error },
+                    };
+                    self.say(&answer).await?;
+                }
+                Frame::Vouch { request, object, range } => {
+                    let voucher = self.shelf.offer(object).and_then(|offer| {
+                        let unknown = || Error::retry(Code::SourceMissing, format!("nobody vouches for {range} here"));
+                        offer.voucher(range).ok_or_else(unknown)
+                    });
+                    let answer = match voucher {
+                        Ok(voucher) => Frame::Vouched { request, voucher: voucher.bytes.clone() },
+                        Err(error) => Frame::Refused { request, error },
+                    };
+                    self.say(&answer).await?;
+                }
                 Frame::Close { object } => {
                     if let Some(Ok(shown)) = self.shelf.objects.remove(&object) {
                         shown.source.close().await;
@@ -216,6 +251,8 @@ impl Served<'_> {
                 | Frame::Chunk { .. }
                 | Frame::Summed { .. }
                 | Frame::Valid { .. }
+                | Frame::Have { .. }
+                | Frame::Vouched { .. }
                 | Frame::Refused { .. }
                 | Frame::Pong { .. }
                 | Frame::SenderReport { .. } => return Err(self.connection.violation("answers what it was not asked")),
@@ -294,6 +331,10 @@ impl Served<'_> {
         let pace = self.shelf.owner.patience.answer;
         let mut rest = pieces(range, READ_BYTES);
         let Some(mut piece) = rest.next() else { return Ok(()) };
+        let _upload = match self.shelf.upload(object) {
+            Ok(upload) => upload,
+            Err(busy) => return self.refuse(request, busy).await,
+        };
         // Where an answer follows, it is heard.
         if let Some(report) = self.reports.due() {
             self.say(&report).await?;
@@ -343,6 +384,13 @@ impl Shelf<'_> {
         let ticket = Ticket::verify(ticket, &owner.ticket_key)
             .and_then(|ticket| ticket.allows(self.reader, &url, (owner.control_time)()).map(|()| ticket))
             .map_err(|why| owner.not_allowed(&self.peer, &url, why))?;
+        if url.scheme() == offer::SCHEME {
+            let name = url.url().host_str().unwrap_or_default();
+            let missing = || Error::retry(Code::SourceMissing, format!("{} is not offered here", url.redacted()));
+            let offer = owner.offers.get(name).ok_or_else(missing)?;
+            let source = Rc::new(ShownCopy(offer.clone()));
+            return Ok(Shown { source, offer: Some(offer), ticket, url });
+        }
         let module = owner.registry.source(&url, &Options::new())?;
         let (options, interrupt) = (Options::new(), Interrupt::default());
         let request = SourceRequest { url: url.clone(), options, pinned, aligned, interrupt };
@@ -352,7 +400,7 @@ impl Shelf<'_> {
             let why = "its length is not known, and so it can only be read where it is";
             return Err(Error::fatal(Code::UnsupportedScheme, format!("{} is not shown: {why}", url.redacted())));
         }
-        Ok(Shown { source, ticket, url })
+        Ok(Shown { source, offer: None, ticket, url })
     }
 
     async fn read(&self, object: u32, range: ByteRange) -> Result<Chunk, Error> {
@@ -372,6 +420,23 @@ impl Shelf<'_> {
             return Ok(chunk);
         }
         Err(Error::retry(Code::ReadFailed, format!("{range} is not there to its end")))
+    }
+
+    /// A slot to send a chunk, where that is offered to many.
+    fn upload(&self, object: u32) -> Result<Option<Upload>, Error> {
+        let Some(Ok(Shown { offer: Some(offer), .. })) = self.objects.get(&object) else { return Ok(None) };
+        // Nobody is known by a plain connection: all of them are one.
+        let key = self.reader.map_or(0, |key| u64::from_le_bytes(key[..8].try_into().expect("8 bytes")));
+        offer.upload(PeerKey(key)).map(Some)
+    }
+
+    /// What is offered under an object that is open, while its ticket is valid.
+    fn offer(&self, object: u32) -> Result<Arc<Offer>, Error> {
+        let none = || {
+            let why = format!("{} asks what there is of the object {object}, which is no offer", self.peer);
+            Error::retry(Code::ProtocolViolation, why)
+        };
+        self.shown(object)?.offer.clone().ok_or_else(none)
     }
 
     /// An object that is open, while its ticket is valid.

@@ -111,6 +111,7 @@ impl World {
             upload: None,
             prepared: None,
             owner: None,
+            swarm: None,
             transport: Default::default(),
             window: None,
         }

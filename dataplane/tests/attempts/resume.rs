@@ -125,6 +125,7 @@ fn a_prepared_commit_whose_partial_is_gone_starts_over_and_says_so() {
             bytes_total,
             crc32: None,
             bytes_fetched: durable(&report),
+            bytes_from_peers: 0,
             identity,
             stages: report.stages,
         });

@@ -1,6 +1,9 @@
 //! A service without sockets: requests go to the router, the ledger lies in memory.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{Router, body::Body};
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -15,9 +18,9 @@ use crate::{
     api::{Api, access::Peer, keystone::Gate, problem::PROBLEM_JSON, router},
     config::registry,
     ledger::{INDEXES, Ledger, LedgerConfig, Seal, SystemEnvironment},
-    model::{State, TransferId},
+    model::{State, TransferId, host::Announcement},
     policy::Policy,
-    store::MemoryStore,
+    store::{MemoryStore, SharedStore},
 };
 
 /// Who asks unless a test says otherwise.
@@ -43,12 +46,16 @@ pub struct Answer {
 impl Driver {
     /// A service that offers files under `/data`, http, zero and null. Nothing is moved: no executor runs.
     pub async fn new() -> Self {
+        Self::over(Arc::new(MemoryStore::new(INDEXES))).await
+    }
+
+    /// The same on this store.
+    pub async fn over(store: SharedStore) -> Self {
         let roots = ["/data", "/data/bob:rw:bob"].map(|root| root.parse().unwrap());
         let registry = registry(&roots, true, Networks::any());
-        let store = Arc::new(MemoryStore::new(INDEXES));
         let environment = Arc::new(SystemEnvironment::default());
-        let ledger =
-            Ledger::open(store, Seal::ephemeral(), registry, LedgerConfig::default(), environment).await.unwrap();
+        let config = LedgerConfig::default();
+        let ledger = Ledger::open(store, Seal::ephemeral(), registry, config, environment).await.unwrap();
         let (stop, stopping) = watch::channel(false);
         let api = Api::new(ledger.clone(), Policy::new(&roots), None, stopping);
         let large_bodies = api.large_bodies.clone();
@@ -117,6 +124,39 @@ impl Driver {
         self.send(request.body(body.map_or_else(Body::empty, |body| body.to_string().into())).unwrap()).await
     }
 
+    /// Hosts `h0`, `h1`, ... with a root `/data`, whose executors `i0@h0`, ... have joined; two in each rack.
+    pub async fn join(&self, count: usize) {
+        for number in 0..count {
+            let name = format!("h{number}").parse().unwrap();
+            let invitation = self.ledger.invite(&name, None).await.unwrap();
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&number.to_le_bytes());
+            self.ledger.enrol(&name, &invitation.token, &key).await.unwrap();
+            let announced = Announcement {
+                version: "1".into(),
+                slots: 8,
+                roots: vec!["/data:rw".into()],
+                address: Some("192.0.2.1:5310".parse().unwrap()),
+                rack: Some(format!("r{}", number / 2).parse().unwrap()),
+                ..Announcement::default()
+            };
+            self.ledger.join(Some(&name), &format!("i{number}@h{number}"), announced).await.unwrap();
+        }
+    }
+
+    /// Looks at a document until it is as it shall be.
+    pub async fn look_until(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let patience = Instant::now() + Duration::from_secs(60);
+        loop {
+            let document = self.get(path).await.json();
+            if is_so(&document) {
+                return document;
+            }
+            assert!(Instant::now() < patience, "{document:#}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Submits a transfer to nowhere and returns its id.
     pub async fn submit_null(&self) -> String {
         let body = json!({"source_url": "zero:///5", "destination_url": "null:///"});
@@ -162,8 +202,14 @@ impl Driver {
             }
             State::Complete => {
                 let stages = StageTimes::default();
-                let completion =
-                    Completion { bytes_total: 5, crc32: Some(0), bytes_fetched: 5, identity: None, stages };
+                let completion = Completion {
+                    bytes_total: 5,
+                    crc32: Some(0),
+                    bytes_fetched: 5,
+                    bytes_from_peers: 0,
+                    identity: None,
+                    stages,
+                };
                 self.ledger.prepare(EXECUTOR, id, epoch, &completion).await.unwrap();
                 self.ledger.committed(EXECUTOR, id, epoch, &completion).await.unwrap();
             }
@@ -175,6 +221,7 @@ impl Driver {
                     bytes_total: Some(5),
                     validator: None,
                     bytes_fetched: 10,
+                    bytes_from_peers: 0,
                     upload: None,
                     started_over: None,
                     stages: StageTimes::default(),

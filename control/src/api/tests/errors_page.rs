@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use staccato_protocols::Code;
 
-use crate::model::ProblemCode;
+use crate::model::{ProblemCode, distribution::StopCode};
 
 /// The sections of `ERRORS.md`, by the code in their heading.
 fn sections() -> BTreeMap<&'static str, String> {
@@ -19,6 +19,7 @@ fn sections() -> BTreeMap<&'static str, String> {
 #[test]
 fn every_code_has_its_section_and_every_section_its_code() {
     let codes = ProblemCode::OWN.map(ProblemCode::as_str).into_iter().chain(Code::ALL.map(Code::as_str));
+    let codes = codes.chain(StopCode::ALL.map(StopCode::as_str));
     let codes: BTreeSet<&str> = codes.collect();
     let documented: BTreeSet<&str> = sections().into_keys().collect();
     let missing: Vec<_> = codes.difference(&documented).collect();

@@ -72,7 +72,8 @@ async fn bad_parameters_are_refused_with_what_is_allowed() {
         ("state=STATE_ODD", "invalid_field", "state", "STATE_NEW, STATE_READY"),
         ("marker=zzz", "invalid_field", "marker", "UUID"),
         ("limit=1&limit=2", "invalid_field", "limit", "twice"),
-        ("colour=red", "unknown_field", "colour", "limit, marker, state"),
+        ("distribution=x", "invalid_field", "distribution", "UUID"),
+        ("colour=red", "unknown_field", "colour", "limit, marker, state, distribution"),
         ("stat=STATE_NEW", "unknown_field", "stat", "did you mean state?"),
     ] {
         let detail = driver.get(&format!("/v1/transfers?{query}")).await.problem(400, code, Some(field));

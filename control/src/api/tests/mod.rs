@@ -6,6 +6,8 @@
 //! | [`submit`] | `POST /v1/transfers`: what is accepted, what is refused and how |
 //! | [`several`] | the same with an array |
 //! | [`listing`] | `GET /v1/transfers`, one transfer, owners |
+//! | [`distributions`] | one object for many hosts: what is accepted, what is shown, what is asked of all |
+//! | [`distribution_pace`] | how fast the interface is beside a distribution of 1,000 members |
 //! | [`actions`] | every action in every state, and delete |
 //! | [`keystone`] | callers whom Keystone vouches for |
 //! | [`tokens`] | who may ask from elsewhere, and what; whose roots are whose |
@@ -18,6 +20,8 @@
 
 mod actions;
 mod credentials;
+mod distribution_pace;
+mod distributions;
 mod doors;
 mod driver;
 mod errors_page;

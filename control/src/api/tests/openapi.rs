@@ -86,9 +86,57 @@ async fn exchanges(driver: &Driver) -> Vec<(Method, &'static str, Answer)> {
         let forgotten = driver.at_admin_socket(Method::DELETE, "/v1/executors/h2", None).await;
         all.push((Method::DELETE, "/v1/executors/{name}", forgotten));
     }
+    all.extend(of_distributions(driver).await);
     let action = driver.post("/v1/transfers/0/action", &json!({"xferaction": "cancel"})).await;
     all.push((Method::POST, "/v1/transfers/{id}/action", action));
     all.push((Method::GET, "/v1/transfers", driver.get("/v1/transfers").await));
+    all
+}
+
+async fn of_distributions(driver: &Driver) -> Vec<(Method, &'static str, Answer)> {
+    driver.join(2).await;
+    let mut all = Vec::new();
+    let deadline = driver.ledger.now().after(std::time::Duration::from_secs(3_600)).to_string();
+    let body = json!({
+        "source_url": "zero:///5", "destination_url": "file://{host}/data/x", "hosts": {"names": ["h0"]},
+        "deadline": deadline, "name": "n", "max_failures": 1,
+    });
+    let list = "/v1/distributions";
+    for (body, key) in [(&body, "d"), (&body, "d"), (&json!({"hosts": 1}), "d"), (&json!({}), "e")] {
+        let made = driver.post_with(list, body.to_string(), &[("idempotency-key", key)]).await;
+        all.push((Method::POST, list, made));
+    }
+    let real = all[0].2.header("location").unwrap().to_owned();
+    let pending = |document: &Value| document["hosts"]["waiting"] != 1;
+    driver.look_until(&real, |document| !pending(document)).await;
+    driver.look_until(&format!("{real}/members"), |members| members.as_array().unwrap().len() == 1).await;
+    let one = "/v1/distributions/{id}";
+    let (members, hosts) = ("/v1/distributions/{id}/members", "/v1/distributions/{id}/hosts");
+    let (host, action) = ("/v1/distributions/{id}/hosts/{host}", "/v1/distributions/{id}/action");
+    for query in ["", "?limit=0"] {
+        all.push((Method::GET, list, driver.get(&format!("{list}{query}")).await));
+        all.push((Method::GET, one, driver.get(&format!("{real}{query}")).await));
+        all.push((Method::GET, members, driver.get(&format!("{real}/members{query}")).await));
+    }
+    all.push((Method::GET, one, driver.get("/v1/distributions/0").await));
+    all.push((Method::GET, members, driver.get("/v1/distributions/0/members").await));
+    for body in [json!({"hosts": {"names": ["h1"]}}), json!({"hosts": {}})] {
+        all.push((Method::POST, hosts, driver.post(&format!("{real}/hosts"), &body).await));
+        all.push((Method::POST, hosts, driver.post("/v1/distributions/0/hosts", &body).await));
+    }
+    for _ in 0..2 {
+        all.push((Method::DELETE, host, driver.delete(&format!("{real}/hosts/h1")).await));
+    }
+    for body in [json!({"xferaction": "cancel"}), json!({"xferaction": "resume"}), json!({})] {
+        all.push((Method::POST, action, driver.post(&format!("{real}/action"), &body).await));
+    }
+    all.push((Method::POST, action, driver.post("/v1/distributions/0/action", &json!({"xferaction": "cancel"})).await));
+    driver.look_until(&real, |document| document["state"] == "STATE_CANCELED").await;
+    all.push((Method::POST, action, driver.post(&format!("{real}/action"), &json!({"xferaction": "cancel"})).await));
+    all.push((Method::POST, hosts, driver.post(&format!("{real}/hosts"), &json!({"hosts": {"names": ["h1"]}})).await));
+    all.push((Method::DELETE, one, driver.delete(&real).await));
+    driver.look_until(&real, |document| document["code"] == "distribution_not_found").await;
+    all.push((Method::DELETE, one, driver.delete(&real).await));
     all
 }
 
@@ -148,7 +196,7 @@ async fn every_route_is_documented() {
     let id = driver.submit("a").await;
     for path in documented {
         for method in METHODS {
-            let real = path.replace("{id}", &id);
+            let real = path.replace("{id}", &id).replace("{host}", "h0");
             let request = Request::builder().method(&method).uri(real).body(Body::empty()).unwrap();
             let answer = driver.send(request).await;
             let is_documented = operations.contains(&(method.to_string(), path.to_owned()));
@@ -165,6 +213,11 @@ async fn the_schema_of_a_submission_names_exactly_the_fields_that_are_taken() {
     let schema = &document["components"]["schemas"]["TransferBody"];
     let fields: BTreeSet<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
     let detail = driver.post("/v1/transfers", &json!({"?": 1})).await.problem(400, "unknown_field", Some("?"));
+    let known: BTreeSet<&str> = detail.split("known are ").nth(1).unwrap().trim_end_matches(')').split(", ").collect();
+    assert_eq!(fields, known);
+    let schema = &document["components"]["schemas"]["DistributionBody"];
+    let fields: BTreeSet<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    let detail = driver.post("/v1/distributions", &json!({"?": 1})).await.problem(400, "unknown_field", Some("?"));
     let known: BTreeSet<&str> = detail.split("known are ").nth(1).unwrap().trim_end_matches(')').split(", ").collect();
     assert_eq!(fields, known);
 }

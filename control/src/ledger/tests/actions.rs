@@ -298,7 +298,7 @@ async fn a_delete_during_a_commit_in_doubt_cancels_once_the_commit_is_ruled_out(
         if shown_by == "a checkpoint" {
             fixture.ledger.checkpoint(EXECUTOR, id, epoch, &super::report(LENGTH / 2)).await.unwrap();
             assert_eq!(fixture.state(id).await, State::Canceling, "{shown_by}");
-            let held = Held { transfer: id, epoch, stopping: None };
+            let held = Held { transfer: id, epoch, stopping: None, distribution: None };
             let told: Vec<_> = fixture.ledger.heartbeat(EXECUTOR, &[held]).iter().map(|one| one.stop).collect();
             assert_eq!(told, [StopReason::Cancel], "{shown_by}");
         }

@@ -215,8 +215,14 @@ async fn the_largest_request_there_can_be_is_recorded() {
     };
     let report = CheckpointReport { validator, stages, ..Default::default() };
     fixture.ledger.checkpoint(EXECUTOR, id, 1, &report).await.unwrap();
-    let completion =
-        Completion { bytes_total: most, bytes_fetched: most, crc32: Some(u32::MAX), identity: None, stages };
+    let completion = Completion {
+        bytes_total: most,
+        bytes_fetched: most,
+        bytes_from_peers: 0,
+        crc32: Some(u32::MAX),
+        identity: None,
+        stages,
+    };
     let mut record = fixture.record(id).await;
     record.prepared = Some(PreparedCommit { epoch: 1, completion });
     fixture.overwrite(&record).await;

@@ -243,6 +243,7 @@ pub fn report(bytes: u64) -> CheckpointReport {
         bytes_total: Some(LENGTH),
         validator: Some(Validator::Constant { size: LENGTH, seed: None }),
         bytes_fetched: bytes,
+        bytes_from_peers: 0,
         upload: None,
         started_over: None,
         stages: StageTimes { open_us: 2, ..StageTimes::default() },
@@ -255,6 +256,7 @@ pub fn completion() -> Completion {
         bytes_total: LENGTH,
         crc32: Some(0x1234_5678),
         bytes_fetched: LENGTH,
+        bytes_from_peers: 0,
         identity: Some(Identity { device: 1, inode: 2 }),
         stages: StageTimes { read_us: 1, ..StageTimes::default() },
     }

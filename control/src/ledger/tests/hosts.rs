@@ -98,10 +98,13 @@ async fn an_executor_joins_again_after_a_restart_and_another_process_takes_its_p
         let superseded = instance == "i2@h1" && refused == Err(JoinRefused::Superseded);
         assert!(superseded || matches!(refused, Err(JoinRefused::Unacceptable(_))), "{instance}: {refused:?}");
     }
-    let many = Announcement { roots: vec!["/x".into(); 100], ..announced() };
+    let labels = (0..100).map(|number| (format!("l{number}").parse().unwrap(), "x".parse().unwrap())).collect();
     join(&ledger, "h2", "i4@h2").await;
-    let refused = ledger.join(Some(&name("h2")), "i4@h2", many).await;
-    assert!(matches!(refused, Err(JoinRefused::Unacceptable(_))), "{refused:?}");
+    for many in [Announcement { roots: vec!["/x".into(); 100], ..announced() }, Announcement { labels, ..announced() }]
+    {
+        let refused = ledger.join(Some(&name("h2")), "i4@h2", many).await;
+        assert!(matches!(refused, Err(JoinRefused::Unacceptable(_))), "{refused:?}");
+    }
 }
 
 #[tokio::test]

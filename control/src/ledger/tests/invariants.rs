@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    ledger::{Ledger, change::POISON, change::decode_record, keys},
-    model::{State, TransferId, TransferRecord, transfer::EVENTS_MAX},
+    ledger::{Ledger, Scope, change::POISON, change::decode_record, keys},
+    model::{
+        State, TransferId, TransferRecord,
+        distribution::{DistributionRecord, Figures, Rollup, Target},
+        transfer::EVENTS_MAX,
+    },
     store::Store,
 };
 
@@ -35,7 +39,7 @@ pub async fn check(ledger: &Ledger) -> BTreeMap<TransferId, TransferRecord> {
             indexes.insert(format!("d/{digest}"));
         }
     }
-    let prefixes = ["s/", "u/", "o/", "w/", "d/"];
+    let prefixes = ["s/", "u/", "o/", "w/", "d/", "p/"];
     let found: BTreeSet<String> =
         prefixes.iter().flat_map(|prefix| under(prefix)).map(|(key, _)| key.to_owned()).collect();
     assert_eq!(found, indexes, "indexes and records");
@@ -68,11 +72,32 @@ pub async fn check(ledger: &Ledger) -> BTreeMap<TransferId, TransferRecord> {
             expected_secrets.insert(id);
         }
     }
+    let distributions: Vec<DistributionRecord> = under("b/")
+        .map(|(key, value)| {
+            let record: DistributionRecord = serde_json::from_slice(value).expect("a distribution");
+            DistributionRecord { id: keys::trailing_id(key.as_bytes()).expect("an id"), ..record }
+        })
+        .collect();
+    expected_secrets.extend(distributions.iter().filter(|one| one.pattern.sealed).map(|one| one.id));
+    for one in &distributions {
+        let mut rollup = Rollup::default();
+        let members = records.values().filter_map(|record| Some((record.id, Figures::of(record)?)));
+        for (id, (_, figures)) in members.filter(|(_, (of, _))| *of == one.id) {
+            rollup.follow(id, None, Some(figures));
+        }
+        let plans = under("m/").filter(|(key, _)| key.starts_with(&format!("m/{}/", one.id)));
+        let pending: usize =
+            plans.map(|(_, value)| serde_json::from_slice::<Vec<Target>>(value).expect("a plan").len()).sum();
+        let known = ledger.distribution_document(one.id, &Scope::All).expect("it is in memory");
+        assert_eq!(known, one.document(&rollup, pending as u64, ledger.config().own_host.as_str()), "sums and members");
+    }
     let secrets: BTreeSet<_> = under("x/").map(|(key, _)| keys::trailing_id(key.as_bytes()).expect("an id")).collect();
     assert_eq!(secrets, expected_secrets, "secrets and who needs them");
 
     let made: BTreeSet<_> = under("k/").map(|(key, _)| key[2..].to_owned()).collect();
-    let digests: BTreeSet<_> = records.values().filter_map(|record| record.idempotency_digest.clone()).collect();
+    let of_transfers = records.values().filter_map(|record| record.idempotency_digest.clone());
+    let of_distributions = distributions.iter().filter_map(|record| record.idempotency_digest.clone());
+    let digests: BTreeSet<_> = of_transfers.chain(of_distributions).collect();
     assert_eq!(made, digests, "idempotency keys live as long as what they made");
 
     let leases = ledger.inner.leases.lock().expect(POISON);
@@ -116,6 +141,9 @@ fn indexes_of(record: &TransferRecord) -> Vec<String> {
         (State::New, Some(time)) => indexes.push(format!("w/b/{:015}/{id}", time.as_millis())),
         (State::Ready | State::Running | State::Canceling | State::Erroring, _) => indexes.push(format!("w/a/{id}")),
         _ => {}
+    }
+    if let Some(distribution) = record.distribution.filter(|_| !record.delete_asked) {
+        indexes.push(format!("p/{distribution}/{id}"));
     }
     let stray_commit = record.stray_attempts && record.prepared.is_some();
     if stray_commit || !matches!(state, State::Complete | State::Canceled | State::Error) {

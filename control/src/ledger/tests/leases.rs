@@ -16,7 +16,7 @@ use crate::{
 };
 
 fn held(transfer: TransferId, epoch: u64) -> Held {
-    Held { transfer, epoch, stopping: None }
+    Held { transfer, epoch, stopping: None, distribution: None }
 }
 
 fn process(instance: &str) -> ExecutorProcess {

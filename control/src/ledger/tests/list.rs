@@ -9,7 +9,7 @@ use crate::{
 };
 
 fn query(scope: &Scope, state: Option<State>, marker: Option<TransferId>, limit: usize) -> ListQuery {
-    ListQuery { scope: scope.clone(), state, marker, limit }
+    ListQuery { scope: scope.clone(), distribution: None, state, marker, limit }
 }
 
 async fn ids(fixture: &Fixture, query: &ListQuery) -> (Vec<TransferId>, Option<TransferId>) {

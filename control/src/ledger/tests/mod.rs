@@ -6,6 +6,7 @@ mod asking;
 mod attempts;
 mod create;
 mod credentials;
+mod distributions;
 mod fixture;
 mod hosts;
 mod invariants;

@@ -246,7 +246,7 @@ impl Life {
         let Executor { name, running } = &mut self.executors[at];
         let held: Vec<_> = running
             .iter()
-            .map(|(transfer, epoch)| Held { transfer: *transfer, epoch: *epoch, stopping: None })
+            .map(|(transfer, epoch)| Held { transfer: *transfer, epoch: *epoch, stopping: None, distribution: None })
             .collect();
         for directive in self.fixture.ledger.heartbeat(name, &held) {
             let holder = self.known.get(&directive.transfer);

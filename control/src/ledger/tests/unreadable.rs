@@ -71,7 +71,10 @@ async fn it_does_not_stop_the_ledger_from_opening_and_goes_on_once_it_can_be_rea
     put(&fixture, b"e/newer", "[]").await;
 
     fixture.reopen().await;
-    assert_eq!(fixture.ledger.heartbeat(EXECUTOR, &[Held { transfer: kept, epoch: 1, stopping: None }]), []);
+    assert_eq!(
+        fixture.ledger.heartbeat(EXECUTOR, &[Held { transfer: kept, epoch: 1, stopping: None, distribution: None }]),
+        []
+    );
     assert_eq!(fixture.ledger.claim(EXECUTOR, 1).await, Ok(Vec::new()));
     fixture.pass(LEASE).await;
     assert_eq!(fixture.state(kept).await, State::New);
@@ -104,7 +107,9 @@ async fn its_lease_ends_and_so_do_those_of_others() {
             fixture.pass(LEASE).await;
         }
         assert_eq!(fixture.state(others).await, State::New);
-        let told = fixture.ledger.heartbeat(EXECUTOR, &[Held { transfer: unreadable, epoch: 1, stopping: None }]);
+        let told = fixture
+            .ledger
+            .heartbeat(EXECUTOR, &[Held { transfer: unreadable, epoch: 1, stopping: None, distribution: None }]);
         assert_eq!(told.first().map(|one| one.stop), Some(StopReason::LeaseLost));
         assert_eq!(fixture.ledger.stats().unreadable, 1);
     }
@@ -167,7 +172,7 @@ async fn a_list_shows_all_others() {
     replace_by_newer(&fixture, unreadable).await;
     for scope in [Scope::All, Scope::Owner(OWNER.into())] {
         for state in [None, Some(State::New)] {
-            let query = ListQuery { scope: scope.clone(), state, marker: None, limit: 10 };
+            let query = ListQuery { scope: scope.clone(), distribution: None, state, marker: None, limit: 10 };
             let page = fixture.ledger.list(&query).await.unwrap();
             let found: Vec<_> = page.transfers.iter().map(|document| document.id.clone()).collect();
             assert_eq!(found, [first.to_string(), last.to_string()], "{scope:?} {state:?}");

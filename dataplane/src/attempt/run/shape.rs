@@ -102,7 +102,7 @@ impl Attempt<'_> {
     /// Each read of a source that is asked over a network is a connection.
     pub(super) fn connections(&self, shape: Shape) -> Connections {
         match self.spec.connections {
-            _ if self.source_is_local() => Connections::Unlimited,
+            _ if self.source_is_local() || self.member.is_some() => Connections::Unlimited,
             // Whoever reads from another executor has connections of its own count, and asks ahead on each.
             _ if self.spec.owner.is_some() => Connections::Adaptive { max: self.window_chunks(shape) },
             Some(connections) => {
@@ -117,6 +117,11 @@ impl Attempt<'_> {
         }
     }
 
+    /// How many lanes may read the source.
+    fn source_lanes(&self) -> usize {
+        if self.peer_lanes.start > 0 { self.peer_lanes.start } else { self.lanes.len() }
+    }
+
     pub(super) fn source_is_local(&self) -> bool {
         is_local(self.source)
     }
@@ -126,7 +131,7 @@ impl Attempt<'_> {
             return 1;
         }
         let chunks = length.map_or(1, |length| length.div_ceil(chunk_bytes));
-        let lanes = (chunks / CHUNKS_PER_LANE_MIN).clamp(1, self.lanes.len() as u64) as usize;
+        let lanes = (chunks / CHUNKS_PER_LANE_MIN).clamp(1, self.source_lanes() as u64) as usize;
         // Lanes share no connections.
         match self.spec.connections {
             Some(connections) if !self.source_is_local() => lanes.min(connections as usize).max(1),

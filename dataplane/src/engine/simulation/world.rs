@@ -171,6 +171,7 @@ impl World {
             window_chunks_max: self.scenario.window_chunks_max,
             connections: self.scenario.connections(),
             request_cost: self.scenario.request_cost,
+            chosen: false,
             sequential: self.scenario.sequential,
             writes: Writes::Anywhere,
             fresh: !resumed && !present.is_some_and(|present| present.in_place),

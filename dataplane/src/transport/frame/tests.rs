@@ -1,6 +1,7 @@
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use proptest::prelude::*;
+use staccato_protocols::{Code, FileTime};
 
 use super::{
     super::fuzz::{self, framed},
@@ -56,6 +57,10 @@ fn samples() -> Vec<(&'static str, Frame)> {
         ("ping", Frame::Ping { nonce: 0x0102_0304_0506_0708 }),
         ("pong", Frame::Pong { nonce: u64::MAX }),
         ("sender-report", Frame::SenderReport { packets: 70_000, lost: 701 }),
+        ("watch", Frame::Watch { request: 9, object: 2, known: 70_000 }),
+        ("have", Frame::Have { request: 9, known: 70_002, ranges: vec![range(0, MIB), range(5 * MIB, 6 * MIB + 1)] }),
+        ("vouch", Frame::Vouch { request: 10, object: 2, range: range(MIB, 3 * MIB) }),
+        ("vouched", Frame::Vouched { request: 10, voucher: vec![1, 2, 255] }),
     ]
 }
 
@@ -133,6 +138,9 @@ fn what_is_out_of_bounds_is_refused_before_it_is_there() {
     malformed(5, &[&[0; 4], &number(0), &number(1), &[2]]);
     malformed(6, &[&[0; 8], &number(0), &number(SUMS_MAX * MIB + 1)]);
     malformed(7, &[&[0; 4], &number(0), &number(u64::MAX)]);
+    // Ranges without bytes, and too many of them.
+    malformed(16, &[&[0; 4], &number(1), &[1, 0], &number(7), &number(7)]);
+    malformed(16, &[&[0; 4], &number(1), &(RANGES_MAX as u16 + 1).to_le_bytes(), &[0; 16]]);
     // A text that is longer than it may be, and one that is none.
     malformed(10, &[&[0; 4], &[65, 0], &[b'a'; 65], &[2, 0, 0]]);
     malformed(10, &[&[0; 4], &[1, 0], &[0xff], &[2, 0, 0]]);
@@ -182,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_body_is_a_frame_or_an_error(sample in 0usize..17, at in any::<prop::sample::Index>(), value in any::<u8>()) {
+    fn a_changed_body_is_a_frame_or_an_error(sample in 0usize..21, at in any::<prop::sample::Index>(), value in any::<u8>()) {
         let bytes = encoded(&samples()[sample].1);
         let mut body = bytes[HEAD_BYTES..].to_vec();
         let at = at.index(body.len());

@@ -1,5 +1,6 @@
 //! Two executors in one process, each with a dataplane of its own: what one has, the other fetches.
 
+mod members;
 mod repair;
 mod strangers;
 
@@ -137,6 +138,7 @@ impl Host {
             prepared: None,
             transport,
             window: None,
+            swarm: None,
             owner: Some(SourceOwner {
                 host: owner.name.into(),
                 tcp,

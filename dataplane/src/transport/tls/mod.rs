@@ -108,6 +108,11 @@ impl Identity {
         key_digest(&own.cert[0]).expect("it was read when it was taken")
     }
 
+    /// What it shows, and the key to it.
+    pub(super) fn own(&self) -> Arc<CertifiedKey> {
+        self.own.current()
+    }
+
     /// Whether the two are one: what one of them renews, the other shows.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.own, &other.own)

@@ -1,0 +1,110 @@
+//! Other executors' copies of an attempt's object, as far as one lane reads them.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+
+use futures_util::{FutureExt as _, future::LocalBoxFuture};
+use staccato_protocols::{BufferPool, ByteRange, Chunk, Code, Error, Interrupt, Object, Source};
+
+use super::message::From;
+use crate::{
+    swarm::PeerKey,
+    transport::{
+        offer::{Offer, PeerObject},
+        remote::RemoteSource,
+    },
+};
+
+/// See the module. Clones are one and the same.
+#[derive(Clone, Default)]
+pub(super) struct Peers(Rc<RefCell<HashMap<PeerKey, Peer>>>);
+
+/// A copy: as it was opened, and once it is known to be of the right object.
+enum Peer {
+    Opened(Rc<RemoteSource>),
+    Watched(Rc<PeerObject>),
+}
+
+impl Peers {
+    /// It is open.
+    pub fn opened(&self, peer: PeerKey, remote: RemoteSource) {
+        self.0.borrow_mut().insert(peer, Peer::Opened(Rc::new(remote)));
+    }
+
+    /// Tells what it has, until nothing comes from there any more; says why.
+    pub async fn watch(&self, peer: PeerKey, own: Arc<Offer>, tell: impl Fn(Vec<ByteRange>)) -> Error {
+        let Some(Peer::Opened(remote)) = self.0.borrow_mut().remove(&peer) else { return not_open() };
+        let object = match PeerObject::new(remote, own) {
+            Ok(object) => Rc::new(object),
+            Err(error) => return error,
+        };
+        self.0.borrow_mut().insert(peer, Peer::Watched(object.clone()));
+        let mut known = 0;
+        loop {
+            match object.watch(known).await {
+                Ok((more, ranges)) => {
+                    known = more;
+                    if !ranges.is_empty() {
+                        tell(ranges);
+                    }
+                }
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Where chunks are read that come from there.
+    pub fn source(&self, from: From) -> Result<Rc<dyn Source>, Error> {
+        match self.0.borrow().get(&from.peer) {
+            Some(Peer::Watched(object)) => {
+                Ok(Rc::new(Wanted { object: object.clone(), interrupt: from.interrupt }) as Rc<dyn Source>)
+            }
+            _ => Err(not_open()),
+        }
+    }
+
+    /// Closes it, if it is open.
+    pub async fn close(&self, peer: PeerKey) {
+        let closing = self.0.borrow_mut().remove(&peer);
+        match closing {
+            Some(Peer::Opened(remote)) => remote.close().await,
+            Some(Peer::Watched(object)) => object.close().await,
+            None => (),
+        }
+    }
+
+    /// Closes all of them.
+    pub async fn close_all(&self) {
+        let peers: Vec<_> = self.0.borrow().keys().copied().collect();
+        for peer in peers {
+            self.close(peer).await;
+        }
+    }
+}
+
+fn not_open() -> Error {
+    Error::retry(Code::ConnectionLost, "the other executor's copy is not open")
+}
+
+/// A copy, as long as a chunk is wanted from there.
+struct Wanted {
+    object: Rc<PeerObject>,
+    interrupt: Interrupt,
+}
+
+impl Source for Wanted {
+    fn object(&self) -> &Object {
+        self.object.object()
+    }
+
+    fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
+        self.interrupt.cut(self.object.read(range, pool)).boxed_local()
+    }
+
+    fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>> {
+        self.object.revalidate()
+    }
+
+    fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
+        async move { drop(self) }.boxed_local()
+    }
+}

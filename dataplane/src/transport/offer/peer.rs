@@ -1,0 +1,98 @@
+//! The reader's side of an offer: another executor's copy, each chunk of which is held against its voucher.
+
+use std::{rc::Rc, sync::Arc};
+
+use futures_util::{
+    FutureExt as _,
+    future::{LocalBoxFuture, join},
+};
+use staccato_protocols::{BufferPool, ByteRange, Chunk, Code, Disposition, Error, Object, Source};
+
+use super::{
+    super::{
+        remote::RemoteSource,
+        voucher::{Voucher, VoucherError},
+    },
+    Offer,
+};
+
+/// See the module.
+pub struct PeerObject {
+    remote: Rc<RemoteSource>,
+    /// This executor's own copy, which keeps vouchers.
+    own: Arc<Offer>,
+}
+
+impl PeerObject {
+    /// A copy that was opened, if it is of the same object as one's own.
+    pub fn new(remote: Rc<RemoteSource>, own: Arc<Offer>) -> Result<Self, Error> {
+        if remote.object() != own.object() {
+            return Err(Error::source_changed("another executor has a copy of another version"));
+        }
+        Ok(Self { remote, own })
+    }
+
+    /// Waits until the other one has more than was `known`, but not for long: what, and how much is known with that.
+    pub async fn watch(&self, known: u64) -> Result<(u64, Vec<ByteRange>), Error> {
+        self.remote.watch(known).await
+    }
+
+    async fn voucher(&self, range: ByteRange) -> Result<Arc<Voucher>, Error> {
+        if let Some(voucher) = self.own.voucher(range) {
+            return Ok(voucher);
+        }
+        let bytes = self.remote.vouch(range).await?;
+        let voucher = Voucher::verify(bytes, |key| self.own.believes(key)).map_err(|error| {
+            // The other one may have heard of a seed before this one has.
+            let known = error != VoucherError::UnknownSigner;
+            let code = if known { Code::ProtocolViolation } else { Code::PermissionDenied };
+            Error::retry(code, error.to_string())
+        })?;
+        if voucher.content.range != range {
+            return Err(Error::retry(Code::ProtocolViolation, "a voucher is about other bytes than asked for"));
+        }
+        self.own.keep(voucher)
+    }
+}
+
+/// What another executor cannot do, somebody else can: it fails nothing here.
+fn not_ours(error: Error) -> Error {
+    match error.disposition {
+        Disposition::Fatal => Error { disposition: Disposition::Retry { after: None }, ..error },
+        Disposition::SourceChanged => Error::retry(Code::ProtocolViolation, error.message),
+        _ => error,
+    }
+}
+
+impl Source for PeerObject {
+    fn object(&self) -> &Object {
+        self.remote.object()
+    }
+
+    fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
+        async move {
+            // Both questions leave at once.
+            let (voucher, chunk) = join(self.voucher(range), self.remote.read(range, pool)).await;
+            let (chunk, voucher) = (chunk.map_err(not_ours)?, voucher.map_err(not_ours)?);
+            if !voucher.content.is(&chunk) {
+                let why = format!("another executor sent bytes at {range} that are not the source's");
+                return Err(Error::retry(Code::ChecksumMismatch, why));
+            }
+            Ok(chunk)
+        }
+        .boxed_local()
+    }
+
+    fn revalidate(&self) -> LocalBoxFuture<'_, Result<(), Error>> {
+        async { Ok(()) }.boxed_local()
+    }
+
+    fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
+        async move {
+            let remote = self.remote.clone();
+            drop(self);
+            remote.close().await;
+        }
+        .boxed_local()
+    }
+}

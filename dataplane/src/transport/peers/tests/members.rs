@@ -1,0 +1,167 @@
+//! Executors that fetch one object from its source and from one another.
+
+use std::{net::SocketAddr, thread};
+
+use super::*;
+use crate::attempt::swarm::{Key, SourceShare, SwarmPeer, SwarmSpec};
+
+const MIB: u64 = 1 << 20;
+
+/// What a member is told: the others, and its share of the source, which `owner` has.
+fn member(hosts: &[Host], index: usize, seeds: u32, owner: &Host) -> AttemptSpec {
+    let host = &hosts[index];
+    let spec = host.spec(owner, owner.address(), "image", "copy", (false, TransportChoice::Tcp));
+    let ticket = Ticket {
+        transfer: "t".into(),
+        epoch: 1,
+        url: "swarm://d".into(),
+        range: ByteRange::new(0, u64::MAX).unwrap(),
+        reader: host.identity.key_digest(),
+        until_ms: 2_000,
+    };
+    let is_seed = (index as u32) < seeds;
+    let before = (index as u32 + seeds - 1).checked_rem(seeds).unwrap_or_default();
+    let share = SourceShare {
+        seeds,
+        index: index as u32,
+        reserve_of: (seeds > 1).then_some(before.into()),
+        inherited: Vec::new(),
+    };
+    let swarm = SwarmSpec {
+        distribution: "d".into(),
+        member: index as u64,
+        chunk_bytes: MIB,
+        object: None,
+        ticket: SignedTicket(ticket.sign(&control_key())),
+        peers: (0..hosts.len()).filter(|other| *other != index).map(|other| peer(hosts, other)).collect(),
+        may_vouch: hosts[..seeds as usize].iter().map(|seed| Key(seed.identity.key_digest())).collect(),
+        share: if is_seed { share } else { SourceShare::default() },
+    };
+    AttemptSpec { swarm: Some(swarm), owner: spec.owner.clone().filter(|_| is_seed), ..spec }
+}
+
+fn peer(hosts: &[Host], index: usize) -> SwarmPeer {
+    let (host, tcp): (_, SocketAddr) = (hosts[index].name.to_owned(), hosts[index].address());
+    SwarmPeer { member: index as u64, host, tcp, quic: Vec::new(), plain: false, near: false }
+}
+
+fn start(names: &[&'static str], authority: &Authority) -> Vec<Host> {
+    names.iter().map(|name| Host::start(name, authority, false)).collect()
+}
+
+/// Runs all of them at a time; bytes that were read of the source.
+fn run_all(hosts: &[Host], specs: Vec<AttemptSpec>, bytes: &[u8]) -> u64 {
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let run = |(host, spec): (_, AttemptSpec)| scope.spawn(move || Host::run(host, spec));
+        let running: Vec<_> = hosts.iter().zip(specs).map(run).collect();
+        running.into_iter().map(|running| running.join().unwrap()).collect()
+    });
+    let mut from_source = 0;
+    for (host, outcome) in hosts.iter().zip(outcomes) {
+        let Outcome::Committed(done) = outcome else { panic!("{}: {outcome:?}", host.name) };
+        from_source += done.bytes_fetched - done.bytes_from_peers;
+        assert!(host.read("copy") == bytes, "{}: the same bytes", host.name);
+    }
+    from_source
+}
+
+#[test]
+fn seeds_read_what_they_may_of_the_source_and_the_rest_of_one_another() {
+    let authority = Authority::new();
+    let owner = Host::start("owner", &authority, false);
+    let bytes = sample("image", (24 << 20) + 12_345);
+    owner.write("image", &bytes);
+    let hosts = start(&["a", "b", "c"], &authority);
+    let specs = (0..3).map(|index| member(&hosts, index, 3, &owner)).collect();
+    // Once, where none of them is late; what is another one's, when it seems to be.
+    let from_source = run_all(&hosts, specs, &bytes);
+    assert!((bytes.len() as u64..=2 * bytes.len() as u64).contains(&from_source), "{from_source}");
+}
+
+#[test]
+fn members_that_may_not_read_the_source_have_everything_from_a_seed() {
+    let authority = Authority::new();
+    let owner = Host::start("owner", &authority, false);
+    let bytes = sample("image", (9 << 20) + 1);
+    owner.write("image", &bytes);
+    let hosts = start(&["a", "b"], &authority);
+    let specs = (0..2).map(|index| member(&hosts, index, 1, &owner)).collect();
+    assert_eq!(run_all(&hosts, specs, &bytes), bytes.len() as u64);
+    // A late one finds what others have shown since they committed it.
+    let late = start(&["late"], &authority).remove(0);
+    let all = [&hosts[0], &hosts[1], &late];
+    let mut spec = member(&hosts, 1, 1, &owner);
+    let swarm = spec.swarm.as_mut().unwrap();
+    swarm.member = 2;
+    swarm.peers = vec![peer(&hosts, 0), peer(&hosts, 1)];
+    let ticket = Ticket {
+        transfer: "t".into(),
+        epoch: 1,
+        url: "swarm://d".into(),
+        range: ByteRange::new(0, u64::MAX).unwrap(),
+        reader: all[2].identity.key_digest(),
+        until_ms: 2_000,
+    };
+    swarm.ticket = SignedTicket(ticket.sign(&control_key()));
+    spec.destination_url = late.url("copy");
+    let Outcome::Committed(done) = late.run(spec) else { panic!("it is committed") };
+    assert_eq!(done.bytes_from_peers, bytes.len() as u64);
+    assert!(late.read("copy") == bytes);
+}
+
+#[test]
+fn who_has_another_version_is_not_read_from() {
+    let authority = Authority::new();
+    let owner = Host::start("owner", &authority, false);
+    let bytes = sample("image", 5 << 20);
+    owner.write("image", &bytes);
+    let hosts = start(&["a", "b"], &authority);
+    let specs = (0..2).map(|index| member(&hosts, index, 2, &owner)).collect();
+    run_all(&hosts, specs, &bytes);
+    // The same name, and another object: what the first two have is of no use to anybody.
+    let other = sample("other", 5 << 20);
+    owner.write("image", &other);
+    let third = start(&["c"], &authority).remove(0);
+    let mut spec = member(&hosts, 0, 1, &owner);
+    spec.destination_url = third.url("copy");
+    let fresh = third.spec(&owner, owner.address(), "image", "copy", (false, TransportChoice::Tcp));
+    spec.owner = fresh.owner;
+    let swarm = spec.swarm.as_mut().unwrap();
+    swarm.member = 2;
+    swarm.may_vouch = vec![Key(third.identity.key_digest())];
+    swarm.peers = vec![peer(&hosts, 0), peer(&hosts, 1)];
+    let Outcome::Committed(done) = third.run(spec) else { panic!("it reads the source itself") };
+    assert_eq!(done.bytes_from_peers, 0);
+    assert!(third.read("copy") == other);
+}
+
+#[test]
+fn whoever_sends_damaged_chunks_is_caught_and_the_others_are_asked() {
+    let authority = Authority::new();
+    let owner = Host::start("owner", &authority, false);
+    let bytes = sample("image", 12 << 20);
+    owner.write("image", &bytes);
+    let hosts = start(&["a", "b", "c"], &authority);
+    let specs = |hosts: &[Host]| (0..2).map(|index| member(hosts, index, 1, &owner)).collect::<Vec<_>>();
+    run_all(&hosts[..2], specs(&hosts), &bytes);
+    // What lies there is not what was written any more: every chunk has a byte that is another.
+    let path = hosts[1].folder.path().join("copy");
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    (0..12).for_each(|chunk| std::os::unix::fs::FileExt::write_all_at(&file, b"!", chunk * MIB + 77).unwrap());
+    file.sync_all().unwrap();
+    let Outcome::Committed(done) = hosts[2].run(member(&hosts, 2, 1, &owner)) else { panic!("it is committed") };
+    assert_eq!(done.bytes_from_peers, bytes.len() as u64);
+    assert!(hosts[2].read("copy") == bytes);
+}
+
+#[test]
+fn a_seed_that_never_comes_is_replaced_by_the_one_behind_it() {
+    let authority = Authority::new();
+    let owner = Host::start("owner", &authority, false);
+    let bytes = sample("image", 6 << 20);
+    owner.write("image", &bytes);
+    let hosts = start(&["a", "b"], &authority);
+    let Outcome::Committed(done) = hosts[1].run(member(&hosts, 1, 2, &owner)) else { panic!("it is committed") };
+    assert_eq!((done.bytes_fetched, done.bytes_from_peers), (bytes.len() as u64, 0));
+    assert!(hosts[1].read("copy") == bytes);
+}
