@@ -61,6 +61,7 @@ impl Ledger {
         let ledger = Self { inner: Arc::new(inner) };
         ledger.load_hosts().await?;
         ledger.load_distributions().await?;
+        ledger.load_seeds().await?;
         ledger.load_active().await?;
         ledger.load_executors().await?;
         ledger.load_tokens().await?;

@@ -16,6 +16,7 @@ use staccato_dataplane::{
         SignedTicket, VerifiedRange,
         swarm::{Key, KnownObject, SourceShare, SwarmPeer, SwarmSpec},
     },
+    swarm::mix,
     transport::ticket::Ticket,
 };
 use staccato_protocols::ByteRange;
@@ -46,7 +47,7 @@ pub(crate) struct Swarms(HashMap<TransferId, Swarm>);
 
 #[derive(Default)]
 struct Swarm {
-    /// None before they were read.
+    /// None before the first member has begun.
     seeds: Option<Seeds>,
     object: Option<KnownObject>,
     members: BTreeMap<u64, Member>,
@@ -135,6 +136,19 @@ impl Swarms {
 }
 
 impl Ledger {
+    /// Reads who reads the sources of distributions: those that run are told of it before anybody begins anew.
+    pub(super) async fn load_seeds(&self) -> Result<(), LedgerError> {
+        let (start, end) = (keys::SEEDS, keys::end_of(keys::SEEDS));
+        for (key, found) in self.inner.store.range(start, &end, usize::MAX, false).await? {
+            let read = serde_json::from_slice(&found.value).map_err(|error| LedgerError::unreadable(&key, error));
+            let seeds: Option<Seeds> = self.skip_unreadable(read.map(Some), None)?;
+            if let (Some(distribution), Some(seeds)) = (keys::trailing_id(&key), seeds) {
+                self.inner.swarms.lock().expect(POISON).0.entry(distribution).or_default().seeds = Some(seeds);
+            }
+        }
+        Ok(())
+    }
+
     /// What the attempt of a member is told that begins now; none for other transfers.
     pub(super) async fn begin_in_swarm(
         &self,
@@ -155,14 +169,11 @@ impl Ledger {
         // Without a certificate it reaches nobody, and is alone.
         let Some(reader_key) = reader_key else { return Ok(None) };
         let key = keys::seeds(distribution);
-        let stored = self.inner.store.get(&key).await?;
-        let stored = stored.and_then(|found| serde_json::from_slice(&found.value).ok());
         let shares_missing = |shares| move |share| missing_of(share, shares, record, checkpoint);
         let seeds = {
             let mut swarms = self.inner.swarms.lock().expect(POISON);
             let swarm = swarms.0.entry(distribution).or_default();
-            let known = swarm.seeds.take().or(stored);
-            let mut seeds = known.unwrap_or_else(|| Seeds::new(hosts, budget_milli));
+            let mut seeds = swarm.seeds.clone().unwrap_or_else(|| Seeds::new(hosts, budget_milli));
             let (number, members) = (number_of(record.id), &swarm.members);
             let missing = shares_missing(seeds.shares());
             if seeds.grant(number, missing, |holder| !members.contains_key(&holder)).is_some() {
@@ -274,7 +285,7 @@ impl Ledger {
             let before = (grant.share + seeds.shares() - 1) % seeds.shares();
             // Where nobody has it yet, nobody is met who has.
             let reserve_of = grant.reserve.then(|| seeds.holder(before).unwrap_or(u64::MAX));
-            Some(SourceShare { seeds: seeds.shares(), index: grant.share, reserve_of, inherited: Vec::new() })
+            Some(SourceShare { seeds: seeds.shares(), index: grant.share, reserve_of })
         });
         let spec = SwarmSpec {
             distribution: distribution.to_string(),
@@ -313,12 +324,4 @@ fn missing_of(share: u32, shares: u32, record: &TransferRecord, checkpoint: &[Ve
     }
     let of_share = (chunks + u64::from(shares - 1 - share)) / u64::from(shares);
     (of_share.saturating_sub(durable) * WHOLE).div_ceil(of_share.max(1))
-}
-
-/// A number that looks random, and is the same for the same two (SplitMix64's finalizer).
-fn mix(one: u64, other: u64) -> u64 {
-    let mut bits = one.wrapping_add(other.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }

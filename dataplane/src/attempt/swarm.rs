@@ -73,9 +73,6 @@ pub struct SourceShare {
     pub index: u32,
     /// The member whose chunks are the reserve of this one; none: there is no reserve.
     pub reserve_of: Option<u64>,
-    /// Seeds that are gone, whose chunks this one reads in their place.
-    #[serde(default)]
-    pub inherited: Vec<u32>,
 }
 
 /// SHA-256 of an executor's public key; in JSON, in hex.
@@ -103,10 +100,8 @@ impl SourceShare {
             }
         };
         of(self.index, &mut allotment.primary);
-        self.inherited.iter().for_each(|seed| of(*seed, &mut allotment.primary));
         if let Some(reserve_of) = self.reserve_of {
             of(self.index + self.seeds - 1, &mut allotment.reserve);
-            allotment.reserve.subtract(&allotment.primary.clone());
             allotment.reserve_of = Some(PeerKey(reserve_of));
         }
         allotment
@@ -141,16 +136,13 @@ mod tests {
     #[test]
     fn the_shares_of_all_seeds_are_the_object_and_each_reserve_is_another_ones_share() {
         let shares = |index| {
-            let share = SourceShare { seeds: 3, index, reserve_of: Some(9), inherited: Vec::new() };
+            let share = SourceShare { seeds: 3, index, reserve_of: Some(9) };
             let allotment = share.allotment(8);
             (allotment.primary.iter().collect::<Vec<_>>(), allotment.reserve.iter().collect::<Vec<_>>())
         };
         let [first, second, third] = [0, 1, 2].map(shares);
         assert_eq!([&first.0[..], &second.0, &third.0], [&[0, 3, 6][..], &[1, 4, 7], &[2, 5]]);
         assert_eq!([&first.1, &second.1, &third.1], [&third.0, &first.0, &second.0]);
-        let heir = SourceShare { seeds: 3, index: 0, reserve_of: Some(9), inherited: vec![2] }.allotment(8);
-        assert_eq!(heir.primary.iter().collect::<Vec<_>>(), [0, 2, 3, 5, 6]);
-        assert!(heir.reserve.is_empty());
         assert_eq!(SourceShare::default().allotment(8), Allotment::none(8));
     }
 }

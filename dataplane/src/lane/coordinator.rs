@@ -4,7 +4,10 @@
 //! engine's decision; here it is only carried out. Nothing in flight is ever forgotten: [`Coordinator::close`] comes
 //! last and waits for every lane.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use staccato_protocols::{
     ByteRange, Checksum, Code, Error, Interrupt, Object, Session,
@@ -19,7 +22,10 @@ use super::{
     message::{AttemptKey, Command, Compared, Fetched, Input, JobRef, LaneEvent, PeerEvent},
 };
 use crate::{
-    attempt::{CheckpointReport, ChecksumKind, Notice, Reply, Reporter, StageTimes, StopReason, stages::micros},
+    attempt::{
+        CheckpointReport, ChecksumKind, Notice, Reply, Reporter, StageTimes, StopReason, stages::micros,
+        swarm::SwarmSpec,
+    },
     engine::{Action, Ending, Engine},
     swarm::PeerKey,
 };
@@ -39,6 +45,10 @@ pub(crate) struct Coordinator<'a> {
     pub(super) feed: Option<Feed>,
     /// What became known of them before.
     pub(super) early: Vec<(PeerKey, PeerEvent)>,
+    /// Those that were asked to open their copies and have not answered.
+    pub(super) opening: BTreeSet<PeerKey>,
+    /// What was told of them last, while there is no feed to tell.
+    pub(super) news: Option<Box<SwarmSpec>>,
     source_tells_sums: bool,
     published: Option<Checksum>,
     request_cost: Duration,
@@ -86,6 +96,8 @@ impl<'a> Coordinator<'a> {
             others: None,
             feed: None,
             early: Vec::new(),
+            opening: BTreeSet::new(),
+            news: None,
             source_tells_sums: false,
             published: None,
             request_cost: Duration::ZERO,
@@ -334,7 +346,10 @@ impl<'a> Coordinator<'a> {
                     self.feed.iter_mut().for_each(|feed| feed.handle_lost(lost));
                 }
             }
-            Input::Notice(Notice::Swarm(spec)) => self.feed.iter_mut().for_each(|feed| feed.handle_spec(&spec, now)),
+            Input::Notice(Notice::Swarm(news)) => match &mut self.feed {
+                Some(feed) => feed.handle_spec(&news, now),
+                None => self.news = Some(news),
+            },
             Input::Peer { peer, event } => self.hear_peer(peer, event, now),
             Input::Notice(notice) => {
                 self.note(notice);
@@ -556,7 +571,8 @@ impl<'a> Coordinator<'a> {
     pub(super) fn note(&mut self, notice: Notice) {
         match notice {
             Notice::Reply(Reply::Prepared { lease_until }) => self.prepared_until = Some(lease_until),
-            Notice::Reply(Reply::Checkpointed) | Notice::Swarm(_) => (),
+            Notice::Reply(Reply::Checkpointed) => (),
+            Notice::Swarm(news) => self.news = Some(news),
             Notice::Stop(reason) => {
                 self.interrupt.raise();
                 self.leave_others();

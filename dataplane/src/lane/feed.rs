@@ -5,7 +5,7 @@
 //! way once for the engine; the later answer is dropped.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -14,7 +14,7 @@ use staccato_protocols::{ByteRange, Code, Disposition, Error, Interrupt};
 
 use super::message::{From, PeerEvent};
 use crate::{
-    attempt::swarm::{SwarmPeer, SwarmSpec},
+    attempt::swarm::{SourceShare, SwarmPeer, SwarmSpec},
     engine::{Action, Engine},
     swarm::{Ask, ChunkSet, Failure, Holder, Nearness, PeerKey, Swarm, SwarmConfig},
     transport::offer::Offer,
@@ -45,7 +45,9 @@ pub(crate) struct Feed {
     peers: BTreeMap<PeerKey, Peer>,
     /// By where a chunk begins: who is asked for it, and how to drop that.
     asks: HashMap<u64, Vec<Asked>>,
-    steps: Vec<Step>,
+    steps: VecDeque<Step>,
+    /// This member's share of the source, as it was told last.
+    share: SourceShare,
     bytes_from_peers: u64,
 }
 
@@ -68,6 +70,8 @@ enum PeerState {
     Watched,
     /// Not to be reached before this time.
     Resting(Duration),
+    /// It sent what is not the source's.
+    Shunned,
 }
 
 impl Feed {
@@ -89,7 +93,8 @@ impl Feed {
             length,
             peers: BTreeMap::new(),
             asks: HashMap::new(),
-            steps: Vec::new(),
+            steps: VecDeque::new(),
+            share: spec.share.clone(),
             bytes_from_peers: 0,
         }
     }
@@ -107,7 +112,11 @@ impl Feed {
     /// Who there is, and what may be read of the source, from now on.
     pub fn handle_spec(&mut self, spec: &SwarmSpec, now: Duration) {
         self.own.believe(spec.may_vouch.iter().map(|key| key.0));
-        self.swarm.handle_allotted(spec.share.allotment(chunks_of(self.length, self.chunk_bytes)), now);
+        // What was read of it is not read again: only another share is news.
+        if self.share != spec.share {
+            self.share = spec.share.clone();
+            self.swarm.handle_allotted(spec.share.allotment(chunks_of(self.length, self.chunk_bytes)), now);
+        }
         let named: BTreeSet<PeerKey> = spec.peers.iter().map(|peer| PeerKey(peer.member)).collect();
         let unnamed: Vec<_> = self.peers.keys().filter(|key| !named.contains(key)).copied().collect();
         for peer in unnamed {
@@ -145,7 +154,7 @@ impl Feed {
     pub fn handle_peer(&mut self, key: PeerKey, event: PeerEvent, now: Duration) {
         let Some(peer) = self.peers.get_mut(&key) else {
             if let PeerEvent::Opened(Ok(_)) = event {
-                self.steps.push(Step::Close(key));
+                self.steps.push_back(Step::Close(key));
             }
             return;
         };
@@ -155,7 +164,7 @@ impl Feed {
                 peer.failures = 0;
                 let nearness = if peer.at.near { Nearness::SameRack } else { Nearness::Elsewhere };
                 self.swarm.handle_met(key, nearness, now);
-                self.steps.push(Step::Watch(key));
+                self.steps.push_back(Step::Watch(key));
             }
             PeerEvent::Opened(opened) => {
                 let host = &peer.at.host;
@@ -164,7 +173,7 @@ impl Feed {
                     Err(error) => tracing::debug!(host, %error, "another executor's copy is not to be had yet"),
                 }
                 if opened.is_ok() {
-                    self.steps.push(Step::Close(key));
+                    self.steps.push_back(Step::Close(key));
                 }
                 peer.rest(now);
             }
@@ -180,7 +189,11 @@ impl Feed {
             }
             PeerEvent::Gone(error) => {
                 tracing::debug!(host = peer.at.host, %error, "another executor's copy is not to be had any more");
-                peer.rest(now);
+                if self.swarm.is_distrusted(key) {
+                    peer.state = PeerState::Shunned;
+                } else {
+                    peer.rest(now);
+                }
                 self.drop_asks_of(key);
                 self.swarm.handle_gone(key, now);
             }
@@ -196,7 +209,7 @@ impl Feed {
 
     /// What to do next, if anything.
     pub fn poll(&mut self, engine: &mut Engine, now: Duration) -> Option<Step> {
-        if let Some(step) = self.steps.pop() {
+        if let Some(step) = self.steps.pop_front() {
             return Some(step);
         }
         let due = |peer: &&mut Peer| matches!(peer.state, PeerState::Resting(until) if until <= now);
@@ -331,7 +344,7 @@ impl Feed {
             Holder::Peer(peer) if failure == Failure::Wrong => {
                 let host = self.peers.get(&peer).map_or("", |peer| peer.at.host.as_str());
                 tracing::warn!(host, %error, "another executor's copy is wrong: it is not asked again");
-                self.steps.push(Step::Close(peer));
+                self.steps.push_back(Step::Close(peer));
             }
             Holder::Source => tracing::info!(%error, "the source did not give a chunk; it is asked again later"),
             Holder::Peer(_) => {}

@@ -45,13 +45,12 @@ impl<'a> Coordinator<'a> {
 
     /// What the object is that the others have: none of them may have seen it yet.
     pub fn find_object(&mut self, spec: &SwarmSpec) -> Result<Object, StopReason> {
-        let mut spec = spec.clone();
         loop {
+            let spec = self.news.as_deref().unwrap_or(spec);
             if let Some(known) = &spec.object {
                 return Ok(known.object());
             }
-            let unopened = |peer: &&SwarmPeer| !self.early.iter().any(|(key, _)| key.0 == peer.member);
-            let peers: Vec<_> = spec.peers.iter().filter(unopened).cloned().collect();
+            let peers: Vec<_> = spec.peers.iter().filter(|peer| self.is_unopened(peer)).cloned().collect();
             peers.iter().for_each(|peer| self.open_peer(peer));
             let look_again = Instant::now() + LOOK_AGAIN;
             while let Ok(input) = self.inbox.recv_deadline(look_again) {
@@ -59,21 +58,32 @@ impl<'a> Coordinator<'a> {
                     Input::Peer { peer, event } => {
                         let object =
                             if let PeerEvent::Opened(Ok(object)) = &event { Some(object.clone()) } else { None };
-                        self.early.push((peer, event));
+                        self.hear_peer(peer, event, Duration::ZERO);
                         if let Some(object) = object {
                             return Ok(object);
                         }
                     }
-                    Input::Notice(Notice::Swarm(fresh)) => spec = *fresh,
-                    Input::Notice(notice) => self.note(notice),
+                    Input::Notice(notice) => {
+                        let is_news = matches!(notice, Notice::Swarm(_));
+                        self.note(notice);
+                        if is_news {
+                            break;
+                        }
+                    }
                     Input::Lane { .. } => super::coordinator::unexpected(),
                 }
                 if let Some(reason) = self.stop {
                     return Err(reason);
                 }
             }
+            // Those that had nothing to show are asked again.
             self.early.retain(|(_, event)| matches!(event, PeerEvent::Opened(Ok(_))));
         }
+    }
+
+    fn is_unopened(&self, peer: &SwarmPeer) -> bool {
+        let key = PeerKey(peer.member);
+        !self.opening.contains(&key) && !self.early.iter().any(|(known, _)| *known == key)
     }
 
     /// What is read of the source is vouched for.
@@ -93,7 +103,8 @@ impl<'a> Coordinator<'a> {
 
     /// From now on the feed says what is fetched.
     pub fn take_part(&mut self, mut feed: Feed, spec: &SwarmSpec) {
-        feed.handle_spec(spec, Duration::ZERO);
+        feed.handle_spec(self.news.as_deref().unwrap_or(spec), Duration::ZERO);
+        std::mem::take(&mut self.opening).into_iter().for_each(|peer| feed.handle_opening(peer));
         for (peer, event) in self.early.drain(..) {
             feed.handle_opening(peer);
             feed.handle_peer(peer, event, Duration::ZERO);
@@ -159,6 +170,7 @@ impl<'a> Coordinator<'a> {
         let others = self.others.as_ref().expect("only members open others' copies");
         let (objects, request) = ((others.objects)(at), Box::new(others.request.clone()));
         self.opened[lane] = true;
+        self.opening.insert(peer);
         self.lanes[lane].send(Command::OpenPeer { job: self.job(lane), peer, objects, request });
     }
 
@@ -200,6 +212,7 @@ impl<'a> Coordinator<'a> {
     }
 
     pub(super) fn hear_peer(&mut self, peer: PeerKey, event: PeerEvent, now: Duration) {
+        self.opening.remove(&peer);
         match &mut self.feed {
             Some(feed) => feed.handle_peer(peer, event, now),
             None => self.early.push((peer, event)),

@@ -40,6 +40,12 @@ impl Peers {
         self.0.borrow_mut().insert(peer, Peer::Watched(object.clone()));
         let mut known = 0;
         loop {
+            // Whoever closed it does not want it opened again.
+            let is_there =
+                matches!(self.0.borrow().get(&peer), Some(Peer::Watched(there)) if Rc::ptr_eq(there, &object));
+            if !is_there {
+                return not_open();
+            }
             match object.watch(known).await {
                 Ok((more, ranges)) => {
                     known = more;

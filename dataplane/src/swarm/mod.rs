@@ -349,7 +349,7 @@ impl Swarm {
 }
 
 /// A number that looks random, and is the same for the same two: the finalizer of SplitMix64 (Steele, Lea, Flood 2014).
-fn mix(one: u64, other: u64) -> u64 {
+pub fn mix(one: u64, other: u64) -> u64 {
     let mut bits = one.wrapping_add(other.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

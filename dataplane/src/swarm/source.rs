@@ -21,6 +21,8 @@ pub(super) struct Source {
     allotment: Allotment,
     /// The one whose chunks are the reserve is not among the living.
     alone: bool,
+    /// It was among them: before, it may only be about to begin.
+    met: bool,
     /// Questions under way.
     pub asks: usize,
     took: Option<Duration>,
@@ -33,7 +35,7 @@ pub(super) struct Source {
 impl Source {
     pub fn new(allotment: Allotment) -> Self {
         let zero = Duration::ZERO;
-        Self { allotment, alone: false, asks: 0, took: None, own_at: zero, rests_until: zero, failures: 0 }
+        Self { allotment, alone: false, met: false, asks: 0, took: None, own_at: zero, rests_until: zero, failures: 0 }
     }
 
     pub fn allotment(&self) -> &Allotment {
@@ -42,7 +44,7 @@ impl Source {
 
     pub fn allotted(&mut self, allotment: Allotment, now: Duration) {
         if allotment.reserve_of != self.allotment.reserve_of {
-            self.alone = false;
+            (self.alone, self.met) = (false, false);
         }
         self.allotment = allotment;
         self.own_at = now;
@@ -50,6 +52,7 @@ impl Source {
 
     pub fn handle_met(&mut self, peer: PeerKey) {
         self.alone &= self.allotment.reserve_of != Some(peer);
+        self.met |= self.allotment.reserve_of == Some(peer);
     }
 
     pub fn handle_gone(&mut self, peer: PeerKey) {
@@ -103,7 +106,7 @@ impl Source {
             Some(own) => (self.asks < asks_max).then_some(own),
             None => {
                 let missing = || among(&self.allotment.reserve, &wanted);
-                let late = missing().nth(LATER_CHUNKS).is_some() || self.reserve_at(patience) <= now;
+                let late = (self.met && missing().nth(LATER_CHUNKS).is_some()) || self.reserve_at(patience) <= now;
                 if late { missing().max_by_key(order) } else { None }
             }
         }
@@ -118,7 +121,7 @@ impl Source {
 
     /// When the reserve may be read, once nothing is left of the seed's own.
     fn reserve_at(&self, patience: Duration) -> Duration {
-        let late = self.took.map_or(patience, |took| took * LATE);
+        let late = self.took.filter(|_| self.met).map_or(patience, |took| took * LATE);
         if self.alone { Duration::ZERO } else { self.own_at + late }
     }
 

@@ -78,8 +78,9 @@ fn a_seed_reads_its_own_chunks_that_nobody_has_beside_asking_peers() {
 #[test]
 fn a_reserve_is_read_where_its_seed_is_gone_or_late() {
     let may_read_reserve = |swarm: &mut Swarm, now| asks(swarm, now).iter().any(|ask| (10..20).contains(&ask.chunk));
-    // Whoever misses so much more than this one is late.
+    // Whoever misses so much more than this one is late, once he is known to be there.
     let mut swarm = Swarm::new(config(), set([]), allotment([0], 10..20));
+    swarm.handle_met(OTHER, Nearness::Elsewhere, ms(0));
     assert!(may_read_reserve(&mut swarm, ms(0)));
     let begin = || {
         let mut swarm = Swarm::new(config(), set([]), allotment([0], 10..13));
@@ -265,4 +266,15 @@ fn it_takes_little_memory() {
     // A terabyte in chunks of 4 MiB, with 16 peers.
     assert!(swarm.memory_bytes() < 1_100_000, "{}", swarm.memory_bytes());
     assert!(none.memory_bytes() < 33_000);
+}
+
+#[test]
+fn a_seed_that_was_never_met_may_only_be_about_to_begin() {
+    let patience = config().patience;
+    let mut swarm = Swarm::new(config(), set([]), allotment(0..2, 10..20));
+    let mut now = ms(0);
+    fetch(&mut swarm, ms(1), 2, &mut now);
+    assert_eq!(asks(&mut swarm, now), [], "its own share is through, and that of the other one is not late yet");
+    assert_eq!(swarm.poll_timeout(now), Some(now + patience));
+    assert!(swarm.poll(now + patience).is_some_and(|ask| ask.from == Holder::Source && ask.chunk >= 10));
 }

@@ -286,6 +286,16 @@ impl Facts {
         }
     }
 
+    /// Whether `now` may be the same version; an error that says how it differs.
+    pub fn unchanged(&self, now: &Self) -> Result<(), Error> {
+        match self.difference(now) {
+            None => Ok(()),
+            Some(difference) => {
+                Err(Error::source_changed(format!("the source changed while it was being read: {difference}")))
+            }
+        }
+    }
+
     /// In what the object differs from the version a transfer is pinned to.
     pub fn difference_from_pinned(&self, pinned: &Validator) -> Option<String> {
         let Validator::Etag { etag, size } = pinned else {

@@ -193,12 +193,7 @@ impl Source for Reader {
                 return Ok(()); // There is nothing to compare.
             }
             let now = self.interrupt.cut(probe(&self.connections)).await?.facts;
-            match self.facts.difference(&now) {
-                None => Ok(()),
-                Some(difference) => {
-                    Err(Error::source_changed(format!("the source changed while it was being read: {difference}")))
-                }
-            }
+            self.facts.unchanged(&now)
         }
         .boxed_local()
     }

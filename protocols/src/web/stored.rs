@@ -51,12 +51,7 @@ impl<S: Stored> StoredSource<S> {
     }
 
     async fn check(&self) -> Result<(), Error> {
-        match self.facts.difference(&self.stored.look_again().await?) {
-            None => Ok(()),
-            Some(difference) => {
-                Err(Error::source_changed(format!("the source changed while it was being read: {difference}")))
-            }
-        }
+        self.facts.unchanged(&self.stored.look_again().await?)
     }
 }
 

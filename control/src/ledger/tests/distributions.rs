@@ -1,4 +1,5 @@
 mod asked;
+mod swarm;
 
 use std::time::{Duration, Instant};
 
@@ -32,16 +33,22 @@ async fn join(ledger: &Ledger, count: usize) {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&number.to_le_bytes());
         ledger.enrol(&name, &invitation.token, &key).await.unwrap();
-        let announced = Announcement {
-            version: "1".into(),
-            slots: 8,
-            roots: vec!["/data:rw".into()],
-            address: Some("192.0.2.1:5310".parse().unwrap()),
-            rack: Some(format!("r{}", number / 2).parse().unwrap()),
-            ..Announcement::default()
-        };
-        ledger.join(Some(&name), &format!("i{number}@h{number}"), announced).await.unwrap();
+        come(ledger, number, &format!("i{number}@h{number}")).await;
     }
+}
+
+/// An executor of a host joins.
+async fn come(ledger: &Ledger, number: usize, instance: &str) {
+    let announced = Announcement {
+        version: "1".into(),
+        slots: 8,
+        roots: vec!["/data:rw".into()],
+        address: Some("192.0.2.1:5310".parse().unwrap()),
+        rack: Some(format!("r{}", number / 2).parse().unwrap()),
+        ..Announcement::default()
+    };
+    let name = format!("h{number}").parse().unwrap();
+    ledger.join(Some(&name), instance, announced).await.unwrap();
 }
 
 fn request(ledger: &Ledger, more: Value) -> DistributionRequest {

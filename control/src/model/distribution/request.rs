@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use staccato_dataplane::attempt::Part;
 use staccato_protocols::{ObjectUrl, Options};
 use utoipa::ToSchema;
 
@@ -72,11 +73,11 @@ pub struct DistributionBody {
     /// Whether the hosts do not need the object yet: `priority` is 1 then, unless told. `false` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preheat: Option<bool>,
-    /// As of a transfer.
+    /// 0, or absent: a distribution is of the whole object.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0)]
     pub start_offset: Option<u64>,
-    /// As of a transfer.
+    /// -1, or absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = -1)]
     pub end_offset: Option<i64>,
@@ -180,6 +181,11 @@ impl DistributionRequest {
         let first = CreateRequest::from_json(&Value::Object(transfer), hosts);
         let options = fields.options("destination_options")?;
         let first = first.map_err(|problem| wanted.at_fault(of_all(problem, &targets, &options, hosts)))?;
+        if first.part != Part::default() {
+            let field = if first.part.start > 0 { "start_offset" } else { "end_offset" };
+            let detail = "a distribution is of the whole object; leave start_offset and end_offset out";
+            return Err(Problem::invalid(field, detail));
+        }
         check_others(first.way(), &targets[1..], hosts).map_err(|problem| wanted.at_fault(problem))?;
         Ok(Self {
             first,

@@ -154,6 +154,8 @@ fn what_is_wrong_refuses_the_whole_and_is_named() {
         (list(json!(["null://h1/x", "null://h1/y"])), "invalid_field", "destination_urls[1]", "twice"),
         (list(json!(["null://h1/x", "null:///y"])), "invalid_field", "destination_urls[1]", "on no host"),
         (list(json!(["null://h1/x", "null://z/y"])), "unknown_host", "destination_urls[1]", "z is not known"),
+        (json!({"start_offset": 1}), "invalid_field", "start_offset", "the whole object"),
+        (json!({"end_offset": 9}), "invalid_field", "end_offset", "the whole object"),
         (json!({"source_budget": 0.99}), "invalid_field", "source_budget", "1.0 to 1000"),
         (json!({"source_budget": 1000.5}), "invalid_field", "source_budget", "1.0 to 1000"),
         (json!({"source_budget": "2"}), "invalid_field", "source_budget", "1.0 to 1000"),

@@ -21,12 +21,7 @@ fn member(hosts: &[Host], index: usize, seeds: u32, owner: &Host) -> AttemptSpec
     };
     let is_seed = (index as u32) < seeds;
     let before = (index as u32 + seeds - 1).checked_rem(seeds).unwrap_or_default();
-    let share = SourceShare {
-        seeds,
-        index: index as u32,
-        reserve_of: (seeds > 1).then_some(before.into()),
-        inherited: Vec::new(),
-    };
+    let share = SourceShare { seeds, index: index as u32, reserve_of: (seeds > 1).then_some(before.into()) };
     let swarm = SwarmSpec {
         distribution: "d".into(),
         member: index as u64,
@@ -163,5 +158,26 @@ fn a_seed_that_never_comes_is_replaced_by_the_one_behind_it() {
     let hosts = start(&["a", "b"], &authority);
     let Outcome::Committed(done) = hosts[1].run(member(&hosts, 1, 2, &owner)) else { panic!("it is committed") };
     assert_eq!((done.bytes_fetched, done.bytes_from_peers), (bytes.len() as u64, 0));
+    assert!(hosts[1].read("copy") == bytes);
+}
+
+#[test]
+fn what_is_told_of_the_others_before_the_object_is_known_is_not_forgotten() {
+    let authority = Authority::new();
+    let owner = Host::start("owner", &authority, false);
+    let bytes = sample("image", 5 << 20);
+    owner.write("image", &bytes);
+    let hosts = start(&["a", "b"], &authority);
+    run_all(&hosts[..1], vec![member(&hosts, 0, 1, &owner)], &bytes);
+    // It knows nobody when it begins.
+    let told = member(&hosts, 1, 1, &owner);
+    let mut alone = told.clone();
+    let swarm = alone.swarm.as_mut().unwrap();
+    (swarm.peers, swarm.may_vouch) = (Vec::new(), Vec::new());
+    let (ended, end) = flume::bounded(1);
+    let attempt = hosts[1].dataplane.attempt(alone, |handle| Box::new(Keeper { handle, ended }));
+    attempt.refresh(told.swarm.unwrap());
+    let outcome = end.recv_timeout(Duration::from_secs(60)).expect("an attempt ends");
+    assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
     assert!(hosts[1].read("copy") == bytes);
 }
