@@ -29,7 +29,10 @@ use staccato_protocols::{
     CRC_BLOCK, Error, Registry, Runtime,
     spool::{Spool, SpoolConfig},
 };
-use transport::peers::{Addresses, LinkReport, PeersConfig, Refusals, Served};
+use transport::{
+    offer::CopyName,
+    peers::{Addresses, LinkReport, PeersConfig, Refusals, Served},
+};
 
 /// At most so much of a lane's memory is registered with its ring: enough to keep a disk busy, and not pinned for
 /// nothing on a lane that idles.
@@ -158,14 +161,14 @@ impl Dataplane {
         self.inner.peers.as_ref().map(|served| served.peers().links()).unwrap_or_default()
     }
 
-    /// Names of distributions of which this executor offers what it has.
-    pub fn offers(&self) -> Vec<String> {
-        self.inner.peers.as_ref().map(|served| served.peers().offers().names()).unwrap_or_default()
+    /// The copies that this executor offers to others.
+    pub fn offers(&self) -> Vec<CopyName> {
+        self.inner.peers.as_ref().map(|served| served.peers().offers().list()).unwrap_or_default()
     }
 
-    /// Offers nothing of a distribution any more.
-    pub fn withdraw(&self, distribution: &str) {
-        self.inner.peers.iter().for_each(|served| served.peers().withdraw(distribution));
+    /// Offers nothing of a copy any more, whose key this is.
+    pub fn withdraw(&self, key: &str) {
+        self.inner.peers.iter().for_each(|served| served.peers().forget(key));
     }
 
     /// Which readers were turned away.

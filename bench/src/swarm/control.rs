@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use fastrand::Rng;
 use staccato_dataplane::swarm::{
-    Allotment, ChunkSet, PeerKey,
-    allot::{Allotments, Lost},
+    ChunkSet, PeerKey,
+    seeds::{Seeds, Share},
 };
 
 use super::scene::{Role, Setup};
@@ -15,9 +15,8 @@ const EXCHANGED: usize = 2;
 
 /// See the module.
 pub struct Control {
-    allotments: Allotments,
-    /// In the order of their allotments: each keeps the reserve of the one before.
-    seeds: Vec<u32>,
+    /// Who may read the source.
+    seeds: Seeds,
     /// Hosts that have joined and are not known to have died.
     living: Vec<bool>,
     /// How many hosts are told of each.
@@ -32,49 +31,50 @@ impl Control {
         let mut there: Vec<u32> =
             (0..setup.hosts).filter(|host| roles[*host as usize].joins == Duration::ZERO).collect();
         rng.shuffle(&mut there);
-        there.truncate(setup.seeds.clamp(1, setup.chunks) as usize);
-        let keys: Vec<PeerKey> = there.iter().map(|host| key(*host)).collect();
-        let reads_max = (f64::from(setup.chunks) * setup.source_budget) as u64;
-        let allotments = Allotments::new(setup.chunks, reads_max, &keys);
-        Self { allotments, seeds: there, living: vec![false; roles.len()], known_by: vec![0; roles.len()], requests: 0 }
+        there.truncate(setup.seeds.min(setup.chunks) as usize);
+        let mut seeds = Seeds::new(there.len(), (setup.source_budget * 1000.0) as u32);
+        seeds.know(setup.chunks);
+        for host in there {
+            seeds.begin(host.into(), missing_of(&ChunkSet::empty(setup.chunks), &seeds), |_| true);
+        }
+        Self { seeds, living: vec![false; roles.len()], known_by: vec![0; roles.len()], requests: 0 }
     }
 
-    /// A host claims its transfer; what it may read of the source. One that comes back is another one: what it read before
-    /// its death is not known.
-    pub fn claim(&mut self, host: u32, comes_back: bool, held: &ChunkSet) -> Allotment {
+    /// A host claims its transfer; what it may read of the source. One that comes back is another one: what it read since it
+    /// was heard of last is not known.
+    pub fn claim(&mut self, host: u32, comes_back: bool, has: &ChunkSet) -> Share {
         self.requests += 1;
         self.living[host as usize] = true;
-        if comes_back && self.seeds.contains(&host) {
-            self.allotments.handle_lost(key(host), Lost::Silent, held);
-            self.allotments.handle_joined(key(host), held);
+        if comes_back {
+            self.seeds.begin(host.into(), missing_of(has, &self.seeds), |host| self.living[host as usize]);
         }
-        self.allotments.of(key(host)).cloned().unwrap_or_else(|| Allotment::none(held.chunks()))
+        self.seeds.share(host.into())
     }
 
-    /// A host reports; what it may read of the source from now on, where it may.
-    pub fn heartbeat(&mut self, host: u32, has: &ChunkSet, read: &ChunkSet) -> Option<Allotment> {
+    /// A host reports; what it may read of the source from now on.
+    pub fn heartbeat(&mut self, host: u32, has: &ChunkSet, read: u32) -> Share {
         self.requests += 1;
-        self.allotments.handle_progress(key(host), has, read);
-        self.allotments.of(key(host)).cloned()
+        self.seeds.note(host.into(), read.into(), missing_of(has, &self.seeds));
+        self.seeds.heal(false, |host| self.living[host as usize]);
+        self.seeds.share(host.into())
     }
 
     /// A host has not been heard of for a lease.
-    pub fn lost(&mut self, host: u32, held: &ChunkSet) {
+    pub fn lost(&mut self, host: u32) {
         self.living[host as usize] = false;
-        self.allotments.handle_lost(key(host), Lost::Silent, held);
+        self.seeds.settle(host.into(), None);
+        self.seeds.heal(false, |host| self.living[host as usize]);
     }
 
     /// The peers of a host from now on: those that it has and that are living, but for some that are exchanged; ten of
-    /// sixteen from its rack, where there are so many. Seeds know the seed before them, whose reserve they keep.
+    /// sixteen from its rack, where there are so many. Seeds know those in the seats before and behind
+    /// them.
     pub fn peers(&mut self, setup: &Setup, host: u32, before: &[u32], rng: &mut Rng) -> Vec<u32> {
         let mut peers: Vec<u32> = before.iter().copied().filter(|peer| self.living[*peer as usize]).collect();
         rng.shuffle(&mut peers);
         peers.truncate(setup.peers.saturating_sub(EXCHANGED));
         let mut chosen: BTreeSet<u32> = peers.iter().copied().collect();
-        if let Some(place) = self.seeds.iter().position(|seed| *seed == host) {
-            let count = self.seeds.len();
-            chosen.extend([self.seeds[(place + 1) % count], self.seeds[(place + count - 1) % count]]);
-        }
+        chosen.extend(self.seeds.neighbours(host.into()).map(|seed| seed as u32));
         chosen.remove(&host);
         let rack = setup.rack(host);
         let in_rack = rack * setup.rack_hosts..((rack + 1) * setup.rack_hosts).min(setup.hosts);
@@ -105,4 +105,10 @@ impl Control {
 /// The name by which others know a host.
 pub fn key(host: u32) -> PeerKey {
     PeerKey(host.into())
+}
+
+/// How many chunks of each class a host has not got.
+fn missing_of(has: &ChunkSet, seeds: &Seeds) -> impl Fn(u32) -> u64 + use<> {
+    let (has, classes) = (has.clone(), seeds.classes());
+    move |class| (class..has.chunks()).step_by(classes as usize).filter(|chunk| !has.contains(*chunk)).count() as u64
 }

@@ -10,7 +10,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use fastrand::Rng;
 use staccato_dataplane::swarm::{
-    Allotment, Answer, Ask, ChunkSet, Failure, Holder, PeerKey, Swarm, SwarmConfig, Uploads,
+    Allotment, Answer, Ask, ChunkSet, Failure, Holder, PeerKey, Swarm, SwarmConfig, Uploads, seeds::Share,
 };
 
 use super::{
@@ -87,6 +87,8 @@ struct Host {
     life: u32,
     alive: bool,
     swarm: Swarm,
+    /// What it was told that it may read of the source.
+    share: Share,
     uploads: Uploads,
     peers: Vec<u32>,
     /// Hosts that have this one among their peers.
@@ -121,6 +123,7 @@ impl<'a> World<'a> {
             life: 0,
             alive: false,
             swarm: Swarm::new(config(setup, 0), ChunkSet::empty(setup.chunks), Allotment::none(setup.chunks)),
+            share: Share::default(),
             uploads: Uploads::new(setup.slots),
             peers: Vec::new(),
             watchers: Vec::new(),
@@ -356,12 +359,6 @@ impl<'a> World<'a> {
     }
 
     /// What those have that are alive.
-    fn held(&self) -> ChunkSet {
-        let mut held = ChunkSet::empty(self.setup.chunks);
-        self.hosts.iter().filter(|state| state.alive).for_each(|state| held.add(state.swarm.have()));
-        held
-    }
-
     fn outcome(self) -> Outcome {
         let ends = self.hosts.iter().map(|host| host.done.map(Duration::from_nanos)).collect();
         Outcome::new(self.setup, &self.roles, ends, self.control.requests, self.tally)

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Common, Exit, Failure, distributions, group_watch, output, submit::TransferOptions};
-use crate::model::distribution::Selector;
+use crate::{config::parse_size, model::distribution::Selector};
 
 /// Arguments of `distribute`.
 #[derive(Debug, Args)]
@@ -40,6 +40,12 @@ pub struct Distribute {
     /// The hosts do not need it yet: it has priority 1 unless told
     #[arg(long)]
     preheat: bool,
+    /// Most bytes per second that each host sends to others
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    upload_limit: Option<u64>,
+    /// Most bytes per second that all hosts of a rack send to others together
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    rack_upload_limit: Option<u64>,
     #[command(flatten)]
     options: TransferOptions,
     /// A text of your own that names this request: repeated with the same key, it makes no second distribution
@@ -77,6 +83,8 @@ impl Distribute {
             ("max_failures", self.max_failures.map(|max| json!(max))),
             ("deadline", self.deadline.as_ref().map(|deadline| json!(deadline))),
             ("preheat", self.preheat.then_some(Value::Bool(true))),
+            ("upload_limit", self.upload_limit.map(|limit| json!(limit))),
+            ("rack_upload_limit", self.rack_upload_limit.map(|limit| json!(limit))),
         ];
         for (field, value) in fields {
             if let Some(value) = value {
@@ -119,13 +127,13 @@ mod tests {
     fn flags_become_the_fields_of_a_request() {
         let made = body(
             "zero:///10 --to file://{host}/x --hosts h1,h2,rack=a,label.gpu=yes,50% --name n --source-budget 1.5 \
-             --max-failures 2 --deadline 2030-01-31T12:00:00Z --preheat --retries 1",
+             --max-failures 2 --deadline 2030-01-31T12:00:00Z --preheat --upload-limit 1M --rack-upload-limit 4M --retries 1",
         );
         let expected = json!({
             "source_url": "zero:///10", "destination_url": "file://{host}/x",
             "hosts": {"names": ["h1", "h2"], "racks": ["a"], "labels": {"gpu": "yes"}, "percent": 50},
             "name": "n", "source_budget": 1.5, "max_failures": 2, "deadline": "2030-01-31T12:00:00Z", "preheat": true,
-            "retries": 1,
+            "upload_limit": 1 << 20, "rack_upload_limit": 4 << 20, "retries": 1,
         });
         assert_eq!(made, expected);
         let short = body("zero:///10 --to file://{host}/x --hosts 100%");

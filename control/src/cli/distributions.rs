@@ -169,6 +169,8 @@ fn facts(one: &DistributionDocument) -> Vec<(&'static str, String)> {
     maybe("slowest", one.slowest.as_ref().map(|slowest| slowest.host.clone()));
     maybe("source budget", Some(format!("{:.1} times", one.source_budget)));
     maybe("max failures", one.max_failures.map(|max| max.to_string()));
+    maybe("upload limit", one.upload_limit.map(|limit| format!("{}/s", display_size(limit))));
+    maybe("rack's upload limit", one.rack_upload_limit.map(|limit| format!("{}/s", display_size(limit))));
     maybe("deadline", one.deadline.clone());
     maybe("preheat", one.preheat.then(|| "yes".into()));
     maybe("priority", Some(one.priority.to_string()));

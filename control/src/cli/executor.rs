@@ -247,6 +247,7 @@ async fn run(
             plain: config.peer_plain,
             ticket_key: membership.ticket_key()?,
             control_time: clock.control_time(),
+            copies: Some(config.data_dir.join("copies")),
         })
     });
     let dataplane = match peers {
@@ -269,7 +270,7 @@ async fn run(
     let (linked, visited) = (dataplane.clone(), dataplane.clone());
     let (offering, withdrawing) = (dataplane.clone(), dataplane.clone());
     let offers = Box::new(move || offering.offers());
-    let withdraw = Box::new(move |distribution: &str| withdrawing.withdraw(distribution));
+    let withdraw = Box::new(move |key: &str| withdrawing.withdraw(key));
     let links = Box::new(move || linked.links());
     let refusals = Box::new(move || visited.refusals());
     let options = ExecutorOptions {

@@ -14,6 +14,7 @@ mod distributions;
 mod executor;
 mod executors;
 mod exit;
+mod group_bars;
 mod group_watch;
 mod list;
 pub mod location;

@@ -154,7 +154,7 @@ pub struct Directives {
     /// What members of distributions are to know from now on.
     #[serde(default)]
     pub swarms: Vec<SwarmNews>,
-    /// Distributions of which nothing is wanted any more.
+    /// Transfers whose copies nobody wants any more.
     #[serde(default)]
     pub over: Vec<TransferId>,
     /// How long leases run, in milliseconds.

@@ -13,7 +13,10 @@ use std::{
 
 use staccato_dataplane::{
     attempt::{AttemptHandle, AttemptSpec, Reporter, StopReason},
-    transport::peers::{LinkReport, Refusals},
+    transport::{
+        offer::CopyName,
+        peers::{LinkReport, Refusals},
+    },
 };
 use staccato_protocols::{Registry, contract::SweepRequest};
 use tokio::{sync::watch, time::Instant};
@@ -46,9 +49,9 @@ pub struct ExecutorOptions {
     pub clock: ControlClock,
     /// Tells what is known of the links to other hosts.
     pub links: Box<dyn Fn() -> Vec<LinkReport> + Send + Sync>,
-    /// Tells of which distributions it still offers what it has, by their ids.
-    pub offers: Box<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// Offers nothing of a distribution any more.
+    /// Tells which copies it offers to others.
+    pub offers: Box<dyn Fn() -> Vec<CopyName> + Send + Sync>,
+    /// Offers a copy no more, whose key this is.
     pub withdraw: Box<dyn Fn(&str) + Send + Sync>,
     /// Tells who was turned away.
     pub refusals: Box<dyn Fn() -> Refusals + Send + Sync>,
@@ -89,7 +92,6 @@ pub async fn run(
         options,
         terms: Mutex::new(None),
         running: Mutex::default(),
-        copies: Mutex::default(),
         changed: watch::Sender::new(()),
     };
     let executor = Arc::new(executor);
@@ -137,8 +139,6 @@ struct Executor {
     /// None before the service has answered.
     terms: Mutex<Option<Terms>>,
     running: Mutex<HashMap<TransferId, Running>>,
-    /// The transfers that write copies of distributions here, by these.
-    copies: Mutex<HashMap<TransferId, TransferId>>,
     /// Changes when an attempt begins or ends.
     changed: watch::Sender<()>,
 }
@@ -251,9 +251,6 @@ impl Executor {
         };
         let epoch = spec.epoch;
         let distribution = spec.swarm.as_ref().and_then(|swarm| swarm.distribution.parse().ok());
-        if let Some(distribution) = distribution {
-            self.copies.lock().expect(POISON).insert(distribution, transfer);
-        }
         tracing::info!(%transfer, epoch, "attempt begins");
         let (reporter, told) = ChannelReporter::new();
         let handle = attempt(spec, Box::new(reporter));
@@ -328,14 +325,23 @@ impl Executor {
         let message = Heartbeat { executor, held, wait_ms, offers, links, refusals };
         let answer = self.client.call(&message, wait).await?;
         self.options.clock.set(answer.control_time_ms);
-        for distribution in answer.over {
-            self.copies.lock().expect(POISON).remove(&distribution);
-            (self.options.withdraw)(&distribution.to_string());
+        if !answer.over.is_empty() {
+            let is_over = |copy: &CopyName| copy.transfer.parse().is_ok_and(|transfer| answer.over.contains(&transfer));
+            (self.options.offers)()
+                .iter()
+                .filter(|copy| is_over(copy))
+                .for_each(|copy| (self.options.withdraw)(&copy.key()));
         }
         let mut running = self.running.lock().expect(POISON);
         for SwarmNews { transfer, epoch, swarm } in answer.swarms {
-            if let Some(one) = running.get(&transfer).filter(|one| one.epoch == epoch) {
-                one.handle.refresh(swarm);
+            match running.get_mut(&transfer).filter(|one| one.epoch == epoch && one.stopping.is_none()) {
+                Some(one) if swarm.begin_anew => {
+                    tracing::info!(%transfer, epoch, "begins anew, to read of the source");
+                    one.stopping = Some(StopReason::Shutdown);
+                    one.handle.stop(StopReason::Shutdown);
+                }
+                Some(one) => one.handle.refresh(swarm),
+                None => {}
             }
         }
         for directive in answer.directives {
@@ -354,10 +360,8 @@ impl Executor {
     fn offers(&self) -> Vec<Offered> {
         let offered = (self.options.offers)();
         let running = self.running.lock().expect(POISON);
-        let copies = self.copies.lock().expect(POISON);
-        let of = |name: &String| {
-            let distribution = name.parse().ok()?;
-            let transfer = *copies.get(&distribution)?;
+        let of = |copy: &CopyName| {
+            let (distribution, transfer) = (copy.distribution.parse().ok()?, copy.transfer.parse().ok()?);
             (!running.contains_key(&transfer)).then_some(Offered { distribution, transfer })
         };
         offered.iter().filter_map(of).collect()

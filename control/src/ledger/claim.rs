@@ -154,7 +154,7 @@ impl Ledger {
         let source_options = self.complete_options(&source_url, source_options, &record.owner).await??;
         let destination_options = self.complete_options(&destination_url, destination_options, &record.owner).await??;
         let swarm = self.begin_in_swarm(record, executor, &checkpoint).await?;
-        let reads_source = swarm.as_ref().is_none_or(|swarm| swarm.share.seeds > 0);
+        let reads_source = swarm.as_ref().is_none_or(|swarm| !swarm.share.is_none());
         let owner = if reads_source { self.source_owner(record, executor, &source_url)? } else { None };
         Ok(AttemptSpec {
             transfer: record.id.to_string(),

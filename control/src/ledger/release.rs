@@ -3,7 +3,7 @@
 use staccato_dataplane::attempt::{Outcome, StopReason};
 use staccato_protocols::{Code, Disposition, Error};
 
-use crate::model::{Failure, State, TransferId, lifecycle::Event, transfer::NoteKind};
+use crate::model::{Failure, State, TransferId, distribution::Stop, lifecycle::Event, transfer::NoteKind};
 
 use super::{
     Ledger, LedgerError,
@@ -24,6 +24,11 @@ impl Ledger {
         if let Outcome::Committed(completion) = outcome {
             return self.committed(executor, id, epoch, completion).await;
         }
+        if let Outcome::Failed { error } = outcome
+            && is_of_another_version(error)
+        {
+            self.stop_what_changed(executor, id, epoch).await?;
+        }
         let random = self.inner.environment.random();
         let released = self
             .change(id, |change| {
@@ -42,6 +47,17 @@ impl Ledger {
         refused_if_gone(released, id, epoch)
     }
 
+    /// A distribution is of one version of its object: once a member has met another one, all of it stops. That is recorded
+    /// before the member's failure is: whoever dies in between hears of it again.
+    async fn stop_what_changed(&self, executor: &str, id: TransferId, epoch: u64) -> Result<(), LedgerError> {
+        let Some((record, _)) = self.load(id).await? else { return Ok(()) };
+        let is_its_own = record.epoch == epoch && record.executor.as_deref() == Some(executor);
+        match record.distribution.filter(|_| is_its_own) {
+            Some(distribution) => self.stop_distribution(distribution, Stop::object_changed()).await,
+            None => Ok(()),
+        }
+    }
+
     fn failed(&self, change: &mut Change, error: &Error, random: u64) -> Result<(), LedgerError> {
         if change.record.state != State::Running {
             // It was to stop anyway. Whether its partial is gone is not known: a sweep will see.
@@ -54,12 +70,12 @@ impl Ledger {
             change.record.prepared = None;
         }
         match error.code {
-            Code::SourceChanged => change.drop_progress("the source changed"),
             Code::ChecksumMismatch => change.drop_progress("the bytes have the wrong checksum"),
-            _ if error.disposition == Disposition::SourceChanged => change.drop_progress("the source changed"),
+            _ if is_of_another_version(error) => change.drop_progress("the source changed"),
             _ => {}
         }
-        let retry = error.is_retryable() && error.code != Code::ChecksumMismatch;
+        let has_one_version = change.record.distribution.is_some() && is_of_another_version(error);
+        let retry = error.is_retryable() && error.code != Code::ChecksumMismatch && !has_one_version;
         change.record.error = Some(Failure { retryable: retry, ..failure });
         if !retry || change.record.failures >= change.record.retries {
             return change.apply(Event::Failed);
@@ -77,6 +93,10 @@ impl Ledger {
         change.record.not_before = Some(change.now.after(wait));
         Ok(())
     }
+}
+
+fn is_of_another_version(error: &Error) -> bool {
+    error.code == Code::SourceChanged || error.disposition == Disposition::SourceChanged
 }
 
 impl Change {

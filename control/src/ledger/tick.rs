@@ -57,6 +57,7 @@ impl Ledger {
             self.skip_unreadable(gone_is(queued, ()), ())?;
         }
         self.queue_what_waited().await?;
+        self.heal_swarms().await?;
         if self.sweep_is_due().await? {
             self.ring();
         }

@@ -6,7 +6,6 @@
 pub mod document;
 pub mod request;
 pub mod rollup;
-pub mod seeds;
 pub mod selector;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,6 @@ use serde::{Deserialize, Serialize};
 pub use document::{DistributionDocument, MemberDocument};
 pub use request::{DistributionRequest, Hosts, Target};
 pub use rollup::{Figures, HostCounts, Rollup};
-pub use seeds::{Grant, Seeds};
 pub use selector::{Candidate, Selector};
 
 use super::{Action, State, Timestamp, TransferId, TransferRecord, lifecycle::Answer};
@@ -37,6 +35,10 @@ pub struct DistributionRecord {
     pub name: Option<String>,
     /// A member as it is before it has a destination.
     pub pattern: TransferRecord,
+    /// The same for all distributions that ask the same source in the same way: what their hosts have of one version of its
+    /// object they fetch from one another.
+    #[serde(default)]
+    pub content: String,
     /// The destination that was asked for, with `{host}` in it; none where destinations were listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
@@ -51,6 +53,9 @@ pub struct DistributionRecord {
     /// Whether nobody waits for it.
     #[serde(default)]
     pub preheat: bool,
+    /// How fast its hosts may send to one another.
+    #[serde(default)]
+    pub uploads: UploadLimits,
     /// When it was created.
     pub created_at: Timestamp,
     /// When its last member ended.
@@ -108,6 +113,25 @@ impl Default for SourceBudget {
     }
 }
 
+/// How fast the hosts of a distribution may send to one another, in bytes per second; none: as fast as they can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadLimits {
+    /// Each host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub each: Option<u64>,
+    /// All hosts of a rack together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<u64>,
+}
+
+impl UploadLimits {
+    /// For a host, in whose rack so many are, itself included.
+    pub fn of_one(self, in_rack: impl FnOnce() -> usize) -> Option<u64> {
+        let share = self.rack.map(|rack| (rack / in_rack().max(1) as u64).max(1));
+        self.each.into_iter().chain(share).min()
+    }
+}
+
 /// Why a distribution has stopped by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
@@ -115,6 +139,15 @@ pub struct Stop {
     pub code: StopCode,
     /// One sentence that says what to do.
     pub message: String,
+}
+
+impl Stop {
+    /// For an object that is another one by now. A distribution is of one version: whoever begins anew reads another one.
+    pub fn object_changed() -> Self {
+        let message = "the object has changed at its source while it was distributed; what was not complete was canceled: make \
+                       another distribution for those hosts, and keep the object as it is until they have it";
+        Self { code: StopCode::ObjectChanged, message: message.to_owned() }
+    }
 }
 
 /// Codes of [`Stop`].
@@ -125,17 +158,24 @@ pub enum StopCode {
     TooManyFailures,
     /// The `deadline` passed.
     DeadlinePassed,
+    /// The `deadline` passed, and the source had been read as often as it may be.
+    SourceBudgetExhausted,
+    /// A member has met another version of the object than the one that is distributed.
+    ObjectChanged,
 }
 
 impl StopCode {
     /// Every code.
-    pub const ALL: [Self; 2] = [Self::TooManyFailures, Self::DeadlinePassed];
+    pub const ALL: [Self; 4] =
+        [Self::TooManyFailures, Self::DeadlinePassed, Self::SourceBudgetExhausted, Self::ObjectChanged];
 
     /// Its stable spelling.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TooManyFailures => "too_many_failures",
             Self::DeadlinePassed => "deadline_passed",
+            Self::SourceBudgetExhausted => "source_budget_exhausted",
+            Self::ObjectChanged => "object_changed",
         }
     }
 }
@@ -145,6 +185,14 @@ impl DistributionRecord {
     pub fn ask(&mut self, action: Action) {
         self.asked = Some(action);
         self.asks += 1;
+    }
+
+    /// Stops by itself: what is not complete is to be canceled. What was canceled already stays as it is.
+    pub fn stop(&mut self, stop: Stop) {
+        if !self.canceled {
+            (self.stopped, self.canceled) = (Some(stop), true);
+            self.ask(Action::Cancel);
+        }
     }
 
     /// Whose it is.
@@ -191,8 +239,8 @@ impl DistributionRecord {
         }
     }
 
-    /// Why it has to stop by itself now, if it has to.
-    pub fn must_stop(&self, rollup: &Rollup, pending: u64, now: Timestamp) -> Option<Stop> {
+    /// Why it has to stop by itself now, if it has to. `exhausted`: whether nobody may read what is missing.
+    pub fn must_stop(&self, rollup: &Rollup, pending: u64, exhausted: bool, now: Timestamp) -> Option<Stop> {
         if self.canceled || rollup.unended() + pending == 0 {
             return None;
         }
@@ -205,6 +253,15 @@ impl DistributionRecord {
             return Some(Stop { code: StopCode::TooManyFailures, message });
         }
         let deadline = self.deadline.filter(|deadline| *deadline <= now)?;
+        if exhausted {
+            let times = self.source_budget.times();
+            let message = format!(
+                "hosts that are gone have read what others miss, and the source may be read {times} times (source_budget): by \
+                 its deadline ({deadline}) they had not come back; make another distribution for those that are left, with a \
+                 larger budget"
+            );
+            return Some(Stop { code: StopCode::SourceBudgetExhausted, message });
+        }
         let message = format!(
             "its deadline ({deadline}) passed before all hosts had the object; the rest was canceled: make another \
              distribution for those"

@@ -1,6 +1,7 @@
 //! One attempt from its first open to its commit, as a sequence of steps on its own thread.
 
 mod member;
+mod patient;
 mod shape;
 
 use std::{
@@ -35,6 +36,7 @@ use crate::{
     transport::peers::Peers,
 };
 use member::{Member, NoSource};
+use patient::Patient;
 use shape::Shape;
 
 pub(crate) use shape::WINDOW_CHUNKS_PER_LANE;
@@ -121,8 +123,12 @@ impl Modules {
                 let alone = || Error::fatal(Code::UnsupportedScheme, "this executor does not know others");
                 Arc::new(bench.peers.ok_or_else(alone)?.objects_of(owner, spec, bench.config.lanes))
             }
-            None if spec.swarm.as_ref().is_some_and(|swarm| swarm.share.seeds == 0) => Arc::new(NoSource),
+            None if spec.swarm.as_ref().is_some_and(|swarm| swarm.share.is_none()) => Arc::new(NoSource),
             None => bench.registry.source(&spec.source_url, &spec.source_options)?.clone(),
+        };
+        let source = match &spec.swarm {
+            Some(swarm) if !swarm.share.is_none() => Arc::new(Patient::new(source, swarm)),
+            _ => source,
         };
         let destination = bench.registry.destination(&spec.destination_url, &spec.destination_options)?.clone();
         Ok(Self { source, destination })
@@ -204,6 +210,7 @@ impl<'a> Attempt<'a> {
             Err(Interrupted::Stopped(StopReason::Cancel)) => Err(self.canceled(session)),
             // What does not have the right checksum is worth nothing.
             Err(Interrupted::Failed(error)) if error.code == Code::ChecksumMismatch => {
+                self.forget_copy();
                 self.discard(session);
                 Err(Interrupted::Failed(error))
             }
@@ -467,11 +474,13 @@ impl<'a> Attempt<'a> {
         let committing = Instant::now();
         session.commit()?;
         completion.stages.commit_us = micros(committing.elapsed());
+        self.keep_copy(coordinator);
         Ok(completion)
     }
 
     /// Ends a canceled attempt: as stopped once nothing is left beside the destination, else as failed.
     fn canceled(&self, session: Option<Box<dyn Session>>) -> Interrupted {
+        self.forget_copy();
         if self.discard(session) {
             Interrupted::Stopped(StopReason::Cancel)
         } else {

@@ -8,8 +8,8 @@ use staccato_protocols::{Access, Object, Validator};
 
 use super::SignedTicket;
 use crate::{
-    swarm::{Allotment, ChunkSet, PeerKey},
-    transport::ticket::KeyDigest,
+    swarm::seeds::Share,
+    transport::{offer::CopyName, ticket::KeyDigest},
 };
 
 /// The members of a distribution, as one of them knows them.
@@ -17,8 +17,13 @@ use crate::{
 pub struct SwarmSpec {
     /// The distribution's id.
     pub distribution: String,
-    /// This member's number within it.
+    /// What the copies of its object are called, in this distribution and in others of the same object.
+    pub name: String,
+    /// This member's number among them.
     pub member: u64,
+    /// Whether its copy is shown as long as the distribution is there, also by another process.
+    #[serde(default)]
+    pub keep: bool,
     /// Bytes per chunk, the same for all members: a multiple of the CRC block.
     pub chunk_bytes: u64,
     /// The object, once one of the members has seen it.
@@ -31,7 +36,13 @@ pub struct SwarmSpec {
     pub may_vouch: Vec<Key>,
     /// What this one may read of it.
     #[serde(default)]
-    pub share: SourceShare,
+    pub share: Share,
+    /// Most bytes per second that it sends to others.
+    #[serde(default)]
+    pub upload_limit: Option<u64>,
+    /// It is to begin anew: there is something of the source to read for whoever begins now, and for nobody else.
+    #[serde(default)]
+    pub begin_anew: bool,
 }
 
 /// Length and version of an object.
@@ -63,48 +74,23 @@ pub struct SwarmPeer {
     pub near: bool,
 }
 
-/// What a member may read of the source: every so many-th chunk, beginning with one. The chunks of the seed before it
-/// are its reserve.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceShare {
-    /// How many seeds there are; none: this member reads nothing of the source.
-    pub seeds: u32,
-    /// Which of them this one is, counted from 0.
-    pub index: u32,
-    /// The member whose chunks are the reserve of this one; none: there is no reserve.
-    pub reserve_of: Option<u64>,
-}
-
 /// SHA-256 of an executor's public key; in JSON, in hex.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Key(pub KeyDigest);
 
+impl SwarmSpec {
+    /// What the copy of this member is called, which a transfer writes.
+    pub fn copy(&self, transfer: &str) -> CopyName {
+        let (name, distribution) = (self.name.clone(), self.distribution.clone());
+        CopyName { name, member: self.member, distribution, transfer: transfer.to_owned() }
+    }
+}
+
 impl KnownObject {
     /// As a source tells it.
     pub fn object(&self) -> Object {
         Object { size: Some(self.size), validator: self.validator.clone(), access: Access::Random }
-    }
-}
-
-impl SourceShare {
-    /// The same in chunks of an object that has so many.
-    pub fn allotment(&self, chunks: u32) -> Allotment {
-        let mut allotment = Allotment::none(chunks);
-        if self.seeds == 0 {
-            return allotment;
-        }
-        let of = |seed: u32, set: &mut ChunkSet| {
-            for chunk in (seed % self.seeds..chunks).step_by(self.seeds as usize) {
-                set.insert(chunk);
-            }
-        };
-        of(self.index, &mut allotment.primary);
-        if let Some(reserve_of) = self.reserve_of {
-            of(self.index + self.seeds - 1, &mut allotment.reserve);
-            allotment.reserve_of = Some(PeerKey(reserve_of));
-        }
-        allotment
     }
 }
 
@@ -126,23 +112,5 @@ impl From<Key> for String {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&HEXLOWER.encode(&self.0))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_shares_of_all_seeds_are_the_object_and_each_reserve_is_another_ones_share() {
-        let shares = |index| {
-            let share = SourceShare { seeds: 3, index, reserve_of: Some(9) };
-            let allotment = share.allotment(8);
-            (allotment.primary.iter().collect::<Vec<_>>(), allotment.reserve.iter().collect::<Vec<_>>())
-        };
-        let [first, second, third] = [0, 1, 2].map(shares);
-        assert_eq!([&first.0[..], &second.0, &third.0], [&[0, 3, 6][..], &[1, 4, 7], &[2, 5]]);
-        assert_eq!([&first.1, &second.1, &third.1], [&third.0, &first.0, &second.0]);
-        assert_eq!(SourceShare::default().allotment(8), Allotment::none(8));
     }
 }

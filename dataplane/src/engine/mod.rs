@@ -400,6 +400,16 @@ impl Engine {
         self.ending.is_some()
     }
 
+    /// What is missing can be had from nobody.
+    pub fn handle_starved(&mut self, error: Error) {
+        self.fail(error);
+    }
+
+    /// Bytes were read that somebody else had read before.
+    pub fn note_fetched(&mut self, bytes: u64) {
+        self.bytes_fetched += bytes;
+    }
+
     /// Bytes read from the source.
     pub fn bytes_fetched(&self) -> u64 {
         self.bytes_fetched

@@ -283,6 +283,8 @@ impl<'a> Coordinator<'a> {
                             // The sidecar only narrows down what a later comparison finds; the data does not need it.
                             tracing::warn!(%error, "block CRCs were not noted");
                         }
+                        // So what is in a checkpoint can be shown by whoever goes on from there.
+                        self.feed.iter().for_each(|feed| feed.own().note());
                         self.syncing = Some(Instant::now());
                         self.lanes[0].send(Command::Sync { job: self.job(0) });
                     }

@@ -14,9 +14,9 @@ use staccato_protocols::{ByteRange, Code, Disposition, Error, Interrupt};
 
 use super::message::{From, PeerEvent};
 use crate::{
-    attempt::swarm::{SourceShare, SwarmPeer, SwarmSpec},
+    attempt::swarm::{SwarmPeer, SwarmSpec},
     engine::{Action, Engine},
-    swarm::{Ask, ChunkSet, Failure, Holder, Nearness, PeerKey, Swarm, SwarmConfig},
+    swarm::{Ask, ChunkSet, Failure, Holder, Nearness, PeerKey, Swarm, SwarmConfig, seeds::Share},
     transport::offer::Offer,
 };
 
@@ -24,12 +24,17 @@ use crate::{
 const REOPEN_MIN: Duration = Duration::from_millis(500);
 const REOPEN_MAX: Duration = Duration::from_secs(15);
 
+/// After so long without a question under way, what was lost here is given up: the next attempt may read it.
+const STUCK: Duration = Duration::from_secs(20);
+
 /// What the coordinator shall do.
 pub(crate) enum Step {
     /// Have this read, and written; of the source where `from` is none.
     Fetch { range: ByteRange, untouched: bool, from: Option<From> },
     /// Open the copy of this peer.
     Open(SwarmPeer),
+    /// Nothing comes of this attempt.
+    Fail(Error),
     /// It is of this object: watch it.
     Watch(PeerKey),
     /// It is not wanted any more.
@@ -47,8 +52,10 @@ pub(crate) struct Feed {
     asks: HashMap<u64, Vec<Asked>>,
     steps: VecDeque<Step>,
     /// This member's share of the source, as it was told last.
-    share: SourceShare,
+    share: Share,
     bytes_from_peers: u64,
+    /// Since when no question is under way.
+    idle_since: Option<Duration>,
 }
 
 struct Asked {
@@ -75,17 +82,23 @@ enum PeerState {
 }
 
 impl Feed {
-    /// What an attempt fetches of others and of its share of the source. `have`: what it does not need to.
-    pub fn new(spec: &SwarmSpec, own: Arc<Offer>, length: u64, have: &[ByteRange]) -> Self {
+    /// What an attempt fetches of others and of its share of the source. `have`: what it does not need to; `promised`: what the
+    /// ledger believes that it has, and counts on not being read.
+    pub fn new(spec: &SwarmSpec, own: Arc<Offer>, length: u64, have: &[ByteRange], promised: &[ByteRange]) -> Self {
         let chunk_bytes = spec.chunk_bytes;
         let chunks = chunks_of(length, chunk_bytes);
-        let mut here = ChunkSet::empty(chunks);
-        for range in have {
-            let end = if range.end() == length { chunks } else { (range.end() / chunk_bytes) as u32 };
-            let start = range.start().div_ceil(chunk_bytes) as u32;
-            here.insert_range(start.min(end)..end);
-        }
-        let swarm = Swarm::new(SwarmConfig::new(chunks, spec.member), here, spec.share.allotment(chunks));
+        let in_chunks = |ranges: &[ByteRange]| {
+            let mut set = ChunkSet::empty(chunks);
+            for range in ranges {
+                let end = if range.end() >= length { chunks } else { (range.end() / chunk_bytes) as u32 };
+                let start = range.start().div_ceil(chunk_bytes).min(chunks.into()) as u32;
+                set.insert_range(start.min(end)..end);
+            }
+            set
+        };
+        let here = in_chunks(have);
+        let mut swarm = Swarm::new(SwarmConfig::new(chunks, spec.member), here, spec.share.allotment(chunks));
+        swarm.handle_spent(&in_chunks(promised));
         Self {
             swarm,
             own,
@@ -96,6 +109,7 @@ impl Feed {
             steps: VecDeque::new(),
             share: spec.share.clone(),
             bytes_from_peers: 0,
+            idle_since: None,
         }
     }
 
@@ -112,6 +126,7 @@ impl Feed {
     /// Who there is, and what may be read of the source, from now on.
     pub fn handle_spec(&mut self, spec: &SwarmSpec, now: Duration) {
         self.own.believe(spec.may_vouch.iter().map(|key| key.0));
+        self.own.limit_uploads(spec.upload_limit);
         // What was read of it is not read again: only another share is news.
         if self.share != spec.share {
             self.share = spec.share.clone();
@@ -217,13 +232,26 @@ impl Feed {
             peer.state = PeerState::Opening;
             return Some(Step::Open(peer.at.clone()));
         }
-        while engine.room_at(now).is_some_and(|at| at <= now) {
-            let ask = self.swarm.poll(now)?;
+        while engine.room_at(now).is_some_and(|at| at <= now)
+            && let Some(ask) = self.swarm.poll(now)
+        {
             if let Some(step) = self.ask(ask, engine, now) {
                 return Some(step);
             }
         }
-        None
+        self.is_stuck(now).then(|| {
+            let why = "nobody has what was lost here, and this attempt may not read it again: the next one may";
+            Step::Fail(Error::retry(Code::Stalled, why))
+        })
+    }
+
+    fn is_stuck(&mut self, now: Duration) -> bool {
+        if !self.asks.is_empty() || self.swarm.is_complete() {
+            self.idle_since = None;
+            return false;
+        }
+        let since = *self.idle_since.get_or_insert(now);
+        now >= since + STUCK && self.swarm.has_lost()
     }
 
     fn ask(&mut self, ask: Ask, engine: &mut Engine, now: Duration) -> Option<Step> {
@@ -256,7 +284,8 @@ impl Feed {
             _ => None,
         });
         let room = engine.room_at(now).filter(|at| *at > now);
-        resting.chain(self.swarm.poll_timeout(now)).chain(room).min()
+        let stuck = self.idle_since.map(|since| since + STUCK).filter(|at| *at > now);
+        resting.chain(self.swarm.poll_timeout(now)).chain(room).chain(stuck).min()
     }
 
     /// A range has come, or not; what the engine shall hear of it, if anything.
@@ -283,7 +312,8 @@ impl Feed {
                     self.bytes_from_peers += bytes;
                 }
                 if !engine.lacks(range) {
-                    // The other one was faster.
+                    // The other one was faster. It was read all the same, and counts.
+                    engine.note_fetched(bytes);
                     return None;
                 }
                 Some(Ok(fetched))

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use staccato_protocols::{Error, Object, contract::SourceRequest};
+use staccato_protocols::{Error, Object, ObjectUrl, contract::SourceRequest};
 
 use super::{
     coordinator::Coordinator,
@@ -31,6 +31,8 @@ pub(crate) struct Others<'a> {
     /// The lanes on which that is done.
     pub lanes: Range<usize>,
     pub request: SourceRequest,
+    /// What a member's copy is called.
+    pub url: Box<dyn Fn(&SwarmPeer) -> ObjectUrl + 'a>,
     pub objects: OpenCopy<'a>,
 }
 
@@ -94,10 +96,10 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    /// What is written is shown under this name.
-    pub fn show(&mut self, name: &str) {
+    /// What is written is shown under this key.
+    pub fn show(&mut self, key: &str) {
         for lane in self.opened_lanes() {
-            self.lanes[lane].send(Command::Show { job: self.job(lane), name: name.to_owned() });
+            self.lanes[lane].send(Command::Show { job: self.job(lane), key: key.to_owned() });
         }
     }
 
@@ -118,15 +120,18 @@ impl<'a> Coordinator<'a> {
         if engine.is_ending() {
             feed.give_up();
         } else {
-            while let Some(step) = feed.poll(engine, now) {
+            while !engine.is_ending()
+                && let Some(step) = feed.poll(engine, now)
+            {
                 self.take_step(step, &feed, engine);
             }
         }
         self.feed = Some(feed);
     }
 
-    fn take_step(&mut self, step: Step, feed: &Feed, engine: &Engine) {
+    fn take_step(&mut self, step: Step, feed: &Feed, engine: &mut Engine) {
         match step {
+            Step::Fail(error) => engine.handle_starved(error),
             Step::Fetch { range, untouched, from } => {
                 let lane = match &from {
                     Some(from) => self.lane_of_peer(from.peer),
@@ -168,7 +173,8 @@ impl<'a> Coordinator<'a> {
         let peer = PeerKey(at.member);
         let lane = self.lane_of_peer(peer);
         let others = self.others.as_ref().expect("only members open others' copies");
-        let (objects, request) = ((others.objects)(at), Box::new(others.request.clone()));
+        let request = SourceRequest { url: (others.url)(at), ..others.request.clone() };
+        let (objects, request) = ((others.objects)(at), Box::new(request));
         self.opened[lane] = true;
         self.opening.insert(peer);
         self.lanes[lane].send(Command::OpenPeer { job: self.job(lane), peer, objects, request });

@@ -71,10 +71,17 @@ pub(crate) enum Command {
     Hash { job: JobRef, run: Run, piece_bytes: u64, from: HashFrom },
     /// Whatever is read of the source is read first, for everybody to whom the copy is offered: vouch for it.
     Vouch { job: JobRef, own: Arc<Offer>, identity: Identity },
-    /// What is offered under this name is what the attempt writes here.
-    Show { job: JobRef, name: String },
-    /// Nothing is offered under this name any more; say so when that is so.
-    Withdraw { name: String, done: flume::Sender<()> },
+    /// What is offered under this key is what the attempt writes here.
+    Show { job: JobRef, key: String },
+    /// What is offered under this key is what an earlier process has written, if it still is.
+    ShowKept {
+        key: String,
+        module: SharedProtocol,
+        request: Box<SourceRequest>,
+        told: flume::Sender<Result<(), Error>>,
+    },
+    /// Nothing is offered under this key any more; say so when that is so.
+    Withdraw { key: String, done: flume::Sender<()> },
     /// Open another executor's copy. Answered by [`PeerEvent::Opened`].
     OpenPeer { job: JobRef, peer: PeerKey, objects: Arc<RemoteProtocol>, request: Box<SourceRequest> },
     /// Hold what comes from it against vouchers, and tell what it has: [`PeerEvent::Has`], until [`PeerEvent::Gone`].

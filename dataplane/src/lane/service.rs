@@ -181,13 +181,19 @@ impl Service {
                 *source =
                     source.take().map(|source| Rc::new(FirstReader::new(source, own, identity)) as Rc<dyn Source>);
             }
-            Command::Show { job, name } => {
+            Command::Show { job, key } => {
                 if let Ok(destination) = self.destination(&job) {
-                    offer::show(&name, destination);
+                    offer::show(&key, offer::Where::Written(destination));
                 }
             }
-            Command::Withdraw { name, done } => {
-                offer::withdraw(&name).await;
+            Command::ShowKept { key, module, request, told } => {
+                let opened = module.open_source(&request, &self.lane).await;
+                let shown = opened.map(|source| offer::show(&key, offer::Where::Kept(source)));
+                // Who has ended does not hear it.
+                let _ = told.send(shown);
+            }
+            Command::Withdraw { key, done } => {
+                offer::withdraw(&key).await;
                 drop(done);
             }
             Command::OpenPeer { job, peer, objects, request } => {

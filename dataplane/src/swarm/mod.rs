@@ -7,7 +7,7 @@
 //!
 //! - *Rarest first*: of what others have and this host misses, the chunk that the fewest of its peers have; among equally
 //!   rare ones each host has an order of its own. Peers in the same rack are asked first.
-//! - *First copies*: a seed reads chunks of its own [`Allotment`] that nobody it knows has, beside what it asks of peers. What
+//! - *First copies*: a seed reads chunks of its own ([`Allotment`]) that nobody it knows has, beside what it asks of peers. What
 //!   is another seed's, it reads only where that one is gone or late.
 //! - *Slow peers*: a question that takes three times what is usual keeps no place in the window, and its
 //!   peer is asked only for what no other has, one chunk at a time.
@@ -20,12 +20,12 @@
 //! - A peer that sent wrong bytes, or said too often that it has what it has not, is not asked again.
 //! - The time that `poll_timeout` tells has not passed yet, and questions are bounded: nobody polls in vain for ever.
 
-pub mod allot;
 mod choice;
 mod chunk_set;
 mod peers;
 mod questions;
 mod reach;
+pub mod seeds;
 mod source;
 pub mod uploads;
 
@@ -92,21 +92,39 @@ pub enum Failure {
     Retry,
 }
 
-/// What a member may read of the source. No chunk is in both sets.
+/// What a member may read of the source. No chunk is in two of its sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allotment {
     /// It reads these, where nobody it knows has them.
-    pub primary: ChunkSet,
-    /// It reads these, too, where the one whose they are is gone or late.
-    pub reserve: ChunkSet,
-    /// Whose primary chunks the reserve is.
-    pub reserve_of: Option<PeerKey>,
+    pub own: ChunkSet,
+    /// It reads these, too, where the one that reads them is gone or late.
+    pub reserves: Vec<Reserve>,
+}
+
+/// What a seed reads in place of another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserve {
+    /// The other one.
+    pub of: PeerKey,
+    /// Some of what is its own.
+    pub chunks: ChunkSet,
 }
 
 impl Allotment {
     /// Of a member that is no seed.
     pub fn none(chunks: u32) -> Self {
-        Self { primary: ChunkSet::empty(chunks), reserve: ChunkSet::empty(chunks), reserve_of: None }
+        Self { own: ChunkSet::empty(chunks), reserves: Vec::new() }
+    }
+
+    /// Whether it is of this chunk.
+    pub fn contains(&self, chunk: u32) -> bool {
+        self.own.contains(chunk) || self.reserves.iter().any(|reserve| reserve.chunks.contains(chunk))
+    }
+
+    /// What is in this set is not to be read.
+    pub fn subtract(&mut self, chunks: &ChunkSet) {
+        self.own.subtract(chunks);
+        self.reserves.iter_mut().for_each(|reserve| reserve.chunks.subtract(chunks));
     }
 }
 
@@ -167,10 +185,10 @@ impl Swarm {
         let mut open = ChunkSet::full(config.chunks);
         open.subtract(&have);
         let mut swarm = Self {
+            source: Source::new(&have),
             have,
             open,
             peers: Peers::new(config.chunks, config.peers_max.min(u8::MAX.into())),
-            source: Source::new(Allotment::none(config.chunks)),
             questions: Questions::new(config.chunks, config.patience),
             reach: Reach::new(config.asks_max),
             config,
@@ -196,6 +214,9 @@ impl Swarm {
     /// A peer has these chunks, too.
     pub fn handle_have(&mut self, peer: PeerKey, chunks: &ChunkSet, now: Duration) {
         self.peers.have(peer, chunks, now);
+        if !chunks.is_empty() {
+            self.source.handle_have();
+        }
     }
 
     /// A chunk is here, written and checked. If it was asked of another peer, too, that question is to be dropped. One to the
@@ -250,11 +271,23 @@ impl Swarm {
         self.reopen(chunk);
     }
 
-    /// What may be read of the source from now on. What has come since that was written need not be.
-    pub fn handle_allotted(&mut self, mut allotment: Allotment, now: Duration) {
-        allotment.primary.subtract(&self.have);
-        allotment.reserve.subtract(&self.have);
+    /// What may be read of the source from now on. What has come since that was written is not.
+    pub fn handle_allotted(&mut self, allotment: Allotment, now: Duration) {
         self.source.allotted(allotment, now);
+    }
+
+    /// These were here once, and need not be any more: they are not read of the source all the same.
+    pub fn handle_spent(&mut self, chunks: &ChunkSet) {
+        self.source.spent(chunks);
+    }
+
+    /// Whether something is missing that nobody is known to have, and that this member has had: it may not read it again, and
+    /// may be the only one that could.
+    pub fn has_lost(&self) -> bool {
+        let mut lost = self.open.clone();
+        lost.keep(self.source.done());
+        lost.subtract(self.peers.held());
+        !lost.is_empty()
     }
 
     /// What to ask next, if anything.
@@ -296,14 +329,13 @@ impl Swarm {
     pub fn wants_source_budget(&self) -> ChunkSet {
         let mut wanted = self.open.clone();
         wanted.subtract(self.peers.held());
-        wanted.subtract(&self.source.allotment().primary);
-        wanted.subtract(&self.source.allotment().reserve);
+        self.source.subtract_from(&mut wanted);
         wanted
     }
 
-    /// What may still be read of the source.
-    pub fn allotment(&self) -> &Allotment {
-        self.source.allotment()
+    /// Whether this chunk may be read of the source still.
+    pub fn may_read(&self, chunk: u32) -> bool {
+        self.source.may_read(chunk)
     }
 
     /// Whether a peer is asked no more, because of what it sent or said.

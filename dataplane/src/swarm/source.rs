@@ -2,27 +2,36 @@
 
 use std::time::Duration;
 
-use super::{Allotment, ChunkSet, Failure, PeerKey, mix};
+use super::{Allotment, ChunkSet, Failure, PeerKey, Reserve, mix};
 
 /// After a failure the source is left alone for so long, doubling from one to the next.
 const FAILED_MIN: Duration = Duration::from_millis(250);
 const FAILED_MAX: Duration = Duration::from_secs(10);
 /// A seed that reads what is another one's asks for so many times as many chunks at a time: the others are done, or dead.
 const ALONE_ASKS: usize = 4;
-/// One that misses more of its own when this one has all is not just a little later.
-const LATER_CHUNKS: usize = 3;
+/// One of whose part more than a third is missing, and more than one chunk, when this one has all of its own, so many at
+/// least, is not just a little later.
+const OWN_CHUNKS: u32 = 8;
 /// For the last ones of another seed this one waits as long as so many of its own took.
 const LATE: u32 = 2;
+const LATE_MIN: Duration = Duration::from_millis(250);
+/// As long as nothing is heard of anybody, so many times as long as what counts as slow: others begin, or are looked for.
+const ALONE: u32 = 5;
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
-    /// What may still be read.
-    allotment: Allotment,
-    /// The one whose chunks are the reserve is not among the living.
-    alone: bool,
-    /// It was among them: before, it may only be about to begin.
-    met: bool,
+    /// What may still be read as the member's own.
+    own: ChunkSet,
+    /// How many of its own there were at first.
+    own_all: u32,
+    /// What may still be read in place of others.
+    reserves: Vec<OfOther>,
+    /// What was here once: it is not read, whatever becomes of it and whatever is allotted. Its right to be read went back
+    /// to who gave it.
+    done: ChunkSet,
+    /// Others have told what they have. Before, they may be about to begin.
+    heard: bool,
     /// Questions under way.
     pub asks: usize,
     took: Option<Duration>,
@@ -32,31 +41,84 @@ pub(super) struct Source {
     failures: u32,
 }
 
+/// See [`Reserve`].
+#[derive(Clone, Debug)]
+struct OfOther {
+    reserve: Reserve,
+    /// How many chunks there were at first.
+    all: usize,
+    /// It is not among the living.
+    gone: bool,
+}
+
 impl Source {
-    pub fn new(allotment: Allotment) -> Self {
-        let zero = Duration::ZERO;
-        Self { allotment, alone: false, met: false, asks: 0, took: None, own_at: zero, rests_until: zero, failures: 0 }
-    }
-
-    pub fn allotment(&self) -> &Allotment {
-        &self.allotment
-    }
-
-    pub fn allotted(&mut self, allotment: Allotment, now: Duration) {
-        if allotment.reserve_of != self.allotment.reserve_of {
-            (self.alone, self.met) = (false, false);
+    /// For a member that has these chunks.
+    pub fn new(have: &ChunkSet) -> Self {
+        let (own, done, zero) = (ChunkSet::empty(have.chunks()), have.clone(), Duration::ZERO);
+        Self {
+            own,
+            own_all: 0,
+            reserves: Vec::new(),
+            done,
+            heard: false,
+            asks: 0,
+            took: None,
+            own_at: zero,
+            rests_until: zero,
+            failures: 0,
         }
-        self.allotment = allotment;
+    }
+
+    pub fn allotted(&mut self, mut allotment: Allotment, now: Duration) {
+        allotment.subtract(&self.done);
+        let before = std::mem::take(&mut self.reserves);
+        let known = |of: PeerKey| before.iter().find(|other| other.reserve.of == of);
+        let with_state = |reserve: Reserve| {
+            let known = known(reserve.of);
+            let all = known.map_or(reserve.chunks.len() as usize, |other| other.all);
+            OfOther { gone: known.is_some_and(|other| other.gone), reserve, all }
+        };
+        self.reserves = allotment.reserves.into_iter().map(with_state).collect();
+        self.own_all = self.own_all.max(allotment.own.len());
+        self.own = allotment.own;
         self.own_at = now;
     }
 
+    /// What was here once.
+    pub fn done(&self) -> &ChunkSet {
+        &self.done
+    }
+
+    pub fn spent(&mut self, chunks: &ChunkSet) {
+        self.done.add(chunks);
+        self.own.subtract(chunks);
+        self.reserves.iter_mut().for_each(|other| other.reserve.chunks.subtract(chunks));
+    }
+
+    /// Whether this chunk may be read still.
+    pub fn may_read(&self, chunk: u32) -> bool {
+        self.own.contains(chunk) || self.reserves.iter().any(|other| other.reserve.chunks.contains(chunk))
+    }
+
+    /// Takes out what may be read.
+    pub fn subtract_from(&self, wanted: &mut ChunkSet) {
+        wanted.subtract(&self.own);
+        self.reserves.iter().for_each(|other| wanted.subtract(&other.reserve.chunks));
+    }
+
+    /// Somebody has something.
+    pub fn handle_have(&mut self) {
+        self.heard = true;
+    }
+
     pub fn handle_met(&mut self, peer: PeerKey) {
-        self.alone &= self.allotment.reserve_of != Some(peer);
-        self.met |= self.allotment.reserve_of == Some(peer);
+        for other in self.reserves.iter_mut().filter(|other| other.reserve.of == peer) {
+            other.gone = false;
+        }
     }
 
     pub fn handle_gone(&mut self, peer: PeerKey) {
-        self.alone |= self.allotment.reserve_of == Some(peer);
+        self.reserves.iter_mut().filter(|other| other.reserve.of == peer).for_each(|other| other.gone = true);
     }
 
     pub fn asked(&mut self, chunk: u32, now: Duration) {
@@ -72,15 +134,18 @@ impl Source {
     }
 
     fn note_own(&mut self, chunk: u32, now: Duration) {
-        if self.allotment.primary.contains(chunk) {
+        if self.own.contains(chunk) {
             self.own_at = now;
         }
     }
 
-    /// A chunk is here: it is not read again, whatever becomes of it. Its right to be read goes back to who gave it.
+    /// A chunk is here.
     pub fn need_not_read(&mut self, chunk: u32) {
-        self.allotment.primary.remove(chunk);
-        self.allotment.reserve.remove(chunk);
+        self.done.insert(chunk);
+        self.own.remove(chunk);
+        for other in &mut self.reserves {
+            other.reserve.chunks.remove(chunk);
+        }
     }
 
     pub fn failed(&mut self, failure: Failure, now: Duration) {
@@ -102,31 +167,39 @@ impl Source {
             return None;
         }
         let order = |chunk: &u32| mix(0, u64::from(*chunk));
-        match among(&self.allotment.primary, &wanted).min_by_key(order) {
-            Some(own) => (self.asks < asks_max).then_some(own),
-            None => {
-                let missing = || among(&self.allotment.reserve, &wanted);
-                let late = (self.met && missing().nth(LATER_CHUNKS).is_some()) || self.reserve_at(patience) <= now;
-                if late { missing().max_by_key(order) } else { None }
-            }
+        if let Some(own) = among(&self.own, &wanted).min_by_key(order) {
+            return (self.asks < asks_max).then_some(own);
         }
+        let late = |other: &&OfOther| {
+            let missing = || among(&other.reserve.chunks, &wanted);
+            let much_later = || missing().nth((other.all / 3).max(1)).is_some();
+            self.reserve_at(other, patience) <= now || (self.heard && self.own_all >= OWN_CHUNKS && much_later())
+        };
+        let late = self.reserves.iter().filter(late);
+        late.flat_map(|other| among(&other.reserve.chunks, &wanted)).max_by_key(order)
     }
 
     /// When the source may be asked again, or for more, where anything is left to ask for.
     pub fn next_at(&self, patience: Duration) -> impl Iterator<Item = Duration> {
-        let reserve_at = (!self.allotment.reserve.is_empty()).then(|| self.reserve_at(patience));
-        let left = reserve_at.is_some() || !self.allotment.primary.is_empty();
-        left.then_some(self.rests_until).into_iter().chain(reserve_at)
+        let left = self.reserves.iter().filter(|other| !other.reserve.chunks.is_empty());
+        let reserve_at = left.map(|other| self.reserve_at(other, patience)).min();
+        let any = reserve_at.is_some() || !self.own.is_empty();
+        any.then_some(self.rests_until).into_iter().chain(reserve_at)
     }
 
-    /// When the reserve may be read, once nothing is left of the seed's own.
-    fn reserve_at(&self, patience: Duration) -> Duration {
-        let late = self.took.filter(|_| self.met).map_or(patience, |took| took * LATE);
-        if self.alone { Duration::ZERO } else { self.own_at + late }
+    /// When another one's may be read, once nothing is left of the seed's own.
+    fn reserve_at(&self, other: &OfOther, patience: Duration) -> Duration {
+        let late = match self.took {
+            _ if !self.heard => patience * ALONE,
+            None => patience,
+            Some(took) => (took * LATE).max(LATE_MIN),
+        };
+        if other.gone { Duration::ZERO } else { self.own_at + late }
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.allotment.primary.memory_bytes() + self.allotment.reserve.memory_bytes()
+        let reserves: usize = self.reserves.iter().map(|other| other.reserve.chunks.memory_bytes()).sum();
+        self.own.memory_bytes() + self.done.memory_bytes() + reserves
     }
 }
 

@@ -15,8 +15,8 @@ fn set(chunks: impl IntoIterator<Item = u32>) -> ChunkSet {
     ChunkSet::from_ranges(CHUNKS, chunks.into_iter().map(|chunk| chunk..chunk + 1)).unwrap()
 }
 
-fn allotment(primary: impl IntoIterator<Item = u32>, reserve: impl IntoIterator<Item = u32>) -> Allotment {
-    Allotment { primary: set(primary), reserve: set(reserve), reserve_of: Some(OTHER) }
+fn allotment(own: impl IntoIterator<Item = u32>, reserve: impl IntoIterator<Item = u32>) -> Allotment {
+    Allotment { own: set(own), reserves: vec![Reserve { of: OTHER, chunks: set(reserve) }] }
 }
 
 fn config() -> SwarmConfig {
@@ -61,7 +61,7 @@ fn fetch(swarm: &mut Swarm, took: Duration, chunks: u32, now: &mut Duration) {
 
 #[test]
 fn a_seed_reads_its_own_chunks_that_nobody_has_beside_asking_peers() {
-    let mut swarm = Swarm::new(config(), set([]), allotment(0..10, 10..13));
+    let mut swarm = Swarm::new(config(), set([]), allotment(0..10, 10..11));
     swarm.handle_met(NEAR, Nearness::SameRack, ms(0));
     swarm.handle_have(NEAR, &set(0..8), ms(0));
     let asked = asks(&mut swarm, ms(0));
@@ -72,38 +72,44 @@ fn a_seed_reads_its_own_chunks_that_nobody_has_beside_asking_peers() {
     swarm.handle_arrived(of_source(8), ms(10));
     swarm.handle_lost(8);
     assert!(!asks(&mut swarm, ms(20)).contains(&of_source(8)));
+    swarm.handle_allotted(allotment(0..10, 10..13), ms(30));
+    assert!(!swarm.may_read(8) && swarm.may_read(12));
     assert!(swarm.wants_source_budget().contains(8) && swarm.wants_source_budget().contains(39));
 }
 
 #[test]
 fn a_reserve_is_read_where_its_seed_is_gone_or_late() {
     let may_read_reserve = |swarm: &mut Swarm, now| asks(swarm, now).iter().any(|ask| (10..20).contains(&ask.chunk));
-    // Whoever misses so much more than this one is late, once he is known to be there.
-    let mut swarm = Swarm::new(config(), set([]), allotment([0], 10..20));
-    swarm.handle_met(OTHER, Nearness::Elsewhere, ms(0));
-    assert!(may_read_reserve(&mut swarm, ms(0)));
-    let begin = || {
-        let mut swarm = Swarm::new(config(), set([]), allotment([0], 10..13));
+    let begin = |own: u32, reserve| {
+        let mut swarm = Swarm::new(config(), set([]), allotment(0..own, reserve));
         swarm.handle_met(OTHER, Nearness::Elsewhere, ms(0));
-        assert_eq!(asks(&mut swarm, ms(0)), [of_source(0)]);
-        swarm
+        swarm.handle_have(OTHER, &set([30]), ms(0));
+        assert!(!asks(&mut swarm, ms(0)).is_empty());
+        for chunk in 0..own {
+            swarm.handle_arrived(of_source(chunk), ms(200));
+        }
+        (swarm, ms(200))
     };
-    let mut swarm = begin();
-    swarm.handle_gone(OTHER, ms(1));
-    assert!(may_read_reserve(&mut swarm, ms(1)));
+    // Whoever misses so much more than this one is late.
+    let (mut swarm, now) = begin(9, 10..20);
+    assert!(may_read_reserve(&mut swarm, now));
+    // Of few chunks that says nothing.
+    let (mut swarm, now) = begin(3, 10..20);
+    assert!(!may_read_reserve(&mut swarm, now), "they may be on their way");
+    let at = swarm.poll_timeout(now).unwrap();
+    assert!(at <= now + ms(500) && may_read_reserve(&mut swarm, at));
+    // Nor of few of another one's.
+    let (mut swarm, now) = begin(9, 10..11);
+    assert!(!may_read_reserve(&mut swarm, now));
 
-    let mut swarm = begin();
-    assert!(!may_read_reserve(&mut swarm, ms(500)));
-    swarm.handle_arrived(of_source(0), ms(500));
-    assert!(!may_read_reserve(&mut swarm, ms(500)), "it may be on its way");
-    let at = swarm.poll_timeout(ms(500)).unwrap();
-    assert!(at <= ms(2_000) && may_read_reserve(&mut swarm, at));
-
+    let (mut swarm, now) = begin(3, 10..13);
+    swarm.handle_gone(OTHER, now);
+    assert!(may_read_reserve(&mut swarm, now));
     // Who came back is waited for again.
-    let mut swarm = begin();
-    swarm.handle_gone(OTHER, ms(1));
-    swarm.handle_met(OTHER, Nearness::Elsewhere, ms(2));
-    assert!(!may_read_reserve(&mut swarm, ms(2)));
+    let (mut swarm, now) = begin(3, 10..13);
+    swarm.handle_gone(OTHER, now);
+    swarm.handle_met(OTHER, Nearness::Elsewhere, now);
+    assert!(!may_read_reserve(&mut swarm, now));
 }
 
 #[test]
@@ -270,7 +276,7 @@ fn it_takes_little_memory() {
 
 #[test]
 fn a_seed_that_was_never_met_may_only_be_about_to_begin() {
-    let patience = config().patience;
+    let patience = config().patience * 5;
     let mut swarm = Swarm::new(config(), set([]), allotment(0..2, 10..20));
     let mut now = ms(0);
     fetch(&mut swarm, ms(1), 2, &mut now);

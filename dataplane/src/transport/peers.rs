@@ -13,6 +13,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
     ops::RangeInclusive,
+    path::PathBuf,
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -26,11 +27,17 @@ use std::{
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
-use staccato_protocols::{Code, Error, Interrupt, Lane, Registry, contract::Overwrite};
+use staccato_protocols::{
+    Code, Disposition, Error, Interrupt, Lane, ObjectUrl, Options, Registry,
+    contract::{Overwrite, SourceRequest},
+};
 
 use super::{
     gauge::Connected,
-    offer::Offers,
+    offer::{
+        Offer, Offers,
+        store::{CopyStore, Whole},
+    },
     quic::{Accepted, Endpoint, EndpointConfig, Quic, TurnedAway},
     remote::{RemoteProtocol, Transport},
     seats::{Seat, Seats},
@@ -73,6 +80,9 @@ pub struct PeersConfig {
     pub ticket_key: Vec<u8>,
     /// The control plane's clock.
     pub control_time: ControlTime,
+    /// The folder with what is known of copies that many fetch from one another; none: they are not shown again by another
+    /// process.
+    pub copies: Option<PathBuf>,
 }
 
 /// Where other executors may connect.
@@ -119,6 +129,7 @@ pub(crate) struct Peers {
     owner: Owner,
     /// Where readers are served.
     lanes: Vec<LaneHandle>,
+    copies: Option<CopyStore>,
     /// Connections that were closed because there were too many.
     too_many: AtomicU64,
     links: Mutex<BTreeMap<String, Link>>,
@@ -129,8 +140,8 @@ pub(crate) struct Peers {
 impl Peers {
     /// What another executor offers of an object that many fetch from one another.
     pub fn offer_of(&self, owner: &SourceOwner, transport: TransportChoice) -> RemoteProtocol {
-        RemoteProtocol::over(self.ways_to(owner, transport), owner.ticket.0.clone())
-            .with_connections(OFFER_CONNECTIONS_MAX)
+        let ways = self.ways_to(owner, transport).into_iter().map(Way::without_trials).collect();
+        RemoteProtocol::over(ways, owner.ticket.0.clone()).with_connections(OFFER_CONNECTIONS_MAX)
     }
 
     /// The same of this one.
@@ -138,12 +149,60 @@ impl Peers {
         self.owner.offers()
     }
 
-    /// Offers nothing of this name any more, and reads nothing of it.
-    pub fn withdraw(&self, name: &str) {
-        self.owner.offers().remove(name);
+    /// What is known of copies, on disk.
+    pub fn copies(&self) -> Option<&CopyStore> {
+        self.copies.as_ref()
+    }
+
+    /// Offers what another process has written, as far as it still is what was written.
+    fn offer_again(&self, registry: &Registry) {
+        let found = self.copies.as_ref().map(CopyStore::whole);
+        for (file, known) in found.into_iter().flat_map(|found| found.unwrap_or_default()) {
+            let Some(whole) = known.whole.clone() else { continue };
+            let offer = Offer::new(whole.copy.clone(), whole.object.object());
+            let key = offer.key();
+            if let Err(error) = self.show_kept(&key, &whole, registry) {
+                tracing::info!(%error, url = whole.url, "a copy is not shown");
+                // A lane may have opened it before another one could not.
+                self.withdraw(&key);
+                let is_over = error.disposition == Disposition::SourceChanged || error.code == Code::SourceMissing;
+                self.copies.iter().filter(|_| is_over).for_each(|copies| copies.remove(&key));
+                continue;
+            }
+            offer.limit_uploads(whole.upload_limit);
+            offer.remember(file, known, |_| true);
+            self.owner.offers().add(Arc::new(offer));
+        }
+    }
+
+    fn show_kept(&self, key: &str, whole: &Whole, registry: &Registry) -> Result<(), Error> {
+        let url = ObjectUrl::parse(&whole.url)?;
+        let module = registry.source(&url, &Options::new())?;
+        for lane in &self.lanes {
+            let (told, hear) = flume::bounded(1);
+            let (options, interrupt) = (Options::new(), Interrupt::default());
+            let request =
+                SourceRequest { url: url.clone(), options, pinned: whole.validator.clone(), aligned: true, interrupt };
+            let (key, module, request) = (key.to_owned(), module.clone(), Box::new(request));
+            lane.send(Command::ShowKept { key, module, request, told });
+            let ended = || Err(Error::retry(Code::Internal, "the lane has ended"));
+            hear.recv().unwrap_or_else(|_| ended())?;
+        }
+        Ok(())
+    }
+
+    /// Nothing of a copy is shown any more, and nothing is known of it.
+    pub fn forget(&self, key: &str) {
+        self.withdraw(key);
+        self.copies.iter().for_each(|copies| copies.remove(key));
+    }
+
+    /// Offers nothing of this copy any more, and reads nothing of it.
+    pub fn withdraw(&self, key: &str) {
+        self.owner.offers().remove(key);
         let (done, all_done) = flume::bounded::<()>(0);
         for lane in &self.lanes {
-            lane.send(Command::Withdraw { name: name.to_owned(), done: done.clone() });
+            lane.send(Command::Withdraw { key: key.to_owned(), done: done.clone() });
         }
         drop(done);
         // Each lane drops its end when it is through.
@@ -157,7 +216,12 @@ impl Peers {
 
     /// The objects of another executor that its ticket allows to read, for one attempt on so many lanes.
     pub fn objects_of(&self, owner: &SourceOwner, spec: &AttemptSpec, lanes: usize) -> RemoteProtocol {
-        let mut objects = RemoteProtocol::over(self.ways_to(owner, spec.transport), owner.ticket.0.clone());
+        let mut ways = self.ways_to(owner, spec.transport);
+        if spec.swarm.is_some() {
+            // Its owner is read by many at a time.
+            ways = ways.into_iter().map(Way::without_trials).collect();
+        }
+        let mut objects = RemoteProtocol::over(ways, owner.ticket.0.clone());
         let wants_all = spec.part.start == 0 && spec.part.end.is_none() && spec.checkpoint.is_empty();
         // What is to be repaired may be right already: then nothing shall travel. What many fetch is read in chunks.
         if wants_all && spec.overwrite != Overwrite::Repair && spec.swarm.is_none() {
@@ -249,18 +313,24 @@ struct Door {
 impl Served {
     /// Opens the door, if there is to be one, to `registry`'s objects on these lanes, which are glommio's.
     pub fn start(config: PeersConfig, registry: Registry, lanes: &[LaneHandle]) -> Result<Self, Error> {
-        let PeersConfig { identity, listen, quic_ports, plain, ticket_key, control_time } = config;
-        let owner = Owner::new(registry, ticket_key, control_time);
+        let PeersConfig { identity, listen, quic_ports, plain, ticket_key, control_time, copies } = config;
+        let owner = Owner::new(registry.clone(), ticket_key, control_time);
+        let copies = copies.and_then(|folder| {
+            let opened = CopyStore::open(&folder);
+            opened.inspect_err(|error| tracing::warn!(%error, "copies are not shown again by another process")).ok()
+        });
         let (links, closing) = (Mutex::default(), Interrupt::default());
         let peers = Arc::new(Peers {
             identity,
             plain,
             owner,
             lanes: lanes.to_vec(),
+            copies,
             too_many: AtomicU64::new(0),
             links,
             closing,
         });
+        peers.offer_again(&registry);
         let door = listen.map(|address| Door::open(address, quic_ports, &peers, lanes)).transpose()?;
         Ok(Self { peers, door })
     }

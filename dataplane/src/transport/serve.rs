@@ -331,7 +331,7 @@ impl Served<'_> {
         let pace = self.shelf.owner.patience.answer;
         let mut rest = pieces(range, READ_BYTES);
         let Some(mut piece) = rest.next() else { return Ok(()) };
-        let _upload = match self.shelf.upload(object) {
+        let _upload = match self.shelf.upload(object, range.len()) {
             Ok(upload) => upload,
             Err(busy) => return self.refuse(request, busy).await,
         };
@@ -381,13 +381,17 @@ impl Shelf<'_> {
     async fn open(&self, ticket: &[u8], url: &str, pinned: Option<Validator>, aligned: bool) -> Result<Shown, Error> {
         let owner = self.owner;
         let url = ObjectUrl::parse(url)?;
+        // A ticket for a name is good for all of its copies.
+        let (key, allowed) = match url.scheme() {
+            offer::SCHEME => offer::key_in(&url).map(|(key, all)| (Some(key), all))?,
+            _ => (None, url.clone()),
+        };
         let ticket = Ticket::verify(ticket, &owner.ticket_key)
-            .and_then(|ticket| ticket.allows(self.reader, &url, (owner.control_time)()).map(|()| ticket))
+            .and_then(|ticket| ticket.allows(self.reader, &allowed, (owner.control_time)()).map(|()| ticket))
             .map_err(|why| owner.not_allowed(&self.peer, &url, why))?;
-        if url.scheme() == offer::SCHEME {
-            let name = url.url().host_str().unwrap_or_default();
+        if let Some(key) = key {
             let missing = || Error::retry(Code::SourceMissing, format!("{} is not offered here", url.redacted()));
-            let offer = owner.offers.get(name).ok_or_else(missing)?;
+            let offer = owner.offers.get(&key).ok_or_else(missing)?;
             let source = Rc::new(ShownCopy(offer.clone()));
             return Ok(Shown { source, offer: Some(offer), ticket, url });
         }
@@ -423,11 +427,11 @@ impl Shelf<'_> {
     }
 
     /// A slot to send a chunk, where that is offered to many.
-    fn upload(&self, object: u32) -> Result<Option<Upload>, Error> {
+    fn upload(&self, object: u32, bytes: u64) -> Result<Option<Upload>, Error> {
         let Some(Ok(Shown { offer: Some(offer), .. })) = self.objects.get(&object) else { return Ok(None) };
         // Nobody is known by a plain connection: all of them are one.
         let key = self.reader.map_or(0, |key| u64::from_le_bytes(key[..8].try_into().expect("8 bytes")));
-        offer.upload(PeerKey(key)).map(Some)
+        offer.upload(PeerKey(key), bytes).map(Some)
     }
 
     /// What is offered under an object that is open, while its ticket is valid.

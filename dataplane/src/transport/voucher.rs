@@ -160,6 +160,14 @@ impl Content {
 }
 
 impl Voucher {
+    /// The voucher in `bytes`, which was verified when it was written where only this executor writes.
+    pub fn read(bytes: Vec<u8>) -> Option<Self> {
+        let mut from = Reader(&bytes);
+        let content = Content::parse(&mut from).ok()?;
+        let signer = digest_of(from.bytes(KEY_BYTES_MAX).ok()?);
+        Some(Self { content, signer, bytes })
+    }
+
     /// The voucher in `bytes`, if the signature is that of a key which `may_vouch`.
     pub fn verify(bytes: Vec<u8>, may_vouch: impl Fn(&KeyDigest) -> bool) -> Result<Self, VoucherError> {
         let mut from = Reader(&bytes);
@@ -200,4 +208,40 @@ fn digest_of(key: &[u8]) -> KeyDigest {
 
 fn key_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, rustls::Error> {
     Ok(ParsedCertificate::try_from(certificate)?.subject_public_key_info().as_ref().to_vec())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::transport::authority::Authority;
+
+    fn content(range: ByteRange) -> Content {
+        Content::of("n", [7; 32], range, &Chunk::zero(range.len() as usize))
+    }
+
+    /// A voucher of a chunk of zeros, by somebody.
+    pub fn voucher(range: ByteRange) -> Voucher {
+        content(range).sign(&Authority::new().identity("seed").own()).unwrap()
+    }
+
+    #[test]
+    fn a_voucher_counts_if_it_is_whole_and_its_signer_may_vouch() {
+        let range = ByteRange::at(1 << 20, 100_000).unwrap();
+        let voucher = voucher(range);
+        let signer = voucher.signer;
+        let verify = |bytes: &[u8]| Voucher::verify(bytes.to_vec(), |key| *key == signer);
+        assert_eq!(verify(&voucher.bytes).unwrap(), voucher);
+        assert_eq!(Voucher::read(voucher.bytes.clone()).unwrap(), voucher);
+        let nobody = Voucher::verify(voucher.bytes.clone(), |_| false);
+        assert_eq!(nobody, Err(VoucherError::UnknownSigner));
+        assert!(voucher.content.is(&Chunk::zero(100_000)) && !voucher.content.is(&Chunk::zero(99_999)));
+        for at in 0..voucher.bytes.len() {
+            let mut altered = voucher.bytes.clone();
+            altered[at] ^= 1;
+            assert!(verify(&altered).is_err(), "{at}");
+        }
+        for end in 0..voucher.bytes.len() {
+            assert!(verify(&voucher.bytes[..end]).is_err(), "{end}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use staccato_dataplane::swarm::{Holder, Nearness, Swarm, Uploads};
+use staccato_dataplane::swarm::{ChunkSet, Holder, Nearness, Swarm, Uploads};
 
 use super::{Event, FlowId, Sending, Who, World, config, key, nanos};
 
@@ -11,8 +11,7 @@ const CHECKPOINT: Duration = Duration::from_secs(1);
 
 impl World<'_> {
     pub(super) fn begins(&mut self, host: u32) {
-        let (held, comes_back) = (self.held(), self.hosts[host as usize].life > 0);
-        let allotment = self.control.claim(host, comes_back, &held);
+        let comes_back = self.hosts[host as usize].life > 0;
         let kept = {
             let state = &self.hosts[host as usize];
             let mut kept = state.swarm.have().clone();
@@ -23,10 +22,14 @@ impl World<'_> {
             kept
         };
         let seed = self.rng.u64(..);
+        let share = self.control.claim(host, comes_back, &kept);
+        let allotment = share.allotment(self.setup.chunks);
         let state = &mut self.hosts[host as usize];
         state.life += 1;
         state.alive = true;
         state.swarm = Swarm::new(config(self.setup, seed), kept, allotment);
+        state.share = share;
+        state.read = ChunkSet::empty(self.setup.chunks);
         state.uploads = Uploads::new(self.setup.slots);
         state.timer = u64::MAX;
         state.recent.clear();
@@ -54,10 +57,12 @@ impl World<'_> {
             return;
         }
         let state = &self.hosts[host as usize];
-        let allotment = self.control.heartbeat(host, state.swarm.have(), &state.read);
-        if let Some(allotment) = allotment.filter(|allotment| allotment != state.swarm.allotment()) {
-            let now = self.time();
-            self.hosts[host as usize].swarm.handle_allotted(allotment, now);
+        let share = self.control.heartbeat(host, state.swarm.have(), state.read.len());
+        if share != state.share {
+            let (now, chunks) = (self.time(), self.setup.chunks);
+            let state = &mut self.hosts[host as usize];
+            state.swarm.handle_allotted(share.allotment(chunks), now);
+            state.share = share;
         }
         self.refresh(host);
         self.pump(host);
@@ -147,8 +152,7 @@ impl World<'_> {
         if self.hosts[host as usize].life != life || self.hosts[host as usize].alive {
             return;
         }
-        let held = self.held();
-        self.control.lost(host, &held);
+        self.control.lost(host);
         for watcher in self.hosts[host as usize].watchers.clone() {
             self.part(watcher, host);
             self.hosts[watcher as usize].peers.retain(|peer| *peer != host);

@@ -102,16 +102,22 @@ impl Ledger {
         pattern.destination_digest = None;
         secrets.destination_url = None;
         pattern.sealed = !secrets.is_empty();
+        let (options, chunk) = (serde_json::to_string(&request.first.source_options), pattern.chunk_size);
+        // Whose it is, too: the names of credentials mean something else for others.
+        let source = [owner, request.first.source_url.as_str(), &options.expect("texts"), &format!("{chunk:?}")];
+        let content = self.inner.seal.digest("copies", &source);
         let mut record = DistributionRecord {
             version: RECORD_VERSION,
             id: TransferId::nil(),
             name: request.name.clone(),
             pattern,
+            content,
             template: request.template.clone(),
             source_budget: request.source_budget,
             max_failures: request.max_failures,
             deadline: request.deadline,
             preheat: request.preheat,
+            uploads: request.uploads,
             created_at: now,
             finished_at: None,
             plans: 0,

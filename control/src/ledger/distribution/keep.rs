@@ -6,7 +6,10 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 
 use crate::{
-    model::{Action, ProblemCode, State, TransferId, distribution::Figures},
+    model::{
+        Action, ProblemCode, State, TransferId,
+        distribution::{Figures, Stop},
+    },
     store::Write,
 };
 
@@ -40,7 +43,7 @@ impl Ledger {
             let ended = known.state().is_ended();
             known.pending > 0
                 || known.record.asked.is_some()
-                || known.record.must_stop(&known.rollup, known.pending, now).is_some()
+                || known.record.must_stop(&known.rollup, known.pending, false, now).is_some()
                 || known.record.finished_at.is_some() != ended
         };
         let known = self.inner.distributions.lock().expect(POISON);
@@ -84,16 +87,27 @@ impl Ledger {
 
     /// Cancels what is not complete where too much has failed, or the deadline passed.
     async fn stop_what_must(&self, id: TransferId) -> Result<(), LedgerError> {
-        let now = self.inner.environment.now();
+        let (now, exhausted) = (self.inner.environment.now(), self.is_source_exhausted(id));
         self.change_distribution(id, &Scope::All, |record, known| {
-            if let Some(stop) = record.must_stop(&known.rollup, known.pending, now) {
+            if let Some(stop) = record.must_stop(&known.rollup, known.pending, exhausted, now) {
                 tracing::info!(distribution = %id, code = stop.code.as_str(), "a distribution stops");
-                (record.stopped, record.canceled) = (Some(stop), true);
-                record.ask(Action::Cancel);
+                record.stop(stop);
             }
             Ok(((), Vec::new()))
         })
         .await
+    }
+
+    /// Stops a distribution for this reason. One that is gone needs nothing.
+    pub(in crate::ledger) async fn stop_distribution(&self, id: TransferId, stop: Stop) -> Result<(), LedgerError> {
+        let stopped = self.change_distribution(id, &Scope::All, |record, _| {
+            record.stop(stop);
+            Ok(((), Vec::new()))
+        });
+        match stopped.await {
+            Err(LedgerError::Problem(problem)) if problem.code == ProblemCode::DistributionNotFound => Ok(()),
+            stopped => stopped,
+        }
     }
 
     /// Tells all members what was asked. Some may not be able to do it now (a commit is being done): while these have not

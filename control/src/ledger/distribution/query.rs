@@ -5,7 +5,7 @@ use std::{ops::Bound, time::Duration};
 use crate::{
     model::{
         State, TransferId, TransferRecord,
-        distribution::{Candidate, DistributionDocument, MemberDocument},
+        distribution::{Candidate, DistributionDocument, MemberDocument, UploadLimits},
         host::{Announcement, HostName},
     },
     store::Record,
@@ -60,12 +60,26 @@ impl Ledger {
         self.distribution(id, &Scope::All, |known| known.record.pattern.chunk_size).ok()?
     }
 
-    /// Whether members of a distribution may still want something of others.
-    pub(crate) fn is_distributing(&self, id: TransferId) -> bool {
+    /// What copies of its object are called, whether they are kept while it is there, and how fast they may be sent.
+    pub(crate) fn copies_of(&self, id: TransferId) -> Option<(String, bool, UploadLimits)> {
+        let copies = |known: &mut Distribution| {
+            let record = &known.record;
+            let content = if record.content.is_empty() { id.to_string() } else { record.content.clone() };
+            (content, record.preheat, record.uploads)
+        };
+        self.distribution(id, &Scope::All, copies).ok()
+    }
+
+    /// Whether copies that were made for a distribution are still shown: members of it, or of another one of the same
+    /// object, may want something of them.
+    pub(crate) fn is_wanted(&self, id: TransferId) -> bool {
         let now = self.inner.environment.now();
-        let is_over =
-            |known: &mut Distribution| known.record.finished_at.is_some_and(|finished| now.since(finished) > KEPT);
-        self.distribution(id, &Scope::All, is_over).is_ok_and(|over| !over)
+        let known = self.inner.distributions.lock().expect(POISON);
+        let Some(own) = known.get(&id) else { return false };
+        let runs = |one: &Distribution| one.record.finished_at.is_none_or(|finished| now.since(finished) <= KEPT);
+        own.record.preheat
+            || runs(own)
+            || known.values().any(|other| other.record.content == own.record.content && runs(other))
     }
 
     /// The hosts that a distribution may go to: those whose executor has ever joined, in the order of their names.
@@ -92,7 +106,13 @@ impl Ledger {
 
     /// A distribution; `distribution_not_found` also when it is somebody else's.
     pub fn distribution_document(&self, id: TransferId, scope: &Scope) -> Result<DistributionDocument, LedgerError> {
-        self.distribution(id, scope, |known| known.document(self.inner.config.own_host.as_str()))
+        self.distribution(id, scope, |known| self.show(id, known))
+    }
+
+    fn show(&self, id: TransferId, known: &Distribution) -> DistributionDocument {
+        let document = known.document(self.inner.config.own_host.as_str());
+        let source_exhausted = !document.state.is_ended() && self.is_source_exhausted(id);
+        DistributionDocument { source_exhausted, ..document }
     }
 
     /// At most `limit` distributions behind `marker`, in the order of their creation, and the marker of the next page.
@@ -104,11 +124,10 @@ impl Ledger {
     ) -> (Vec<DistributionDocument>, Option<TransferId>) {
         let known = self.inner.distributions.lock().expect(POISON);
         let from = marker.map_or(Bound::Unbounded, Bound::Excluded);
-        let own_host = self.inner.config.own_host.as_str();
         let mut visible = known.range((from, Bound::Unbounded)).filter(|(_, one)| scope.sees(one.record.owner()));
         let page: Vec<_> = visible.by_ref().take(limit).collect();
         let next = visible.next().and(page.last()).map(|(id, _)| **id);
-        (page.into_iter().map(|(_, one)| one.document(own_host)).collect(), next)
+        (page.into_iter().map(|(id, one)| self.show(*id, one)).collect(), next)
     }
 
     /// A page of members. One that changes its state meanwhile may be missing from a page of one state.

@@ -45,12 +45,19 @@ pub struct DistributionDocument {
     pub error: Option<StopDocument>,
     /// How many times the object may be read from its source.
     pub source_budget: f64,
+    /// Whether nobody may read what is missing any more: its hosts wait for one another until the `deadline`.
+    #[serde(default)]
+    pub source_exhausted: bool,
     /// More failures than this, and the rest is canceled.
     pub max_failures: Option<u64>,
     /// What is not complete by then is canceled; RFC 3339.
     pub deadline: Option<String>,
     /// Whether nobody waits for it.
     pub preheat: bool,
+    /// Most bytes per second that each host sends to others.
+    pub upload_limit: Option<u64>,
+    /// Most bytes per second that all hosts of a rack send to others together.
+    pub rack_upload_limit: Option<u64>,
     /// First byte of the source that is wanted.
     pub start_offset: u64,
     /// The byte behind the last one that is wanted; -1 for the end of the object.
@@ -101,7 +108,7 @@ pub struct SlowestDocument {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = DistributionError)]
 pub struct StopDocument {
-    /// `too_many_failures` or `deadline_passed`.
+    /// `too_many_failures`, `deadline_passed`, `source_budget_exhausted` or `object_changed`.
     pub code: String,
     /// One sentence that says what to do.
     pub message: String,
@@ -204,9 +211,12 @@ impl DistributionRecord {
                 .as_ref()
                 .map(|stop| StopDocument { code: stop.code.as_str().into(), message: stop.message.clone() }),
             source_budget: self.source_budget.times(),
+            source_exhausted: false,
             max_failures: self.max_failures,
             deadline: show(self.deadline),
             preheat: self.preheat,
+            upload_limit: self.uploads.each,
+            rack_upload_limit: self.uploads.rack,
             start_offset: member.start_offset,
             end_offset: member.end_offset,
             source_options: member.source_options,

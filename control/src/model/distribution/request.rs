@@ -14,7 +14,7 @@ use crate::model::{
 };
 
 use super::{
-    Candidate, MEMBERS_MAX, Selector, SourceBudget,
+    Candidate, MEMBERS_MAX, Selector, SourceBudget, UploadLimits,
     selector::{SelectorBody, several},
 };
 
@@ -70,9 +70,18 @@ pub struct DistributionBody {
     /// What is not complete by then is canceled: RFC 3339, for instance 2030-01-31T12:00:00Z; at most 366 days ahead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
-    /// Whether the hosts do not need the object yet: `priority` is 1 then, unless told. `false` when absent.
+    /// Whether the hosts do not need the object yet: `priority` is 1 then, unless told, and they show it to hosts of later
+    /// distributions of the same object as long as this one is there. `false` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preheat: Option<bool>,
+    /// Most bytes per second that each host sends to others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub upload_limit: Option<u64>,
+    /// Most bytes per second that all hosts of a rack send to others together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub rack_upload_limit: Option<u64>,
     /// 0, or absent: a distribution is of the whole object.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0)]
@@ -123,7 +132,17 @@ pub struct DistributionBody {
 }
 
 /// The fields of a body that are not those of a transfer.
-const FIELDS: [&str; 7] = ["hosts", "destination_urls", "name", "source_budget", "max_failures", "deadline", "preheat"];
+const FIELDS: [&str; 9] = [
+    "hosts",
+    "destination_urls",
+    "name",
+    "source_budget",
+    "max_failures",
+    "deadline",
+    "preheat",
+    "upload_limit",
+    "rack_upload_limit",
+];
 /// The fields that say which hosts a distribution goes to.
 pub const HOSTS_FIELDS: [&str; 2] = ["hosts", "destination_urls"];
 
@@ -146,6 +165,8 @@ pub struct DistributionRequest {
     pub deadline: Option<Timestamp>,
     /// Whether nobody waits for it.
     pub preheat: bool,
+    /// How fast hosts may send to one another.
+    pub uploads: UploadLimits,
 }
 
 /// Where one member shall write. On a host, so that its URL has no secrets.
@@ -196,6 +217,10 @@ impl DistributionRequest {
             max_failures: fields.number("max_failures", 0, u64::MAX)?,
             deadline: fields.deadline(now)?,
             preheat,
+            uploads: UploadLimits {
+                each: fields.number("upload_limit", 1, u64::MAX)?,
+                rack: fields.number("rack_upload_limit", 1, u64::MAX)?,
+            },
         })
     }
 }

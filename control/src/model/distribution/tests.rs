@@ -303,7 +303,7 @@ fn it_stops_when_too_many_have_failed_or_its_time_is_over() {
     let stop = |states: &[State], deadline: Option<Timestamp>| {
         let (record, rollup) = with_members(states);
         let record = DistributionRecord { deadline, ..record };
-        record.must_stop(&rollup, 0, NOW).map(|stop| stop.code)
+        record.must_stop(&rollup, 0, false, NOW).map(|stop| stop.code)
     };
     use State as S;
     assert_eq!(stop(&[S::Running, S::Error], None), None, "one may");
@@ -313,7 +313,7 @@ fn it_stops_when_too_many_have_failed_or_its_time_is_over() {
     assert_eq!(stop(&[S::New], Some(NOW)), Some(StopCode::DeadlinePassed));
     let (record, rollup) = with_members(&[S::Error, S::Error, S::New]);
     let canceled = DistributionRecord { canceled: true, ..record };
-    assert_eq!(canceled.must_stop(&rollup, 0, NOW), None, "it is stopping already");
+    assert_eq!(canceled.must_stop(&rollup, 0, false, NOW), None, "it is stopping already");
 }
 
 #[test]

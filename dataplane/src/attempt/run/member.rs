@@ -11,9 +11,15 @@ use staccato_protocols::{
 
 use super::{Attempt, Bench, Interrupted, WantedPart};
 use crate::{
-    attempt::{AttemptSpec, SourceOwner, swarm::SwarmSpec},
+    attempt::{
+        AttemptSpec, SourceOwner,
+        swarm::{SwarmPeer, SwarmSpec},
+    },
     lane::{coordinator::Coordinator, feed::Feed, feeding::Others},
-    transport::{offer::Offer, peers::Peers},
+    transport::{
+        offer::{self, Offer, store::Known},
+        peers::Peers,
+    },
 };
 
 /// A member of a distribution, on its lanes.
@@ -43,26 +49,28 @@ impl<'a> Member<'a> {
 
     /// Whether it may read the source.
     pub fn reads_source(&self) -> bool {
-        self.spec.share.seeds > 0
+        !self.spec.share.is_none()
     }
 
     /// How other members' copies are opened.
     pub fn others(&self, spec: &AttemptSpec, lanes: Range<usize>) -> Result<Others<'a>, Error> {
-        let url = crate::transport::offer::url_of(&self.spec.distribution)?;
         let request = SourceRequest {
-            url,
+            url: offer::url_of(&self.spec.name)?,
             options: Options::new(),
             pinned: None,
             aligned: true,
             interrupt: Interrupt::default(),
         };
         let (peers, ticket, transport) = (self.peers, self.spec.ticket.clone(), spec.transport);
-        let objects = move |at: &crate::attempt::swarm::SwarmPeer| {
+        let objects = move |at: &SwarmPeer| {
             let (host, tcp, quic, plain) = (at.host.clone(), at.tcp, at.quic.clone(), at.plain);
             let owner = SourceOwner { host, tcp, quic, plain, ticket: ticket.clone() };
             Arc::new(peers.offer_of(&owner, transport))
         };
-        Ok(Others { lanes, request, objects: Box::new(objects) })
+        let all = request.url.clone();
+        let name = self.spec.name.clone();
+        let url = move |at: &SwarmPeer| offer::url_of(&offer::key_of(&name, at.member)).unwrap_or(all.clone());
+        Ok(Others { lanes, request, url: Box::new(url), objects: Box::new(objects) })
     }
 }
 
@@ -86,21 +94,60 @@ impl Attempt<'_> {
             let why = "a distribution writes files: others read from them what is there";
             return Err(Error::fatal(Code::InvalidOption, why).into());
         }
-        let name = &member.spec.distribution;
-        let own = Arc::new(Offer::new(name.clone(), object.clone()));
+        let copy = member.spec.copy(&self.spec.transfer);
+        let key = copy.key();
+        let own = Arc::new(Offer::new(copy, object.clone()));
+        own.believe(member.spec.may_vouch.iter().map(|key| key.0));
+        if let Some(copies) = member.peers.copies() {
+            let durable = |range: ByteRange| have.iter().any(|have| have.contains(range));
+            let opened = if have.is_empty() {
+                copies.begin(&key).map(|file| (file, Known::default()))
+            } else {
+                copies.resume(&key)
+            };
+            match opened {
+                Ok((file, known)) => own.remember(file, known, durable),
+                Err(error) => tracing::warn!(%error, "what is known of a copy cannot be kept; it is not shown again"),
+            }
+        }
         if member.reads_source() {
             coordinator.vouch(&own, member.peers.identity());
         }
-        coordinator.show(name);
+        coordinator.show(&key);
         member.peers.offers().add(own.clone());
-        coordinator.take_part(Feed::new(member.spec, own, length, have), member.spec);
+        let promised: Vec<_> = self.spec.checkpoint.iter().map(|known| known.range).collect();
+        coordinator.take_part(Feed::new(member.spec, own, length, have, &promised), member.spec);
         Ok(())
     }
 
     /// Nothing of this attempt is shown any more.
     pub(super) fn withdraw(&self) {
         let Ok(Some(member)) = Member::of(self.bench, self.spec) else { return };
-        member.peers.withdraw(&member.spec.distribution);
+        member.peers.withdraw(&offer::key_of(&member.spec.name, member.spec.member));
+    }
+
+    /// Nothing is known of this attempt's copy any more.
+    pub(super) fn forget_copy(&self) {
+        let Ok(Some(member)) = Member::of(self.bench, self.spec) else { return };
+        member.peers.forget(&offer::key_of(&member.spec.name, member.spec.member));
+    }
+
+    /// The copy is where it belongs: where it is to be kept, another process may show it, too.
+    pub(super) fn keep_copy(&self, coordinator: &mut Coordinator<'_>) {
+        let Some(member) = &self.member else { return };
+        let key = offer::key_of(&member.spec.name, member.spec.member);
+        if !member.spec.keep {
+            return member.peers.copies().into_iter().for_each(|copies| copies.remove(&key));
+        }
+        let Some(own) = member.peers.offers().get(&key) else { return };
+        let (url, options) = (self.spec.destination_url.clone(), self.spec.destination_options.clone());
+        let module = self.bench.registry.source(&url, &options);
+        let request = SourceRequest { url, options, pinned: None, aligned: true, interrupt: Interrupt::default() };
+        match module.and_then(|module| coordinator.open_source(0, module, &request)) {
+            Ok(object) => own.note_whole(&request.url, object.validator),
+            Err(error) => tracing::warn!(%error, "a copy will not be shown again by another process"),
+        }
+        coordinator.close();
     }
 }
 

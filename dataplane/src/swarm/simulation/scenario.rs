@@ -8,9 +8,10 @@ pub(super) struct Scenario {
     pub chunks: u32,
     /// Each of them, the honest ones first.
     pub hosts: Vec<Character>,
-    /// How many of the honest hosts may read the source.
+    /// How many may read the source at a time.
     pub seeds: usize,
-    pub reads_max: u64,
+    /// How often it may be read, in thousandths.
+    pub budget_milli: u32,
     pub slots: usize,
     pub asks_max: usize,
     pub trouble: Trouble,
@@ -43,6 +44,11 @@ pub(super) struct Trouble {
 }
 
 impl Scenario {
+    /// Most reads of a chunk.
+    pub fn reads_max(&self) -> u64 {
+        u64::from(self.chunks) * u64::from(self.budget_milli) / 1000
+    }
+
     pub fn draw(rng: &mut Rng) -> Self {
         let honest = rng.usize(1..=10);
         let mut hosts = vec![Character::Honest; honest];
@@ -54,7 +60,7 @@ impl Scenario {
             chunks,
             hosts,
             seeds: rng.usize(1..=honest.min(6)),
-            reads_max: u64::from(chunks) + rng.u64(..=2 * u64::from(chunks)),
+            budget_milli: rng.u32(1000..=3000),
             slots: rng.usize(1..=6),
             asks_max: rng.usize(1..=8),
             trouble: Trouble::draw(rng),

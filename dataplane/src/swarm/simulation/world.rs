@@ -12,7 +12,7 @@ use super::{
 };
 use crate::swarm::{
     Allotment, Answer, Ask, ChunkSet, Failure, Holder, Nearness, PeerKey, Swarm, SwarmConfig, Uploads,
-    allot::Allotments,
+    seeds::{Seeds, Share},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ pub(super) struct World {
     events: BTreeMap<(Duration, u64), Event>,
     sequence: u64,
     hosts: Vec<Host>,
-    allotments: Allotments,
+    seeds: Seeds,
     /// Reads of the source that succeeded, or whose reader died meanwhile.
     reads: u64,
     trace: Vec<String>,
@@ -49,6 +49,12 @@ struct Host {
     character: Character,
     life: u32,
     alive: bool,
+    /// The control plane has not heard that it has died.
+    is_believed: bool,
+    /// What it was told that it may read of the source.
+    share: Share,
+    /// For so many seconds it has missed what nobody is known to have.
+    starves: u32,
     swarm: Swarm,
     uploads: Uploads,
     /// Chunks whose right bytes are here.
@@ -73,13 +79,16 @@ impl World {
     pub fn live(seed: u64, sabotage: Option<Sabotage>) -> Life {
         let mut rng = Rng::with_seed(seed);
         let scenario = Scenario::draw(&mut rng);
-        let seeds: Vec<PeerKey> = (0..scenario.seeds as u64).map(PeerKey).collect();
-        let allotments = Allotments::new(scenario.chunks, scenario.reads_max, &seeds);
+        let mut seeds = Seeds::new(scenario.seeds, scenario.budget_milli);
+        seeds.know(scenario.chunks);
         let none = ChunkSet::empty(scenario.chunks);
         let host = |character: &Character| Host {
             character: *character,
             life: 0,
-            alive: true,
+            alive: false,
+            is_believed: false,
+            share: Share::default(),
+            starves: 0,
             swarm: Swarm::new(SwarmConfig::new(scenario.chunks, 0), none.clone(), Allotment::none(scenario.chunks)),
             uploads: Uploads::new(scenario.slots),
             good: none.clone(),
@@ -90,7 +99,7 @@ impl World {
         let hosts = scenario.hosts.iter().map(host).collect();
         let trace = vec![format!("{scenario:?}")];
         let (now, events, sequence, reads) = (Duration::ZERO, BTreeMap::new(), 0, 0);
-        let mut world = Self { scenario, sabotage, rng, now, events, sequence, hosts, allotments, reads, trace };
+        let mut world = Self { scenario, sabotage, rng, now, events, sequence, hosts, seeds, reads, trace };
         let verdict = world.play();
         Life { verdict, trace: world.trace }
     }
@@ -121,11 +130,9 @@ impl World {
             let mut missing = ChunkSet::full(self.scenario.chunks);
             missing.subtract(host.swarm.have());
             for chunk in missing.iter() {
-                let may = |key: u64| {
-                    let allotment = self.allotments.of(PeerKey(key));
-                    allotment.is_some_and(|of| of.primary.contains(chunk) || of.reserve.contains(chunk))
-                };
-                let readable = self.allotments.reads_left() > 0 || (0..self.hosts.len() as u64).any(may);
+                let (class, classes) = (chunk % self.seeds.classes(), self.seeds.classes());
+                let affords = self.seeds.left() >= Some(Seeds::size_of(class, classes, self.scenario.chunks).into());
+                let readable = affords || self.honest().any(|host| host.alive && host.swarm.may_read(chunk));
                 if held.contains(chunk) || readable {
                     return Err(format!("{index} misses {chunk}, which is to be had"));
                 }
@@ -199,10 +206,18 @@ impl World {
         let seed = self.rng.u64(..);
         let (key, now) = (PeerKey(host as u64), self.now);
         let config = SwarmConfig { asks_max: self.scenario.asks_max, ..SwarmConfig::new(self.scenario.chunks, seed) };
-        let allotment = self.allotments.of(key).cloned().unwrap_or_else(|| Allotment::none(self.scenario.chunks));
+        let missing = missing_of(&self.hosts[host], self.seeds.classes());
+        self.hosts[host].is_believed = true;
+        let lives = believed(&self.hosts);
+        self.seeds.begin(key.0, missing, lives);
+        let share = self.seeds.share(key.0);
+        let allotment = share.allotment(self.scenario.chunks);
         let this = &mut self.hosts[host];
         this.life += 1;
         this.alive = true;
+        this.share = share;
+        this.starves = 0;
+        this.read = ChunkSet::empty(self.scenario.chunks);
         this.under_way.clear();
         this.timer = None;
         this.uploads = Uploads::new(self.scenario.slots);
@@ -232,9 +247,9 @@ impl World {
         if self.hosts[host].character != Character::Honest || !self.hosts[host].alive {
             return Ok(());
         }
-        let before = self.hosts[host].swarm.allotment().clone();
         // Those to peers, and those of a seed that reads what is another one's.
         let asks_max = 2 * self.scenario.asks_max + 4;
+        let allotment = self.hosts[host].share.allotment(self.scenario.chunks);
         while let Some(ask) = self.hosts[host].swarm.poll(self.now) {
             self.say(format!("{host} asks {ask:?}"));
             let this = &mut self.hosts[host];
@@ -249,7 +264,7 @@ impl World {
             }
             match ask.from {
                 Holder::Source => {
-                    if !before.primary.contains(ask.chunk) && !before.reserve.contains(ask.chunk) {
+                    if !allotment.contains(ask.chunk) || this.read.contains(ask.chunk) {
                         return Err(format!("{host} may not read {}", ask.chunk));
                     }
                     this.read.insert(ask.chunk);
@@ -260,8 +275,8 @@ impl World {
                 }
                 Holder::Peer(_) => {}
             }
-            if self.reads > self.scenario.reads_max {
-                return Err(format!("{} reads of the source, of {}", self.reads, self.scenario.reads_max));
+            if self.reads > self.scenario.reads_max() {
+                return Err(format!("{} reads of the source, of {}", self.reads, self.scenario.reads_max()));
             }
             self.send(host, ask);
         }
@@ -377,4 +392,15 @@ impl World {
             self.after(delay, Event::Told { of, life, to, chunk });
         }
     }
+}
+
+/// How many chunks of each class a host has not got.
+fn missing_of(host: &Host, classes: u32) -> impl Fn(u32) -> u64 + use<> {
+    let (good, chunks) = (host.good.clone(), host.good.chunks());
+    move |class| (class..chunks).step_by(classes as usize).filter(|chunk| !good.contains(*chunk)).count() as u64
+}
+
+/// Who lives as far as the control plane knows.
+fn believed(hosts: &[Host]) -> impl Fn(u64) -> bool + Copy + '_ {
+    |host| hosts[host as usize].is_believed
 }

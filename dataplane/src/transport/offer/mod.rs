@@ -1,13 +1,16 @@
 //! Objects that many executors fetch from one another: what this one shows of each, while it fills it and afterwards.
 //!
-//! An attempt that fills a copy offers it under its distribution's name. A chunk is in the offer once it is written and
-//! checked against a [voucher](super::voucher); it need not be durable. Others open `swarm://NAME` with a ticket for it,
-//! hear what is there, and read it through the descriptors of the attempt: never by a path. The offer stays when the
-//! attempt has ended, until it is withdrawn.
+//! Copies of one object have one name, and each has a number: together they are a copy's key. An attempt offers the copy that
+//! it fills. A chunk is in the offer once it is written and checked against a [voucher](super::voucher); it need not be
+//! durable. Others open `swarm://NAME/NUMBER` with a ticket for the name, hear what is there, and read it through the
+//! descriptors of the attempt: never by a path. The offer stays when the attempt has ended, until it is withdrawn. What is
+//! known of a copy is kept on disk ([`store`]): an attempt that goes on with it shows what was durable, and what is whole can be
+//! shown by the next process.
 
 mod first;
 mod peer;
 mod shown;
+pub mod store;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -17,9 +20,10 @@ use std::{
 
 pub use first::FirstReader;
 pub use peer::PeerObject;
+use serde::{Deserialize, Serialize};
 pub(super) use shown::ShownCopy;
-pub(crate) use shown::{show, withdraw};
-use staccato_protocols::{ByteRange, Chunk, Code, Error, Object, ObjectUrl};
+pub(crate) use shown::{Where, show, withdraw};
+use staccato_protocols::{ByteRange, Chunk, Code, Error, Object, ObjectUrl, Validator};
 use tokio::sync::watch;
 
 use super::{
@@ -28,7 +32,12 @@ use super::{
     ticket::KeyDigest,
     voucher::{Content, ObjectDigest, Voucher, object_digest},
 };
-use crate::swarm::{Answer, PeerKey, Uploads};
+use crate::{
+    attempt::swarm::KnownObject,
+    engine::rate::RateLimit,
+    swarm::{Answer, PeerKey, Uploads},
+};
+use store::{CopyFile, Known, Whole};
 
 /// The scheme of what is offered.
 pub const SCHEME: &str = "swarm";
@@ -37,13 +46,13 @@ const UPLOADS_MAX: usize = 6;
 /// So long whoever watches waits for something new, before it hears that there is nothing.
 const WATCH: Duration = Duration::from_secs(10);
 
-/// What an executor offers, by name.
+/// What an executor offers, by key.
 #[derive(Default)]
 pub(crate) struct Offers(Mutex<HashMap<String, Arc<Offer>>>);
 
 /// One executor's copy of an object, as far as it is there.
 pub struct Offer {
-    name: String,
+    copy: CopyName,
     object: Object,
     digest: ObjectDigest,
     holdings: Mutex<Holdings>,
@@ -52,8 +61,31 @@ pub struct Offer {
     /// How many chunks were told of.
     told: watch::Sender<u64>,
     uploads: Mutex<Uploads>,
+    /// How fast it is sent, all readers together; none: as fast as can be.
+    limit: Mutex<Option<(u64, RateLimit)>>,
+    /// Where what is known of it is kept, if anywhere.
+    record: Mutex<Option<Recorded>>,
     /// What the uploads' time is counted from.
     since: Instant,
+}
+
+/// Which copy it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyName {
+    /// What all copies of the object are called.
+    pub name: String,
+    /// Its number among them.
+    pub member: u64,
+    /// The distribution for which it was made.
+    pub distribution: String,
+    /// The transfer that writes it.
+    pub transfer: String,
+}
+
+/// The file of a copy, and how many chunks of the log are in it.
+struct Recorded {
+    file: CopyFile,
+    chunks: usize,
 }
 
 /// A chunk that is being sent to a reader.
@@ -74,24 +106,26 @@ struct Holdings {
 }
 
 impl Offers {
-    /// Offers a copy from now on, in place of an earlier one of the same name.
+    /// Offers a copy from now on, in place of an earlier one of the same key.
     pub fn add(&self, offer: Arc<Offer>) {
-        self.map().insert(offer.name.clone(), offer);
+        self.map().insert(offer.key(), offer);
     }
 
-    /// The copy of this name, if there is one.
-    pub fn get(&self, name: &str) -> Option<Arc<Offer>> {
-        self.map().get(name).cloned()
+    /// The copy of this key, if there is one.
+    pub fn get(&self, key: &str) -> Option<Arc<Offer>> {
+        self.map().get(key).cloned()
     }
 
     /// Offers it no more. Whoever has it open reads nothing of it any more.
-    pub fn remove(&self, name: &str) {
-        self.map().remove(name);
+    pub fn remove(&self, key: &str) {
+        if let Some(offer) = self.map().remove(key) {
+            offer.record().take();
+        }
     }
 
-    /// All names.
-    pub fn names(&self) -> Vec<String> {
-        self.map().keys().cloned().collect()
+    /// All of them.
+    pub fn list(&self) -> Vec<CopyName> {
+        self.map().values().map(|offer| offer.copy.clone()).collect()
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<String, Arc<Offer>>> {
@@ -99,24 +133,44 @@ impl Offers {
     }
 }
 
-/// The URL of what is offered under this name.
-pub fn url_of(name: &str) -> Result<ObjectUrl, Error> {
-    ObjectUrl::parse(&format!("{SCHEME}://{name}"))
+impl CopyName {
+    /// Its key.
+    pub fn key(&self) -> String {
+        key_of(&self.name, self.member)
+    }
+}
+
+/// The key of one of the copies of a name.
+pub fn key_of(name: &str, member: u64) -> String {
+    format!("{name}/{member}")
+}
+
+/// The URL of a copy, or of all copies of a name.
+pub fn url_of(key: &str) -> Result<ObjectUrl, Error> {
+    ObjectUrl::parse(&format!("{SCHEME}://{key}"))
+}
+
+/// The key in a URL, and the URL of all copies of its name.
+pub(super) fn key_in(url: &ObjectUrl) -> Result<(String, ObjectUrl), Error> {
+    let name = url.url().host_str().unwrap_or_default();
+    Ok((format!("{name}{}", url.url().path()), url_of(name)?))
 }
 
 impl Offer {
     /// A copy of which nothing is there yet.
-    pub fn new(name: String, object: Object) -> Self {
+    pub fn new(copy: CopyName, object: Object) -> Self {
         let digest = object_digest(&object);
         let (holdings, told, since) = (Mutex::default(), watch::Sender::new(0), Instant::now());
         Self {
-            name,
+            copy,
             object,
             digest,
             holdings,
             may_vouch: Mutex::default(),
             told,
             uploads: Mutex::new(Uploads::new(UPLOADS_MAX)),
+            limit: Mutex::default(),
+            record: Mutex::default(),
             since,
         }
     }
@@ -126,9 +180,55 @@ impl Offer {
         &self.object
     }
 
-    /// The distribution's name.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// What it is called.
+    pub fn key(&self) -> String {
+        self.copy.key()
+    }
+
+    /// Takes over what is known of it, where that is about this version of the object: what of it is `durable` is there. From
+    /// now on what is noted goes to this file.
+    pub fn remember(&self, file: CopyFile, known: Known, durable: impl Fn(ByteRange) -> bool) {
+        for voucher in known.vouchers {
+            let range = voucher.content.range;
+            if durable(range) && self.keep(voucher).is_ok() {
+                self.hold(range);
+            }
+        }
+        let chunks = self.holdings().log.len();
+        *self.record() = Some(Recorded { file, chunks });
+    }
+
+    /// Notes what is there by now.
+    pub fn note(&self) {
+        let mut record = self.record();
+        let Some(Recorded { file, chunks }) = record.as_mut() else { return };
+        let new: Vec<Arc<Voucher>> = {
+            let holdings = self.holdings();
+            let log = &holdings.log[*chunks..];
+            log.iter().filter_map(|range| holdings.vouchers.get(&range.start()).cloned()).collect()
+        };
+        *chunks += new.len();
+        if let Err(error) = file.append(&new) {
+            tracing::warn!(%error, key = self.key(), "a copy will not be shown again by another process");
+            *record = None;
+        }
+    }
+
+    /// Notes that it is whole, and where; another process may show it.
+    pub fn note_whole(&self, url: &ObjectUrl, validator: Option<Validator>) {
+        self.note();
+        let object = KnownObject { size: self.object.size.unwrap_or(0), validator: self.object.validator.clone() };
+        let limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(rate, _)| *rate);
+        let (copy, url) = (self.copy.clone(), url.as_str().to_owned());
+        let whole = Whole { copy, object, url, validator, upload_limit: limit };
+        let noted = self.record().as_mut().map(|record| record.file.finish(&whole));
+        if let Some(Err(error)) = noted {
+            tracing::warn!(%error, key = self.key(), "a copy will not be shown again by another process");
+        }
+    }
+
+    fn record(&self) -> MutexGuard<'_, Option<Recorded>> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whose vouchers count, from now on.
@@ -142,7 +242,7 @@ impl Offer {
 
     /// What a chunk is that was read from the source.
     pub fn content_of(&self, range: ByteRange, chunk: &Chunk) -> Content {
-        Content::of(&self.name, self.digest, range, chunk)
+        Content::of(&self.copy.name, self.digest, range, chunk)
     }
 
     /// The voucher of a chunk, if it is known.
@@ -155,8 +255,8 @@ impl Offer {
     pub fn keep(&self, voucher: Voucher) -> Result<Arc<Voucher>, Error> {
         let Content { name, object, range, .. } = &voucher.content;
         let violation = |why: &str| Error::retry(Code::ProtocolViolation, format!("a voucher of {range} {why}"));
-        if *name != self.name {
-            return Err(violation("is of another distribution"));
+        if *name != self.copy.name {
+            return Err(violation("is of another object"));
         }
         if *object != self.digest {
             return Err(Error::source_changed("others read another version of the source"));
@@ -206,13 +306,28 @@ impl Offer {
         ((from + new.len()) as u64, coalesced(new))
     }
 
-    /// A slot to send a chunk to this reader, while there is one.
-    pub(super) fn upload(self: &Arc<Self>, reader: PeerKey) -> Result<Upload, Error> {
-        match self.uploads().handle_asked(reader, self.since.elapsed()) {
-            Answer::Serve => Ok(Upload { offer: self.clone(), reader, began: Instant::now() }),
-            Answer::Busy { after } => {
-                Err(Error::retry(Code::PartialBusy, "others are being served; ask somebody else").after(after))
+    /// Most bytes per second that are sent of it from now on.
+    pub fn limit_uploads(&self, limit: Option<u64>) {
+        let mut known = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().map(|(rate, _)| *rate) != limit {
+            *known = limit.map(|rate| (rate, RateLimit::new(rate, self.since.elapsed())));
+        }
+    }
+
+    /// A slot to send so many bytes to this reader, while there is one and the limit lets them through.
+    pub(super) fn upload(self: &Arc<Self>, reader: PeerKey, bytes: u64) -> Result<Upload, Error> {
+        let busy = |why: &str, after| Err(Error::retry(Code::PartialBusy, why).after(after));
+        let now = self.since.elapsed();
+        let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(until)) = limit.as_mut().map(|(_, limit)| limit.ready(now)) {
+            return busy("as much is sent as may be; ask somebody else", until.saturating_sub(now));
+        }
+        match self.uploads().handle_asked(reader, now) {
+            Answer::Serve => {
+                limit.iter_mut().for_each(|(_, limit)| limit.charge(bytes));
+                Ok(Upload { offer: self.clone(), reader, began: Instant::now() })
             }
+            Answer::Busy { after } => busy("others are being served; ask somebody else", after),
         }
     }
 
@@ -245,4 +360,29 @@ fn coalesced(ranges: &[ByteRange]) -> Vec<ByteRange> {
         }
     }
     few
+}
+
+#[cfg(test)]
+mod tests {
+    use staccato_protocols::Access;
+
+    use super::*;
+
+    #[test]
+    fn no_more_is_sent_than_the_limit_lets_through() {
+        let copy = CopyName { name: "n".into(), member: 1, distribution: "d".into(), transfer: "t".into() };
+        let object = Object { size: Some(1 << 30), validator: None, access: Access::Random };
+        let offer = Arc::new(Offer::new(copy, object));
+        let reader = PeerKey(7);
+        assert!((0..3).all(|_| offer.upload(reader, 1 << 30).is_ok()), "without one there is none");
+        offer.limit_uploads(Some(1 << 20));
+        // The bucket is empty, and may go into debt once.
+        drop(offer.upload(reader, 10 << 20).expect("the first one"));
+        let busy = offer.upload(reader, 1 << 20).err().expect("as much is sent as may be");
+        assert_eq!(busy.code, Code::PartialBusy);
+        offer.limit_uploads(Some(1 << 20));
+        assert!(offer.upload(reader, 1).is_err(), "the same limit is no new one");
+        offer.limit_uploads(None);
+        assert!(offer.upload(reader, 1).is_ok());
+    }
 }

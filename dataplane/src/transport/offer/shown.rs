@@ -8,20 +8,45 @@ use staccato_protocols::{BufferPool, ByteRange, Chunk, Code, Destination, Error,
 use super::Offer;
 
 thread_local! {
-    /// Where this lane reads what is offered, by name.
-    static SHOWN: RefCell<HashMap<String, Rc<dyn Destination>>> = RefCell::default();
+    /// Where this lane reads what is offered, by key.
+    static SHOWN: RefCell<HashMap<String, Where>> = RefCell::default();
+}
+
+/// Where a copy is read.
+#[derive(Clone)]
+pub(crate) enum Where {
+    /// Where an attempt writes it, or has.
+    Written(Rc<dyn Destination>),
+    /// What an earlier process has written.
+    Kept(Rc<dyn Source>),
+}
+
+impl Where {
+    async fn read(&self, range: ByteRange, pool: &BufferPool) -> Result<Chunk, Error> {
+        match self {
+            Self::Written(destination) => destination.read_back(range, pool).await,
+            Self::Kept(source) => source.read(range, pool).await,
+        }
+    }
+
+    async fn close(self) {
+        match self {
+            Self::Written(destination) => destination.close().await,
+            Self::Kept(source) => source.close().await,
+        }
+    }
 }
 
 /// On this lane the copy is read here.
-pub(crate) fn show(name: &str, destination: Rc<dyn Destination>) {
-    SHOWN.with_borrow_mut(|shown| shown.insert(name.to_owned(), destination));
+pub(crate) fn show(key: &str, copy: Where) {
+    SHOWN.with_borrow_mut(|shown| shown.insert(key.to_owned(), copy));
 }
 
 /// It is not read any more, and its descriptor is closed.
-pub(crate) async fn withdraw(name: &str) {
-    let shown = SHOWN.with_borrow_mut(|shown| shown.remove(name));
-    if let Some(destination) = shown {
-        destination.close().await;
+pub(crate) async fn withdraw(key: &str) {
+    let shown = SHOWN.with_borrow_mut(|shown| shown.remove(key));
+    if let Some(copy) = shown {
+        copy.close().await;
     }
 }
 
@@ -39,8 +64,8 @@ impl Source for ShownCopy {
             if !self.0.holds(range) {
                 return Err(missing("yet"));
             }
-            let destination = SHOWN.with_borrow(|shown| shown.get(self.0.name()).cloned());
-            destination.ok_or_else(|| missing("any more"))?.read_back(range, pool).await
+            let copy = SHOWN.with_borrow(|shown| shown.get(&self.0.key()).cloned());
+            copy.ok_or_else(|| missing("any more"))?.read(range, pool).await
         }
         .boxed_local()
     }

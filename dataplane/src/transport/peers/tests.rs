@@ -44,6 +44,18 @@ impl Host {
     fn start_as(name: &'static str, identity: Identity, plain: bool) -> Self {
         let executable = std::env::current_exe().unwrap();
         let folder = tempfile::tempdir_in(executable.parent().unwrap()).unwrap();
+        Self::start_in(name, identity, plain, folder)
+    }
+
+    /// Another process of the same executor.
+    fn restart(self) -> Self {
+        let Self { name, folder, identity, dataplane } = self;
+        drop(dataplane);
+        Self::start_in(name, identity, false, folder)
+    }
+
+    fn start_in(name: &'static str, identity: Identity, plain: bool, folder: tempfile::TempDir) -> Self {
+        let copies = folder.path().join("copies");
         let root = Root::new(folder.path(), RootAccess::ReadWrite).unwrap();
         let registry = Registry::new().with(FileProtocol::new(Roots::new(vec![root])));
         let config = DataplaneConfig {
@@ -62,6 +74,7 @@ impl Host {
             plain,
             ticket_key: control_key().public_key().as_ref().to_vec(),
             control_time: Box::new(|| 1_000),
+            copies: Some(copies.to_owned()),
         };
         let dataplane = Dataplane::start_among(config, registry, peers).unwrap();
         Self { name, folder, identity, dataplane }

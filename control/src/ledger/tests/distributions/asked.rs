@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use staccato_dataplane::attempt::{Outcome, StopReason};
+use staccato_protocols::Error;
 
 use super::{ALL, check, complete, distribute, fail, join, member, run, shown};
 use crate::{
@@ -51,6 +52,28 @@ async fn too_many_failures_stop_the_rest_and_say_so() {
     let document = shown(&ledger, id);
     assert_eq!((document.error, document.finished_at), (None, None));
     assert_eq!((document.hosts.waiting, document.hosts.canceled), (2, 2));
+}
+
+#[tokio::test]
+async fn an_object_that_has_changed_stops_all_of_it_and_is_not_tried_again() {
+    let mut fixture = Fixture::new().await;
+    join(&fixture.ledger, 4).await;
+    let id = distribute(&fixture.ledger, json!({})).await;
+    complete(&fixture, id, 0).await;
+    let (changed, epoch) = run(&fixture, id, 1).await;
+    let ledger = fixture.ledger.clone();
+    let error = Error::source_changed("it has another tag");
+    // Whoever lost its attempt has no say.
+    let refused = ledger.release("i1@h1", changed, epoch + 1, &Outcome::Failed { error: error.clone() }).await;
+    assert!(refused.is_err() && ledger.distributions_due().is_empty());
+    ledger.release("i1@h1", changed, epoch, &Outcome::Failed { error }).await.unwrap();
+    ledger.keep(id).await.unwrap();
+    let document = shown(&ledger, id);
+    assert_eq!((document.state, document.error.unwrap().code.as_str()), (State::Error, "object_changed"));
+    assert_eq!((document.hosts.done, document.hosts.failed, document.hosts.canceled), (1, 1, 2));
+    let failed = ledger.get(changed, &ALL).await.unwrap();
+    assert_eq!(failed.error.map(|error| (error.code, error.retryable)), Some(("source_changed".into(), false)));
+    check(&mut fixture, id).await;
 }
 
 #[tokio::test]

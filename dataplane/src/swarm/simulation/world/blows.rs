@@ -1,7 +1,12 @@
 //! What befalls hosts: they die, leave, come back, part and lose chunks; and what the control plane makes of it.
 
-use super::{BAD_DAYS, Character, Event, SECOND, SILENCE, Sabotage, World};
-use crate::swarm::{ChunkSet, Holder, PeerKey, allot::Lost};
+use super::{BAD_DAYS, Character, Event, SECOND, SILENCE, Sabotage, World, believed, missing_of};
+use crate::swarm::{Holder, PeerKey, seeds::Seeds};
+
+/// A host begins anew that has missed for so many seconds what nobody is known to have.
+const STARVES_MAX: u32 = 5;
+/// From then on nobody is waited for who has never begun.
+const ALL_HAVE_BEGUN: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl World {
     /// What happens in a second: blows, and heartbeats.
@@ -46,19 +51,36 @@ impl World {
     }
 
     fn heartbeat(&mut self, host: usize) -> Result<(), String> {
-        let (key, held) = (PeerKey(host as u64), self.held());
-        let this = &mut self.hosts[host];
-        let mut read = this.read.clone();
-        for ask in this.under_way.iter().filter(|ask| ask.from == Holder::Source) {
-            read.remove(ask.chunk);
+        let key = host as u64;
+        let this = &self.hosts[host];
+        let reading = this.under_way.iter().filter(|ask| ask.from == Holder::Source).count() as u64;
+        let (read, missing) = (u64::from(this.read.len()) - reading, missing_of(this, self.seeds.classes()));
+        self.seeds.note(key, read, missing);
+        self.seeds.heal(self.now > ALL_HAVE_BEGUN, believed(&self.hosts));
+        let (share, this) = (self.seeds.share(key), &mut self.hosts[host]);
+        if share != this.share {
+            this.swarm.handle_allotted(share.allotment(self.scenario.chunks), self.now);
+            this.share = share;
+            return self.pump(host);
         }
-        self.allotments.handle_progress(key, &this.good, &read);
-        self.allotments.spread(&held);
-        if let Some(allotment) = self.allotments.of(key).filter(|allotment| *allotment != this.swarm.allotment()) {
-            this.swarm.handle_allotted(allotment.clone(), self.now);
-            self.pump(host)?;
+        // Whoever begins may read what the budget has left, and nobody else.
+        let (chunks, classes, left) = (self.scenario.chunks, self.seeds.classes(), self.seeds.left());
+        let is_left = |chunk: u32| left >= Some(Seeds::size_of(chunk % classes, classes, chunks).into());
+        let starves = this.swarm.wants_source_budget().iter().any(is_left);
+        this.starves = if starves { this.starves + 1 } else { 0 };
+        if this.starves == STARVES_MAX {
+            self.say(format!("{host} begins anew"));
+            self.leave(host);
+            self.begin(host);
+            (0..self.hosts.len()).try_for_each(|other| self.pump(other))?;
         }
         Ok(())
+    }
+
+    /// An attempt ends, and tells what it has read.
+    fn leave(&mut self, host: usize) {
+        self.seeds.settle(host as u64, Some(self.hosts[host].read.len().into()));
+        self.hosts[host].is_believed = false;
     }
 
     fn die(&mut self, host: usize) -> Result<(), String> {
@@ -68,10 +90,7 @@ impl World {
         this.alive = false;
         let life = this.life;
         if leaves {
-            let key = PeerKey(host as u64);
-            self.allotments.handle_progress(key, &this.good, &this.read);
-            let held = self.held();
-            self.allotments.handle_lost(key, Lost::Left, &held);
+            self.leave(host);
         }
         self.after(SILENCE, Event::Noticed { host, life });
         Ok(())
@@ -93,8 +112,9 @@ impl World {
     /// The control plane counts no more on a host's last life.
     fn forget(&mut self, host: usize) {
         let believed = self.sabotage == Some(Sabotage::SilenceIsBelieved);
-        let (lost, held) = (if believed { Lost::Left } else { Lost::Silent }, self.held());
-        self.allotments.handle_lost(PeerKey(host as u64), lost, &held);
+        self.seeds.settle(host as u64, believed.then_some(0));
+        self.hosts[host].is_believed = false;
+        self.seeds.heal(false, super::believed(&self.hosts));
     }
 
     fn come_back(&mut self, host: usize) -> Result<(), String> {
@@ -107,11 +127,6 @@ impl World {
         }
         self.say(format!("{host} returns with {} chunks", kept.len()));
         self.hosts[host].good = kept;
-        self.hosts[host].read = ChunkSet::empty(self.scenario.chunks);
-        let held = self.held();
-        if host < self.scenario.seeds {
-            self.allotments.handle_joined(PeerKey(host as u64), &held);
-        }
         self.begin(host);
         for other in 0..self.hosts.len() {
             self.pump(other)?;

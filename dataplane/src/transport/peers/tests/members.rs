@@ -3,7 +3,13 @@
 use std::{net::SocketAddr, thread};
 
 use super::*;
-use crate::attempt::swarm::{Key, SourceShare, SwarmPeer, SwarmSpec};
+use crate::{
+    attempt::{
+        StopReason,
+        swarm::{Key, KnownObject, SwarmPeer, SwarmSpec},
+    },
+    swarm::seeds::{Seeds, Share},
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -14,23 +20,29 @@ fn member(hosts: &[Host], index: usize, seeds: u32, owner: &Host) -> AttemptSpec
     let ticket = Ticket {
         transfer: "t".into(),
         epoch: 1,
-        url: "swarm://d".into(),
+        url: "swarm://n".into(),
         range: ByteRange::new(0, u64::MAX).unwrap(),
         reader: host.identity.key_digest(),
         until_ms: 2_000,
     };
     let is_seed = (index as u32) < seeds;
-    let before = (index as u32 + seeds - 1).checked_rem(seeds).unwrap_or_default();
-    let share = SourceShare { seeds, index: index as u32, reserve_of: (seeds > 1).then_some(before.into()) };
+    let mut rights = Seeds::new(seeds as usize, 2000);
+    for seed in 0..seeds.into() {
+        rights.begin(seed, |_| u64::MAX, |_| true);
+    }
     let swarm = SwarmSpec {
         distribution: "d".into(),
+        name: "n".into(),
         member: index as u64,
+        keep: true,
         chunk_bytes: MIB,
         object: None,
         ticket: SignedTicket(ticket.sign(&control_key())),
         peers: (0..hosts.len()).filter(|other| *other != index).map(|other| peer(hosts, other)).collect(),
         may_vouch: hosts[..seeds as usize].iter().map(|seed| Key(seed.identity.key_digest())).collect(),
-        share: if is_seed { share } else { SourceShare::default() },
+        share: rights.share(index as u64),
+        upload_limit: None,
+        begin_anew: false,
     };
     AttemptSpec { swarm: Some(swarm), owner: spec.owner.clone().filter(|_| is_seed), ..spec }
 }
@@ -92,7 +104,7 @@ fn members_that_may_not_read_the_source_have_everything_from_a_seed() {
     let ticket = Ticket {
         transfer: "t".into(),
         epoch: 1,
-        url: "swarm://d".into(),
+        url: "swarm://n".into(),
         range: ByteRange::new(0, u64::MAX).unwrap(),
         reader: all[2].identity.key_digest(),
         until_ms: 2_000,
@@ -150,6 +162,35 @@ fn whoever_sends_damaged_chunks_is_caught_and_the_others_are_asked() {
 }
 
 #[test]
+fn whoever_says_that_it_has_everything_and_gives_nothing_is_left_for_others_and_for_the_source() {
+    let authority = Authority::new();
+    let owner = Host::start("owner", &authority, false);
+    let bytes = sample("image", 12 << 20);
+    owner.write("image", &bytes);
+    let hosts = start(&["a", "liar", "c", "d"], &authority);
+    let specs = |hosts: &[Host]| (0..2).map(|index| member(hosts, index, 1, &owner)).collect::<Vec<_>>();
+    run_all(&hosts[..2], specs(&hosts), &bytes);
+    // Its lanes read nothing of it any more; what it tells is as before.
+    let liar = hosts[1].dataplane.inner.peers.as_ref().unwrap().peers();
+    let offer = liar.offers().get("n/1").unwrap();
+    liar.withdraw("n/1");
+    liar.offers().add(offer);
+    let Outcome::Committed(done) = hosts[2].run(member(&hosts, 2, 1, &owner)) else { panic!("it is committed") };
+    assert_eq!(done.bytes_from_peers, bytes.len() as u64);
+    assert!(hosts[2].read("copy") == bytes);
+    // Where nobody else is there, the source is.
+    let mut alone = member(&hosts, 3, 4, &owner);
+    let swarm = alone.swarm.as_mut().unwrap();
+    let mut rights = Seeds::new(1, 2000);
+    rights.begin(3, |_| u64::MAX, |_| true);
+    swarm.share = rights.share(3);
+    swarm.peers = vec![peer(&hosts, 1)];
+    let Outcome::Committed(done) = hosts[3].run(alone) else { panic!("it is committed") };
+    assert_eq!(done.bytes_from_peers, 0);
+    assert!(hosts[3].read("copy") == bytes);
+}
+
+#[test]
 fn a_seed_that_never_comes_is_replaced_by_the_one_behind_it() {
     let authority = Authority::new();
     let owner = Host::start("owner", &authority, false);
@@ -158,6 +199,28 @@ fn a_seed_that_never_comes_is_replaced_by_the_one_behind_it() {
     let hosts = start(&["a", "b"], &authority);
     let Outcome::Committed(done) = hosts[1].run(member(&hosts, 1, 2, &owner)) else { panic!("it is committed") };
     assert_eq!((done.bytes_fetched, done.bytes_from_peers), (bytes.len() as u64, 0));
+    assert!(hosts[1].read("copy") == bytes);
+}
+
+#[test]
+fn a_seed_that_cannot_reach_the_source_has_everything_from_others() {
+    let authority = Authority::new();
+    let owner = Host::start("owner", &authority, false);
+    let bytes = sample("image", (7 << 20) + 5);
+    owner.write("image", &bytes);
+    let hosts = start(&["a", "b"], &authority);
+    run_all(&hosts[..1], vec![member(&hosts, 0, 2, &owner)], &bytes);
+    let mut spec = member(&hosts, 1, 2, &owner);
+    // Nobody listens there.
+    spec.owner.as_mut().unwrap().tcp = "127.0.0.1:1".parse().unwrap();
+    let unknown = hosts[1].run(spec.clone());
+    assert!(matches!(&unknown, Outcome::Failed { error } if error.code == Code::ConnectFailed), "{unknown:?}");
+    // Once it is known what the object is, others are enough.
+    let shown = hosts[0].dataplane.inner.peers.as_ref().unwrap().peers().offers().get("n/0").unwrap();
+    let object = KnownObject { size: bytes.len() as u64, validator: shown.object().validator.clone() };
+    spec.swarm.as_mut().unwrap().object = Some(object);
+    let Outcome::Committed(done) = hosts[1].run(spec) else { panic!("it is committed") };
+    assert_eq!(done.bytes_from_peers, bytes.len() as u64);
     assert!(hosts[1].read("copy") == bytes);
 }
 
@@ -180,4 +243,91 @@ fn what_is_told_of_the_others_before_the_object_is_known_is_not_forgotten() {
     let outcome = end.recv_timeout(Duration::from_secs(60)).expect("an attempt ends");
     assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
     assert!(hosts[1].read("copy") == bytes);
+}
+
+#[test]
+fn what_was_committed_is_shown_again_by_the_next_process_as_long_as_it_is_what_was_written() {
+    let authority = Authority::new();
+    let owner = Host::start("owner", &authority, false);
+    let bytes = sample("image", (4 << 20) + 5);
+    owner.write("image", &bytes);
+    let mut hosts = start(&["a", "b", "c"], &authority);
+    run_all(&hosts[..1], vec![member(&hosts, 0, 1, &owner)], &bytes);
+    let again = hosts.remove(0).restart();
+    let shown = again.dataplane.offers();
+    assert_eq!(shown.iter().map(|copy| copy.key()).collect::<Vec<_>>(), ["n/0"]);
+    hosts.insert(0, again);
+    let Outcome::Committed(done) = hosts[1].run(member(&hosts, 1, 1, &owner)) else { panic!("it is committed") };
+    assert_eq!(done.bytes_from_peers, bytes.len() as u64);
+    assert!(hosts[1].read("copy") == bytes);
+    // What is no copy any more is not shown, and not known either.
+    let changed = hosts.remove(0);
+    changed.write("copy", b"something else");
+    let changed = changed.restart().restart();
+    assert_eq!(changed.dataplane.offers(), []);
+    // What nobody wants is not shown by the next one.
+    let unwanted = hosts.remove(0);
+    unwanted.dataplane.withdraw("n/1");
+    assert_eq!(unwanted.restart().dataplane.offers(), []);
+}
+
+/// Tells what is durable.
+struct Teller {
+    handle: AttemptHandle,
+    told: flume::Sender<CheckpointReport>,
+}
+
+impl Reporter for Teller {
+    fn checkpoint(&mut self, report: CheckpointReport) {
+        self.handle.reply(Reply::Checkpointed);
+        // Whoever has heard enough does not listen.
+        let _ = self.told.send(report);
+    }
+
+    fn prepare(&mut self, _completion: Completion) {}
+
+    fn finished(self: Box<Self>, _outcome: Outcome) {}
+}
+
+fn watch(host: &Host, spec: AttemptSpec) -> (AttemptHandle, flume::Receiver<CheckpointReport>) {
+    let (told, reports) = flume::unbounded();
+    (host.dataplane.attempt(spec, |handle| Box::new(Teller { handle, told })), reports)
+}
+
+fn bytes_in(report: &CheckpointReport) -> u64 {
+    report.ranges.iter().map(|known| known.range.len()).sum()
+}
+
+#[test]
+fn who_goes_on_from_a_checkpoint_shows_what_is_in_it() {
+    let authority = Authority::new();
+    let owner = Host::start("owner", &authority, false);
+    let bytes = sample("image", 8 << 20);
+    owner.write("image", &bytes);
+    let mut hosts = start(&["a", "b"], &authority);
+    // Stopped when something is durable.
+    let spec = AttemptSpec { rate_limit: Some(2 << 20), ..member(&hosts, 0, 1, &owner) };
+    let (first, reports) = watch(&hosts[0], spec.clone());
+    let report = reports.iter().find(|report| bytes_in(report) > 0).expect("something is durable");
+    first.stop(StopReason::Shutdown);
+    let report = reports.into_iter().last().unwrap_or(report);
+    let first = hosts.remove(0).restart();
+    hosts.insert(0, first);
+    // Nobody has the rest, and the source is not read any more: what was durable travels, and nothing else.
+    let durable = bytes_in(&report);
+    assert!((MIB..bytes.len() as u64).contains(&durable), "{durable}");
+    let mut resumed = AttemptSpec { checkpoint: report.ranges, validator: report.validator, epoch: 2, ..spec };
+    resumed.rate_limit = None;
+    resumed.owner = None;
+    let known = KnownObject { size: bytes.len() as u64, validator: resumed.validator.clone() };
+    let swarm = resumed.swarm.as_mut().unwrap();
+    (swarm.share, swarm.object) = (Share::default(), Some(known.clone()));
+    let (resuming, _reports) = watch(&hosts[0], resumed);
+    let mut other = member(&hosts, 1, 1, &owner);
+    other.swarm.as_mut().unwrap().object = Some(known);
+    let (other, reports) = watch(&hosts[1], other);
+    let reached = reports.iter().find(|report| bytes_in(report) >= durable).expect("it has what the other one has");
+    assert_eq!(bytes_in(&reached), durable);
+    resuming.stop(StopReason::Shutdown);
+    other.stop(StopReason::Shutdown);
 }
