@@ -10,6 +10,7 @@ pub mod bytes;
 pub mod capabilities;
 pub mod deployment;
 pub mod disk;
+pub mod fleet;
 pub mod process;
 pub mod seccomp;
 pub mod service;

@@ -1,68 +1,46 @@
-//! One object for several hosts, each with an executor of its own.
+//! What operators do with distributions: they start and watch them, add and remove hosts, pause, cancel and delete.
 
 use std::fs;
 
 use serde_json::{Value, json};
 use staccato_tests::{
     bytes::{MIB, random},
-    deployment::{Deployment, Host},
+    fleet::Fleet,
     process::eventually,
-    service::{PATIENCE, scratch},
+    service::PATIENCE,
 };
-
-/// Four hosts, two in each rack, and where an object is on all of them: their roots are links in one folder, so that a
-/// template can name them.
-fn four_hosts() -> (Deployment, Vec<Host>, tempfile::TempDir) {
-    let deployment = Deployment::start(&[]);
-    let folder = tempfile::tempdir_in(scratch()).unwrap();
-    let host = |number: usize| {
-        let name = format!("h{number}");
-        let root = folder.path().join(&name);
-        fs::create_dir(&root).unwrap();
-        let (rack, root) = (format!("r{}", number / 2), format!("{}:rw", root.display()));
-        deployment.join(&name, &["--rack", &rack, "--label", "kind=test", "--root", &root])
-    };
-    let hosts = (0..4).map(host).collect();
-    (deployment, hosts, folder)
-}
-
-fn look_until(deployment: &Deployment, id: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let path = format!("/v1/distributions/{id}");
-    eventually(PATIENCE, what, || Some(deployment.service.get(&path).body).filter(&is_so))
-}
 
 #[test]
 fn an_object_is_distributed_and_watched() {
-    let (deployment, _hosts, folder) = four_hosts();
+    let fleet = Fleet::start(&[]);
+    let service = &fleet.deployment.service;
     let bytes = random(1, 5 * MIB + 321);
-    deployment.service.write("image", &bytes);
-    let to = format!("file://{{host}}{}/{{host}}/image", folder.path().display());
-    let source = deployment.service.file("image");
+    service.write("image", &bytes);
+    let (source, to) = (service.file("image"), fleet.template());
     let arguments = ["distribute", &source, "--to", &to, "--hosts", "label.kind=test", "--watch", "--name", "n"];
-    let watched = deployment.service.command(&arguments);
+    let watched = service.command(&arguments);
     let (out, told) = (String::from_utf8_lossy(&watched.stdout), String::from_utf8_lossy(&watched.stderr));
     assert!(watched.status.success(), "{out}{told}");
     assert!(out.contains("STATE_COMPLETE") && out.contains("4/4"), "{out}");
     for number in 0..4 {
-        let name = format!("h{number}");
-        assert!(fs::read(folder.path().join(&name).join("image")).unwrap() == bytes, "{name}");
+        assert!(fs::read(fleet.copy(number)).unwrap() == bytes, "h{number}");
     }
     let id = out.split_whitespace().next().unwrap();
-    let document = look_until(&deployment, id, "its end is noted", |one| one["finished_at"].is_string());
+    let document = fleet.look_until(id, "its end is noted", |one| one["finished_at"].is_string());
     // The source is read once, or a little more where a host is late, and never beyond its budget.
     let told = |name: &str| document[name].as_u64().unwrap() as usize;
     let (source, between) = (told("bytes_from_source"), told("bytes_between_peers"));
     assert_eq!(source + between, 4 * bytes.len(), "{document:#}");
     assert!((bytes.len()..=2 * bytes.len()).contains(&source), "{document:#}");
     assert_eq!((&document["hosts"]["done"], &document["progress"]), (&json!(4), &json!(4 * bytes.len())));
-    let listed = deployment.service.command(&["distributions", id]);
+    let listed = service.command(&["distributions", id]);
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(listed.contains("4 done") && (0..4).all(|number| listed.contains(&format!("\nh{number} "))), "{listed}");
-    let executors = deployment.service.command(&["executors"]);
+    let executors = service.command(&["executors"]);
     let executors = String::from_utf8_lossy(&executors.stdout).into_owned();
     assert!(executors.contains("  in rack r1, kind=test"), "{executors}");
     // Once more, with the very documents: all destinations are taken by now.
-    let again = deployment.service.command(&[&arguments[..], &["--json"]].concat());
+    let again = service.command(&[&arguments[..], &["--json"]].concat());
     assert_eq!(again.status.code(), Some(1));
     let last: Value =
         serde_json::from_slice(again.stdout.trim_ascii().split(|byte| *byte == b'\n').next_back().unwrap()).unwrap();
@@ -71,15 +49,15 @@ fn an_object_is_distributed_and_watched() {
 
 #[test]
 fn hosts_are_added_and_removed_and_the_rest_is_canceled() {
-    let (deployment, _hosts, folder) = four_hosts();
-    let service = &deployment.service;
+    let mut fleet = Fleet::start(&[]);
+    let service = &fleet.deployment.service;
     let run = |arguments: &[&str]| {
         let done = service.command(arguments);
         assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8(done.stdout).unwrap().trim().to_owned()
     };
     // So slow that it does not end by itself. Its query counts as a secret, which further hosts need, too.
-    let to = format!("file://{{host}}{}/{{host}}/zeros", folder.path().display());
+    let to = fleet.template();
     let id = run(&[
         "distribute",
         "zero:///1000000000?seed=7",
@@ -90,27 +68,26 @@ fn hosts_are_added_and_removed_and_the_rest_is_canceled() {
         "--rate-limit",
         "1M",
     ]);
-    look_until(&deployment, &id, "both run", |one| one["hosts"]["running"] == 2);
+    fleet.look_until(&id, "both run", |one| one["hosts"]["running"] == 2);
     run(&["distributions", &id, "--add", "h2,h1"]);
-    look_until(&deployment, &id, "the third runs, too", |one| one["hosts"]["running"] == 3);
+    fleet.look_until(&id, "the third runs, too", |one| one["hosts"]["running"] == 3);
     run(&["distributions", &id, "--remove", "h0"]);
-    let two = look_until(&deployment, &id, "two are left", |one| one["hosts"]["running"] == 2);
+    let two = fleet.look_until(&id, "two are left", |one| one["hosts"]["running"] == 2);
     assert_eq!(two["hosts"]["total"], 2);
     run(&["pause", &id]);
-    look_until(&deployment, &id, "they are paused", |one| one["state"] == "STATE_PAUSED");
+    fleet.look_until(&id, "they are paused", |one| one["state"] == "STATE_PAUSED");
     // What was asked of it is as durable as what it is.
-    let mut deployment = deployment;
-    deployment.service.kill();
-    deployment.service.launch();
-    look_until(&deployment, &id, "it is there again", |one| one["state"] == "STATE_PAUSED");
-    let service = &deployment.service;
+    fleet.deployment.service.kill();
+    fleet.deployment.service.launch();
+    fleet.look_until(&id, "it is there again", |one| one["state"] == "STATE_PAUSED");
+    let service = &fleet.deployment.service;
     assert!(service.command(&["cancel", &id]).status.success());
-    look_until(&deployment, &id, "it is canceled", |one| one["state"] == "STATE_CANCELED");
+    fleet.look_until(&id, "it is canceled", |one| one["state"] == "STATE_CANCELED");
     assert!(service.command(&["delete", &id]).status.success());
     eventually(PATIENCE, "it is gone", || {
         (service.get(&format!("/v1/distributions/{id}")).status == 404).then_some(())
     });
     assert_eq!(service.get("/v1/transfers").body, json!([]));
-    let left = || (0..4).all(|number| fs::read_dir(folder.path().join(format!("h{number}"))).unwrap().next().is_none());
+    let left = || (0..4).all(|number| fs::read_dir(fleet.root(number)).unwrap().next().is_none());
     eventually(PATIENCE, "nothing is left at any host", || left().then_some(()));
 }
