@@ -31,9 +31,14 @@ impl Api {
         &self.url
     }
 
-    /// Submits something; what is not taken is an error.
+    /// Submits a transfer, or several; what is not taken is an error.
     pub fn submit(&self, request: &Value) -> io::Result<Value> {
-        let url = format!("{}/v1/transfers", self.url);
+        self.post("/v1/transfers", request)
+    }
+
+    /// What it answers to a POST; what is not taken is an error.
+    pub fn post(&self, path: &str, request: &Value) -> io::Result<Value> {
+        let url = format!("{}{path}", self.url);
         let mut answer = self.agent.post(url).send_json(request).map_err(io::Error::other)?;
         let document: Value = answer.body_mut().read_json().map_err(io::Error::other)?;
         match answer.status().as_u16() {
@@ -46,6 +51,13 @@ impl Api {
     pub fn get(&self, path: &str) -> io::Result<Value> {
         let mut answer = self.agent.get(format!("{}{path}", self.url)).call().map_err(io::Error::other)?;
         answer.body_mut().with_config().limit(1 << 30).read_json().map_err(io::Error::other)
+    }
+
+    /// Deletes something; what is not there is an error.
+    pub fn delete(&self, path: &str) -> io::Result<()> {
+        let answer = self.agent.delete(format!("{}{path}", self.url)).call().map_err(io::Error::other)?;
+        let is_gone = answer.status().is_success();
+        if is_gone { Ok(()) } else { Err(io::Error::other(format!("{path} cannot be deleted: {}", answer.status()))) }
     }
 
     /// What it answers to a GET, as it stands.

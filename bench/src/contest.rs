@@ -82,6 +82,12 @@ pub struct Told {
     pub cpu_seconds_by_end: BTreeMap<String, f64>,
     /// Seconds in each stage of its pipeline.
     pub stages: BTreeMap<String, f64>,
+    /// Most memory of a process that works elsewhere.
+    pub rss_bytes_max: Option<u64>,
+    /// How many copies it made, where it is not one.
+    pub copies: Option<u64>,
+    /// What else the case asks for.
+    pub figures: BTreeMap<String, f64>,
 }
 
 /// What is measured, and what makes it fair.
@@ -309,8 +315,10 @@ impl Case {
             operations: self.operations,
             cpu_seconds: told.cpu_seconds.or(by_itself.then_some(ended.cpu_seconds)),
             cpu_seconds_by_end: told.cpu_seconds_by_end,
-            rss_bytes_max: by_itself.then_some(ended.rss_bytes_max),
+            rss_bytes_max: told.rss_bytes_max.or(by_itself.then_some(ended.rss_bytes_max)),
+            copies: told.copies,
             stages: told.stages,
+            figures: told.figures,
             timelines,
             machine,
             ..Sample::default()

@@ -4,7 +4,8 @@
 //! same start, each until its bytes are durable. [`cases`] say what is measured, [`contestants`] who takes part.
 //! [`measure`] looks at a process and at the machine from outside, [`probe`] asks the hardware itself. [`load`] puts
 //! the service under load. [`servers`] are real storage servers, [`storage`] who moves objects to them and from them. [`link`] has both ends of what crosses a network, [`network`] builds networks on this machine,
-//! [`relay`] what delays and loses in them. [`swarm`] simulates one object's way to many hosts. [`record`] is the format of results, [`report`] shows them, [`cli`] has the
+//! [`relay`] what delays and loses in them. [`spread`] brings one object to many hosts, [`swarm`]
+//! simulates that. [`record`] is the format of results, [`report`] shows them, [`cli`] has the
 //! commands.
 
 #![warn(missing_docs)]
@@ -29,6 +30,7 @@ pub mod server;
 pub mod servers;
 pub mod service;
 pub mod small;
+pub mod spread;
 pub mod statistics;
 pub mod storage;
 pub mod swarm;

@@ -108,6 +108,9 @@ pub struct Sample {
     pub seconds: f64,
     /// Bytes of the object, holes included; 0 where the case is not about bytes.
     pub bytes: u64,
+    /// How many copies of the object were made: CPU seconds are told for each GiB of all of them. One where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<u64>,
     /// Operations done; 0 where the case is not about operations.
     pub operations: u64,
     /// User and system CPU seconds of its processes.
@@ -121,6 +124,9 @@ pub struct Sample {
     pub system_calls: Option<u64>,
     /// Seconds that work spent in each stage of the pipeline, summed over chunks.
     pub stages: BTreeMap<String, f64>,
+    /// What else the case asks for, by its name: for instance how many times the source was read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, f64>,
     /// How much went through which part of the machine, interval by interval.
     pub timelines: Vec<Timeline>,
     /// Latency of operations: pairs of a quantile (0 to 1) and seconds.
@@ -156,6 +162,11 @@ pub struct MachineLoad {
 }
 
 impl Sample {
+    /// GiB of all copies.
+    pub fn gib_delivered(&self) -> f64 {
+        self.copies.unwrap_or(1) as f64 * self.bytes as f64 / f64::from(1 << 30)
+    }
+
     /// Bytes per second; of work without bytes, operations per second.
     pub fn rate(&self) -> f64 {
         let work = if self.bytes > 0 { self.bytes } else { self.operations };

@@ -39,6 +39,7 @@ use crate::{
     probe,
     service::{self, Service},
     small::{Small, SmallBetween},
+    spread::{cast::Casting, ours::Distributing},
 };
 
 /// What a worker is told that is more than words and numbers: one argument.
@@ -91,6 +92,10 @@ pub enum Work {
     SmallBetween(SmallBetween),
     /// One transfer between two hosts, by a service that is there
     Through(link::through::Through),
+    /// One distribution, by a service that is there
+    Distribute(Distributing),
+    /// Servers, and a client for each of many hosts
+    Cast(Casting),
     /// Copies or checks bytes in memory
     Compute(probe::compute::Compute),
     /// Both ends of a link
@@ -116,6 +121,8 @@ impl Work {
             Self::Small(small) => print(&small.run()?),
             Self::SmallBetween(small) => print(&small.run()?),
             Self::Through(through) => print(&through.run()?),
+            Self::Distribute(distributing) => print(&distributing.run()?),
+            Self::Cast(cast) => print(&cast.run()?),
             Self::Compute(compute) => print(&compute.run()?),
             Self::Pair(pair) => print(&pair.run()?),
             Self::Own(own) => own.run(),

@@ -1,5 +1,6 @@
 //! What is measured: each function makes a [`Case`](crate::contest::Case) with its contestants.
 
+pub mod distribute;
 pub mod file;
 pub mod footprint;
 pub mod http;

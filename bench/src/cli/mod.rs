@@ -1,6 +1,7 @@
 //! The commands of the bench, one file each.
 
 mod compare;
+mod distribute;
 mod install;
 mod link;
 mod local;
@@ -37,7 +38,9 @@ pub enum Command {
     Storage(storage::Storage),
     /// How fast the service answers: submissions, reads and lists under load, and its return after a kill
     Rest(rest::Rest),
-    /// How fast one object comes to many hosts that feed one another, in a simulated network
+    /// How fast one object comes to many hosts that feed one another, and who is faster (as root)
+    Distribute(distribute::Distribute),
+    /// The same in a simulated network, of many more hosts
     Swarm(swarm::Swarm),
     /// Every combination of lists of settings, as a file names them
     Matrix(matrix::Sweep),
@@ -67,6 +70,7 @@ impl Command {
             Self::Link(command) => command.run(&program, service),
             Self::Storage(command) => command.run(&program),
             Self::Rest(command) => command.run(),
+            Self::Distribute(command) => command.run(&program),
             Self::Swarm(command) => command.run(),
             Self::Matrix(command) => command.run(&program),
             Self::Report(command) => command.run(),

@@ -14,4 +14,4 @@ pub use limits::{Fio, Processor, RawDisk};
 pub use link::{Both, LinkCase, Storage, link_contestants};
 pub use ours::{Attempt, Bare, Transfer};
 pub use rivals::{Rival, file_rivals, sparse_rivals};
-pub use tools::{TOOLS, Tool, installed, packages_of_absent, path_of};
+pub use tools::{LIBTORRENT, TOOLS, Tool, installed, packages_of_absent, path_of};

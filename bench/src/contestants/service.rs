@@ -86,7 +86,7 @@ impl CpuMeter {
         let mut by_end = self.hosts.cpu_seconds();
         by_end.iter_mut().for_each(|(name, seconds)| *seconds -= before.get(name).unwrap_or(&0.0));
         let cpu_seconds = (!by_end.is_empty()).then(|| by_end.values().sum());
-        Told { seconds: Some(seconds), cpu_seconds, cpu_seconds_by_end: by_end, stages }
+        Told { seconds: Some(seconds), cpu_seconds, cpu_seconds_by_end: by_end, stages, ..Told::default() }
     }
 }
 

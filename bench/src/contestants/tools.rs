@@ -16,12 +16,15 @@ pub struct Tool {
     pub package: &'static str,
 }
 
+/// What tells that Debian's Python has libtorrent, which is no program.
+pub const LIBTORRENT: &str = "/usr/lib/python3/dist-packages/libtorrent.egg-info";
+
 const fn tool(program: &'static str, version: &'static str, package: &'static str) -> Tool {
     Tool { program, version, package }
 }
 
 /// All of them: rivals, limits, the server that is fetched from, and what counts system calls.
-pub const TOOLS: [Tool; 13] = [
+pub const TOOLS: [Tool; 15] = [
     tool("cp", "--version", "coreutils"),
     tool("dd", "--version", "coreutils"),
     tool("rsync", "--version", "rsync"),
@@ -34,6 +37,8 @@ pub const TOOLS: [Tool; 13] = [
     tool("scp", "-V", "openssh-client"),
     tool("sshd", "-V", "openssh-server"),
     tool("openstack", "--version", "python3-openstackclient"),
+    tool("opentracker", "-h", "opentracker"),
+    tool(LIBTORRENT, "", "python3-libtorrent"),
     tool("strace", "--version", "strace"),
 ];
 

@@ -65,7 +65,7 @@ impl Pair {
 
 impl Ends {
     fn run(&self) -> io::Result<PairTold> {
-        let mut server = Server::start(self)?;
+        let mut server = Server::start(&self.server, &self.listens)?;
         let before = server.cpu_seconds();
         let patience = format!("{}", self.seconds_max);
         // A client that hangs ends with its time; timeout(1) tells it so.
@@ -95,14 +95,15 @@ impl Ends {
 }
 
 /// A server until it is ended.
-struct Server {
+pub(crate) struct Server {
     process: Option<Child>,
     said: Option<thread::JoinHandle<Vec<u8>>>,
 }
 
 impl Server {
-    fn start(ends: &Ends) -> io::Result<Self> {
-        let [program, arguments @ ..] = &ends.server[..] else { return Err(io::Error::other("no server")) };
+    /// Starts it, and waits until it listens on these ports, TCP or UDP, and nobody else.
+    pub(crate) fn start(words: &[String], listens: &[u16]) -> io::Result<Self> {
+        let [program, arguments @ ..] = words else { return Err(io::Error::other("no server")) };
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process =
@@ -114,12 +115,12 @@ impl Server {
             text
         });
         let mut server = Self { process: Some(process), said: Some(said) };
-        match server.wait_until_it_listens(&ends.listens) {
+        match server.wait_until_it_listens(listens) {
             Ok(()) => Ok(server),
             Err(error) => {
                 let (_, said) = server.end();
                 let said = String::from_utf8_lossy(&said);
-                Err(io::Error::other(format!("{:?} {error}: {}", ends.server, said.trim())))
+                Err(io::Error::other(format!("{words:?} {error}: {}", said.trim())))
             }
         }
     }
@@ -141,13 +142,15 @@ impl Server {
         }
     }
 
-    /// What its start has cost.
-    fn cpu_seconds(&self) -> f64 {
-        self.process.as_ref().and_then(|process| measure::cpu_seconds(process.id()).ok()).unwrap_or(0.0)
+    /// What it has cost so far, with its children.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let pids =
+            self.process.iter().flat_map(|process| [vec![process.id()], measure::children(process.id())].concat());
+        pids.filter_map(|pid| measure::cpu_seconds(pid).ok()).sum()
     }
 
     /// Its CPU seconds, and what it said.
-    fn end(&mut self) -> (f64, Vec<u8>) {
+    pub(crate) fn end(&mut self) -> (f64, Vec<u8>) {
         // It is counted when it is waited for.
         let before = measure::children_cpu_seconds();
         if let Some(mut process) = self.process.take() {

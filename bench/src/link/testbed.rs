@@ -69,8 +69,7 @@ impl Testbed {
     }
 
     fn at(&self, host: usize) -> Vec<String> {
-        let Some(network) = &self.network else { return Vec::new() };
-        ["ip", "netns", "exec", network.hosts()[host].namespace()].map(str::to_owned).into()
+        self.network.as_ref().map_or_else(Vec::new, |network| network.hosts()[host].words())
     }
 
     /// CPU seconds that the bench itself takes for what is between the two.

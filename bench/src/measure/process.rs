@@ -78,6 +78,20 @@ pub fn cpu_seconds(pid: u32) -> io::Result<f64> {
     Ok(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
 }
 
+/// Most memory of another process at a time (`VmHWM` of proc_pid_status(5)).
+pub fn rss_bytes_max(pid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.map(|kibibytes| kibibytes << 10).ok_or_else(|| io::Error::other("the kernel tells no VmHWM"))
+}
+
+/// What a process had in memory so far does not count any more (proc_pid_clear_refs(5)).
+pub fn forget_rss_max(pid: u32) {
+    // Where it may not be, the highest ever counts.
+    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
 /// The children of a process, whichever of its threads started them.
 pub fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();

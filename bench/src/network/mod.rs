@@ -23,6 +23,7 @@ mod ip;
 mod names;
 
 use std::{
+    collections::BTreeMap,
     io,
     net::Ipv4Addr,
     os::fd::AsFd as _,
@@ -61,6 +62,8 @@ pub struct Wiring {
     /// Bits per second that a cable carries in each direction (`tbf`); as many as the machine can, when absent. A relay has
     /// its own rate.
     pub rate: Option<u64>,
+    /// The same of hosts whose cable carries another one, by their place (from 0). Not with a relay.
+    pub rates: BTreeMap<usize, u64>,
     /// What a relay between two hosts does; a cable joins them when absent.
     pub relay: Option<Conditions>,
     /// What decides by which packets a relay loses.
@@ -71,7 +74,14 @@ pub struct Wiring {
 
 impl Default for Wiring {
     fn default() -> Self {
-        Self { hosts: 2, mtu: 1500, rate: None, relay: None, seed: 1, congestion: None }
+        Self { hosts: 2, mtu: 1500, rate: None, rates: BTreeMap::new(), relay: None, seed: 1, congestion: None }
+    }
+}
+
+impl Wiring {
+    /// What the cable of a host carries in each direction.
+    fn rate_of(&self, index: usize) -> Option<u64> {
+        self.rates.get(&index).copied().or(self.rate)
     }
 }
 
@@ -121,7 +131,8 @@ impl Network {
         let ends =
             [["link", "add", DEVICE, "netns", one, "type", "veth"], ["peer", "name", DEVICE, "netns", other, "", ""]];
         ip(&ends.as_flattened()[..12])?;
-        self.hosts.iter().try_for_each(|host| limit(&host.namespace, DEVICE, wiring.rate))
+        let limit = |(index, host): (usize, &Host)| limit(&host.namespace, DEVICE, wiring.rate_of(index));
+        self.hosts.iter().enumerate().try_for_each(limit)
     }
 
     fn join_by_bridge(&mut self, number: usize, wiring: &Wiring) -> io::Result<()> {
@@ -133,8 +144,8 @@ impl Network {
             let (port, name) = (format!("port{}", index + 1), &host.namespace.name);
             hub.ip(&["link", "add", &port, "mtu", &mtu, "type", "veth", "peer", "name", DEVICE, "netns", name])?;
             hub.ip(&["link", "set", &port, "master", "bridge", "up"])?;
-            limit(&host.namespace, DEVICE, wiring.rate)?;
-            limit(hub, &port, wiring.rate)?;
+            limit(&host.namespace, DEVICE, wiring.rate_of(index))?;
+            limit(hub, &port, wiring.rate_of(index))?;
         }
         Ok(())
     }
@@ -206,6 +217,17 @@ impl Host {
             Ok(done) => done,
             Err(panicked) => std::panic::resume_unwind(panicked),
         })
+    }
+
+    /// Words before those of a command that make it run in it: [`Host::command`] for whoever starts it later.
+    pub fn words(&self) -> Vec<String> {
+        ["ip", "netns", "exec", self.namespace()].map(str::to_owned).into()
+    }
+
+    /// Bytes that its device has sent so far, headers included.
+    pub fn bytes_sent(&self) -> io::Result<u64> {
+        let read = || std::fs::read_to_string("/proc/thread-self/net/dev");
+        bytes_sent(&self.run(read)??).ok_or_else(|| io::Error::other(format!("{DEVICE} has no counters")))
     }
 
     fn set_up(&self, wiring: &Wiring) -> io::Result<()> {
@@ -291,6 +313,13 @@ fn is_zombie(pid: Pid) -> bool {
     stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
 }
 
+/// The bytes that our device has sent, in a table of proc_pid_net(5): `DEVICE: ` and eight counters of what came before those
+/// of what was sent.
+fn bytes_sent(table: &str) -> Option<u64> {
+    let counters = table.lines().find_map(|line| line.trim_start().strip_prefix(DEVICE)?.strip_prefix(':'))?;
+    counters.split_whitespace().nth(8)?.parse().ok()
+}
+
 /// Bounds what a device sends.
 fn limit(namespace: &Namespace, device: &str, rate: Option<u64>) -> io::Result<()> {
     let Some(rate) = rate else { return Ok(()) };
@@ -308,7 +337,7 @@ fn check(wiring: &Wiring) -> io::Result<()> {
     if wiring.relay.is_some() && wiring.hosts != 2 {
         return wrong("a relay joins two hosts; leave it out for more".into());
     }
-    if wiring.relay.is_some() && wiring.rate.is_some() {
+    if wiring.relay.is_some() && (wiring.rate.is_some() || !wiring.rates.is_empty()) {
         return wrong("a relay has a rate of its own; leave out that of the cable".into());
     }
     if !rustix::process::geteuid().is_root() {
@@ -329,10 +358,19 @@ mod tests {
             (Wiring { hosts: 1, ..Wiring::default() }, "2 to 200 hosts, not 1"),
             (Wiring { hosts: 3, relay: far, ..Wiring::default() }, "joins two hosts"),
             (Wiring { rate: Some(1), relay: far, ..Wiring::default() }, "rate of its own"),
+            (Wiring { rates: [(0, 1)].into(), relay: far, ..Wiring::default() }, "rate of its own"),
         ] {
             let error = check(&wiring).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn what_a_device_has_sent_is_read_from_its_line() {
+        let table = "Inter-|   Receive                    |  Transmit\n face |bytes    packets\n    \
+                     lo:     1 2 0 0 0 0 0 0     3 4 0 0 0 0 0 0\n  eth0: 5 6 0 0 0 0 0 0 7000 8 0 0 0 0 0 0\n";
+        assert_eq!(bytes_sent(table), Some(7000));
+        assert_eq!(bytes_sent("  eth01: 5 6 0 0 0 0 0 0 7000 8\n"), None);
     }
 }
 

@@ -91,6 +91,32 @@ fn hosts_at_a_bridge_reach_one_another_with_large_packets() {
 }
 
 #[test]
+fn what_a_host_has_sent_is_counted_and_a_host_may_have_a_rate_of_its_own() {
+    // What fills the bucket goes at once: 256 KiB.
+    let wiring = Wiring { hosts: 3, rates: [(1, 8_000_000)].into(), ..Wiring::default() };
+    let network = Network::build(&wiring).unwrap();
+    let hosts = network.hosts();
+    let took = |from: usize| {
+        let before = hosts[from].bytes_sent().unwrap();
+        let listener = hosts[2].run(|| std::net::TcpListener::bind((hosts[2].address(), 0))).unwrap().unwrap();
+        let at = listener.local_addr().unwrap();
+        let began = Instant::now();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut stream = hosts[from].run(|| std::net::TcpStream::connect(at)).unwrap().unwrap();
+                std::io::Write::write_all(&mut stream, &vec![1; 1 << 20]).unwrap();
+            });
+            std::io::copy(&mut listener.accept().unwrap().0, &mut std::io::sink()).unwrap();
+        });
+        let sent = hosts[from].bytes_sent().unwrap() - before;
+        assert!((1 << 20..3 << 19).contains(&sent), "{sent}");
+        began.elapsed()
+    };
+    let (fast, slow) = (took(0), took(1));
+    assert!(slow > Duration::from_millis(600) && fast < slow / 2, "{fast:?} and {slow:?}");
+}
+
+#[test]
 fn hosts_have_the_congestion_control_that_was_asked_for() {
     let file = "/proc/sys/net/ipv4/tcp_available_congestion_control";
     let available = std::fs::read_to_string(file).unwrap();

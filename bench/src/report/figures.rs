@@ -1,5 +1,7 @@
 //! The figures that answer the questions: how fast, against which limit, what limited. Pure.
 
+use std::collections::BTreeSet;
+
 use super::gathered::Group;
 use crate::{
     measure::noise,
@@ -101,7 +103,7 @@ pub fn rate_digits(rate: f64) -> usize {
     if rate < 10.0 { 2 } else { 0 }
 }
 
-/// User and system CPU seconds for each GiB of the object.
+/// User and system CPU seconds for each GiB of the object, or of all its copies.
 pub fn cpu_seconds_per_gib(series: &Series) -> Option<f64> {
     per_gib(series, |sample| sample.cpu_seconds)
 }
@@ -113,7 +115,14 @@ pub fn system_calls_per_gib(series: &Series) -> Option<f64> {
 
 fn per_gib(series: &Series, of: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
     let each = series.samples.iter().filter(|sample| sample.bytes > 0);
-    median(each.filter_map(|sample| Some(of(sample)? / (sample.bytes as f64 / f64::from(1 << 30)))))
+    median(each.filter_map(|sample| Some(of(sample)? / sample.gib_delivered())))
+}
+
+/// Medians of what else the case asks for, for instance `source read 1.01`.
+pub fn further(series: &Series) -> Vec<String> {
+    let names: BTreeSet<&String> = series.samples.iter().flat_map(|sample| sample.figures.keys()).collect();
+    let of = |name: &String| median(series.samples.iter().filter_map(|sample| sample.figures.get(name).copied()));
+    names.into_iter().filter_map(|name| Some(format!("{name} {:.2}", of(name)?))).collect()
 }
 
 /// How many times the CPU seconds of `theirs` ours took: the median over pairs of neighbours.
@@ -215,6 +224,18 @@ mod tests {
         let machine =
             specimen::group(&[("limit: fio read", Kind::Limit, 1.0), ("limit: io_uring read", Kind::Limit, 2.0)]);
         assert!(machine.limit().is_none() && machine.ours().is_none());
+    }
+
+    #[test]
+    fn what_else_was_asked_for_is_told_by_its_name_and_cpu_is_for_all_copies() {
+        let mut series = specimen::series("ours", Kind::Ours, 1.0);
+        series.samples.truncate(3);
+        for (sample, read) in series.samples.iter_mut().zip([1.0, 1.5, 1.02]) {
+            sample.figures = [("source read".to_owned(), read)].into();
+            (sample.bytes, sample.copies, sample.cpu_seconds) = (1 << 30, Some(8), Some(16.0));
+        }
+        assert_eq!(further(&series), ["source read 1.02"]);
+        assert_eq!(cpu_seconds_per_gib(&series), Some(2.0));
     }
 
     #[test]

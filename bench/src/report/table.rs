@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     figures::{
-        counts_operations, cpu_seconds_per_gib, cpu_seconds_per_operation, largest_stages, latency, memory_max, rate,
-        rate_digits, system_calls_per_gib,
+        counts_operations, cpu_seconds_per_gib, cpu_seconds_per_operation, further, largest_stages, latency,
+        memory_max, rate, rate_digits, system_calls_per_gib,
     },
     gathered::{CaseResults, Group, describe},
 };
@@ -49,7 +49,7 @@ pub fn of_group(group: &Group) -> String {
         let cells = columns.iter().map(|(_, width, cell)| format!(" {:>width$}", cell(group, one)));
         let mut line = format!("  {name:<width$}{}", cells.collect::<String>());
         let mut between = "  ";
-        for stage in largest_stages(one) {
+        for stage in further(one).into_iter().chain(largest_stages(one)) {
             if line.chars().count() + between.len() + stage.len() > WIDTH_MAX {
                 break;
             }

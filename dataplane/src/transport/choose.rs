@@ -144,6 +144,16 @@ impl Chooser {
         kind
     }
 
+    /// What to use for something that nothing shall be learnt from: the faster one where both were measured, and TCP where
+    /// they were not, as long as it connects.
+    pub fn settled(&self, now: Duration) -> Kind {
+        let usable = |kind: Kind| self.known(kind).shunned.is_none_or(|(until, _)| now >= until);
+        let quic_is_faster =
+            self.goodput(Kind::Quic).zip(self.goodput(Kind::Tcp)).is_some_and(|(quic, tcp)| quic > tcp * MARGIN);
+        let first = if quic_is_faster { Kind::Quic } else { Kind::Tcp };
+        if usable(first) { first } else { first.other() }
+    }
+
     /// Bytes have come over a transport.
     pub fn handle_moved(&mut self, kind: Kind, bytes: u64, now: Duration) {
         self.known_mut(kind).shunned = None;
@@ -313,6 +323,17 @@ mod tests {
             assert!(bad == 0 && good > 0, "the second time only the best is used: {by_tcp} {by_quic}");
             assert!(link.chooser.reason(link.now).unwrap().1.starts_with("measured"));
         }
+    }
+
+    #[test]
+    fn who_tries_nothing_uses_what_is_known_to_be_good_and_tcp_before() {
+        let mut link = Link::new(Some(12e6), Some(100e6));
+        assert_eq!(link.chooser.settled(link.now), Kind::Tcp);
+        link.chooser.handle_failed(Kind::Tcp, link.now);
+        assert_eq!(link.chooser.settled(link.now), Kind::Quic, "the other one does not connect");
+        assert_eq!(link.chooser.settled(link.now + SHUNNED.1), Kind::Tcp);
+        link.run(Duration::from_secs(60));
+        assert_eq!(link.chooser.settled(link.now), Kind::Quic, "it was measured");
     }
 
     /// Objects of so many bytes, one after the other, in chunks of 4 MiB over a link that becomes fast only with time; for

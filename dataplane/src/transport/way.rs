@@ -23,6 +23,8 @@ use super::{
 pub struct Way {
     routes: Routes,
     link: Link,
+    /// Whether what crosses it tells which transport suits the link.
+    learns: bool,
 }
 
 #[derive(Clone)]
@@ -92,20 +94,30 @@ impl Way {
 
     /// The same, to a host of which something is to be known.
     pub fn only(transport: Arc<dyn Transport>, link: Link) -> Self {
-        Self { routes: Routes::One(transport), link }
+        Self { routes: Routes::One(transport), link, learns: false }
     }
 
     /// Over whichever suits the link.
     pub fn either(tcp: Arc<dyn Transport>, quic: Arc<dyn Transport>, link: Link) -> Self {
-        Self { routes: Routes::Either { tcp, quic }, link }
+        Self { routes: Routes::Either { tcp, quic }, link, learns: true }
+    }
+
+    /// Over what is known to suit the link, without trials: where many hosts are read from at a time, each is as fast as the
+    /// others leave room for, over either, and a trial of each link would be most of what crosses it.
+    pub fn without_trials(self) -> Self {
+        Self { learns: false, ..self }
     }
 
     /// What to use for the next question.
     pub(super) fn choose(&self) -> Kind {
         match &self.routes {
             Routes::One(_) => Kind::Tcp,
-            Routes::Either { .. } => self.link.with(Chooser::choose),
+            Routes::Either { .. } => self.link.with(|chooser, now| self.chosen(chooser, now)),
         }
+    }
+
+    fn chosen(&self, chooser: &mut Chooser, now: Duration) -> Kind {
+        if self.learns { chooser.choose(now) } else { chooser.settled(now) }
     }
 
     /// Who is at the other end, over this transport.
@@ -133,7 +145,7 @@ impl Way {
 
     /// Bytes have come.
     pub(super) fn moved(&self, kind: Kind, bytes: u64) {
-        if self.is_choice() {
+        if self.learns {
             self.link.with(|chooser, now| chooser.handle_moved(kind, bytes, now));
         }
     }
@@ -143,13 +155,13 @@ impl Way {
         self.is_choice()
             && self.link.with(|chooser, now| {
                 chooser.handle_failed(kind, now);
-                chooser.choose(now) != kind
+                self.chosen(chooser, now) != kind
             })
     }
 
     /// Nothing is under way any more.
     pub(super) fn rests(&self) {
-        if self.is_choice() {
+        if self.learns {
             self.link.with(|chooser, _| chooser.handle_idle());
         }
     }
