@@ -1,5 +1,5 @@
 //! What the README's first command runs, with a small image, and the same between hosts. In network namespaces:
-//! `needs_root/two_hosts.rs`.
+//! `needs_root/two_hosts.rs` and `needs_root/many_hosts.rs`.
 
 use std::{fs, path::Path, process::Stdio};
 
@@ -40,6 +40,24 @@ fn between_hosts_executors_are_killed_and_copies_are_whole_and_nothing_is_left()
     ]) {
         assert!(words.iter().all(|word| row.contains(word)) && row.ends_with("yes"), "{words:?}: {row}");
     }
+    assert_eq!(left_behind(folder.path()), [""; 0]);
+}
+
+#[test]
+fn an_image_comes_to_all_hosts_at_once_although_a_seed_and_the_service_die() {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let mut command = command();
+    command.args(["demo", "--hosts", "4", "--loopback", "--size", "48", "--rate", "12"]);
+    let output = command.env("TMPDIR", folder.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    for line in ["Killed the executor of h", "Killed the service", "source read", "nobody dies", "\nAll 4 hosts have"] {
+        assert!(text.contains(line), "{line:?} is missing:\n{text}");
+    }
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("  h")).skip(1).collect();
+    assert_eq!(rows.len(), 4, "{text}");
+    assert!(rows.iter().all(|row| row.ends_with("  yes")), "{text}");
+    assert_eq!(rows.iter().filter(|row| row.ends_with("yes     yes")).count(), 1, "one was killed: {text}");
     assert_eq!(left_behind(folder.path()), [""; 0]);
 }
 

@@ -1,16 +1,13 @@
-//! Following a distribution until it ends: a bar for each host, folded when there are many, and the totals.
+//! Following a distribution until it ends: as bars on a terminal, else as lines, or as documents.
 
-use std::{
-    collections::BTreeMap,
-    io::{IsTerminal as _, stderr},
-};
+use std::io::{IsTerminal as _, stderr};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::{
     Exit, Failure,
     distributions::{parse_member, path, row},
+    group_bars::{BARS_MAX, Bars},
     output,
     wait::{Followed, follow_path},
 };
@@ -21,9 +18,6 @@ use crate::{
         distribution::{DistributionDocument, HostCounts, MemberDocument},
     },
 };
-
-/// Most bars of hosts: of more hosts, those that run have them.
-const BARS_MAX: usize = 16;
 
 impl Followed for DistributionDocument {
     fn is_ended(&self) -> bool {
@@ -82,12 +76,6 @@ enum View {
     Json { last: Option<Box<DistributionDocument>> },
 }
 
-struct Bars {
-    all: MultiProgress,
-    totals: ProgressBar,
-    hosts: BTreeMap<String, ProgressBar>,
-}
-
 impl View {
     fn new(json: bool) -> Self {
         if json {
@@ -96,10 +84,7 @@ impl View {
         if !stderr().is_terminal() {
             return Self::Lines { last: None };
         }
-        let all = MultiProgress::new();
-        let totals = all.add(ProgressBar::no_length());
-        totals.set_style(style("all hosts"));
-        Self::Bars(Bars { all, totals, hosts: BTreeMap::new() })
+        Self::Bars(Bars::new())
     }
 
     fn has_bars(&self) -> bool {
@@ -127,64 +112,7 @@ impl View {
 
     fn finish(self) {
         if let Self::Bars(bars) = self {
-            let _ = bars.all.clear();
+            bars.finish();
         }
     }
-}
-
-impl Bars {
-    fn show(&mut self, one: &DistributionDocument, members: &[MemberDocument]) {
-        self.hosts.retain(|host, bar| {
-            let stays = members.iter().any(|member| member.host == *host);
-            if !stays {
-                self.all.remove(bar);
-            }
-            stays
-        });
-        for member in members {
-            let bar = self.hosts.entry(member.host.clone()).or_insert_with(|| {
-                let bar = self.all.insert_before(&self.totals, ProgressBar::no_length());
-                bar.set_style(style(&member.host));
-                bar
-            });
-            set(bar, member.bytes_total, member.progress);
-            bar.set_message(message(member));
-        }
-        set(&self.totals, one.bytes_total.map(|bytes| bytes.saturating_mul(one.hosts.total)), one.progress);
-        self.totals.set_message(totals(one));
-    }
-}
-
-fn set(bar: &ProgressBar, total: Option<u64>, progress: u64) {
-    if let Some(total) = total.filter(|total| bar.length() != Some(*total)) {
-        bar.set_length(total);
-    }
-    bar.set_position(progress);
-}
-
-fn style(name: &str) -> ProgressStyle {
-    // Names of hosts have no braces.
-    let template = format!("{name:<20.20} {{bar:30}} {{binary_bytes}} of {{binary_total_bytes}} {{msg}}");
-    ProgressStyle::with_template(&template).expect("the template is well-formed").progress_chars("=> ")
-}
-
-fn message(member: &MemberDocument) -> String {
-    let rate = member.throughput.map_or(String::new(), |rate| format!(", {}/s", output::approximate(rate)));
-    let error = member.error.as_ref().map_or(String::new(), |error| format!(", {}", error.code));
-    format!("{}{rate}{error}", member.state)
-}
-
-/// `3 of 8 hosts done, 1 failed, 12 MiB from the source, 36 MiB between peers, 7 s left`.
-fn totals(one: &DistributionDocument) -> String {
-    let HostCounts { total, done, failed, .. } = one.hosts;
-    let mut parts = vec![format!("{done} of {total} hosts done")];
-    if failed > 0 {
-        parts.push(format!("{failed} failed"));
-    }
-    parts.push(format!("{} from the source", output::approximate(one.bytes_from_source)));
-    if one.bytes_between_peers > 0 {
-        parts.push(format!("{} between peers", output::approximate(one.bytes_between_peers)));
-    }
-    parts.extend(one.eta.map(|seconds| format!("{seconds} s left")));
-    parts.join(", ")
 }

@@ -1,4 +1,4 @@
-//! The image: data and holes in turn.
+//! The image: data and holes in turn, or data only.
 
 use std::{
     fs::File,
@@ -7,11 +7,20 @@ use std::{
     path::Path,
 };
 
-/// Bytes of each stretch of data, and of each hole.
+/// Bytes of each stretch of data.
 const STRETCH: u64 = 16 << 20;
 
-/// Makes a sparse file whose stretches are data and hole in turn; returns how much of it is data.
-pub(super) fn make(path: &Path, bytes: u64) -> io::Result<u64> {
+/// What comes after each stretch of data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Between {
+    /// A hole that is as long.
+    Holes,
+    /// More data.
+    Nothing,
+}
+
+/// Makes a file of stretches of data, and holes between them if so; returns how much of it is data.
+pub(super) fn make(path: &Path, bytes: u64, between: Between) -> io::Result<u64> {
     let file = File::create(path)?;
     file.set_len(bytes)?;
     let mut buffer = vec![0; 1 << 20];
@@ -25,7 +34,7 @@ pub(super) fn make(path: &Path, bytes: u64) -> io::Result<u64> {
             at += piece as u64;
             data += piece as u64;
         }
-        at += STRETCH;
+        at += if between == Between::Holes { STRETCH } else { 0 };
     }
     file.sync_all()?;
     Ok(data)
@@ -77,11 +86,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (one, other) = (folder.path().join("a"), folder.path().join("b"));
         let bytes = 3 * STRETCH + 5;
-        assert_eq!(make(&one, bytes).unwrap(), 2 * STRETCH);
+        assert_eq!(make(&one, bytes, Between::Holes).unwrap(), 2 * STRETCH);
         assert!(stored_bytes(&one).unwrap() < bytes);
-        make(&other, bytes).unwrap();
+        make(&other, bytes, Between::Holes).unwrap();
         compare(&one, &other).unwrap();
         File::options().write(true).open(&other).unwrap().write_all_at(b"x", bytes - 1).unwrap();
         assert!(compare(&one, &other).unwrap_err().contains("differs"));
+        assert_eq!(make(&other, bytes, Between::Nothing).unwrap(), bytes);
+        assert!(stored_bytes(&other).unwrap() >= bytes);
     }
 }

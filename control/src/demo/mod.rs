@@ -14,7 +14,6 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -22,6 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::client::{Client, Server};
+use image::Between;
 use progress::{Followed, follow};
 
 /// How the demonstration is run.
@@ -47,9 +47,10 @@ pub async fn run(options: DemoOptions) -> Result<(), String> {
     let bytes = options.mib << 20;
 
     say(&format!("1. Making an image of {} MiB, half of it holes: {}", options.mib, image.display()));
-    let data_bytes = image::make(&image, bytes).map_err(text("make the image"))?;
+    let data_bytes = image::make(&image, bytes, Between::Holes).map_err(text("make the image"))?;
 
-    let server = server::serve(image.clone()).await.map_err(text("serve the image"))?;
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(text("find a free port"))?;
+    let server = server::serve(image.clone(), listener).map_err(text("serve the image"))?;
     say(&format!("2. Serving it at {}", server.url));
 
     let port = free_port().map_err(text("find a free port"))?;
@@ -83,7 +84,7 @@ pub async fn run(options: DemoOptions) -> Result<(), String> {
     say("6. Complete. Comparing every byte with the source");
     image::compare(&image, &copy)?;
     let stored = image::stored_bytes(&copy).map_err(text("look at the copy"))?;
-    let sent = server.bytes_sent.load(Ordering::Relaxed);
+    let sent = server.bytes_sent();
     say(&format!("   equal; crc32 {}", document["crc32"].as_str().unwrap_or("unknown")));
     say(&format!(
         "   {:.1} s, {:.0} MB/s (limit {} MB/s)",

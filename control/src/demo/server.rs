@@ -27,13 +27,20 @@ use tokio::net::TcpListener;
 pub(super) struct FileServer {
     /// Where it is.
     pub url: String,
-    /// Bytes of the file that were sent so far.
-    pub bytes_sent: Arc<AtomicU64>,
+    bytes_sent: Arc<AtomicU64>,
 }
 
-/// Serves `path` on a free port of the loopback interface until the process ends.
-pub(super) async fn serve(path: PathBuf) -> io::Result<FileServer> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+impl FileServer {
+    /// Bytes of the file that were sent so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.load(Ordering::Relaxed)
+    }
+}
+
+/// Serves `path` to all that connect, until the process ends.
+pub(super) fn serve(path: PathBuf, listener: std::net::TcpListener) -> io::Result<FileServer> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
     let url = format!("http://{}/image.raw", listener.local_addr()?);
     let bytes_sent = Arc::new(AtomicU64::new(0));
     let file = Arc::new(File::open(path)?);

@@ -43,6 +43,21 @@ pub(super) fn on_loopback(program: &str) -> Vec<String> {
     .into()
 }
 
+/// The image for all hosts that are there, once more.
+pub(super) fn distribute(deployment: &Deployment, source_url: &str) -> Vec<String> {
+    let (program, server) = (super::super::program(), deployment.server());
+    let to = deployment.template("by-hand.raw");
+    [
+        format!("export STACCATO_SERVER={server}"),
+        format!("{program} executors"),
+        format!("{program} distribute {source_url} --to '{to}' --hosts 100% --watch"),
+        format!("{program} distributions"),
+        format!("cmp {} {}", deployment.image().display(), deployment.path("h1", "by-hand.raw").display()),
+    ]
+    .map(|line| format!("  {line}"))
+    .into()
+}
+
 /// The hosts that are there, used once more.
 pub(super) fn here(deployment: &Deployment, last: &Move) -> Vec<String> {
     let program = super::super::program();

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use staccato_bench::network::{Network, Wiring};
 
-use super::super::{free_port, text};
+use super::super::{free_port, image::stored_bytes, text};
 use crate::{
     client::{Client, Server},
     pki::{Authority, certificate_path},
@@ -75,18 +75,7 @@ impl Deployment {
         written.map_err(|error| error.to_string())?;
 
         let join = Server::Tls(address.to_string(), port);
-        let mut command = command(network.as_ref(), 0)?;
-        command.args(["serve", "--executors", "none", "--name", HEAD, "--listen", &join.to_string()]);
-        for (flag, name) in [
-            ("--tls-cert", "cert.pem"),
-            ("--tls-key", "key.pem"),
-            ("--pki-dir", "pki"),
-            ("--socket", "socket"),
-            ("--data-dir", "head"),
-        ] {
-            command.arg(flag).arg(folder.join(name));
-        }
-        let service = Process(start(command, folder, HEAD)?);
+        let service = Process(start_service(network.as_ref(), folder, &join)?);
         let mut deployment =
             Self { executors: Vec::new(), service, network, folder: folder.to_owned(), join, no_network };
         deployment.wait_until_ready().await?;
@@ -124,6 +113,34 @@ impl Deployment {
         self.folder.join(host).join(name)
     }
 
+    /// Path of an image that is on no host.
+    pub fn image(&self) -> PathBuf {
+        self.folder.join("image.raw")
+    }
+
+    /// What stands for the URLs of files of this name, one in each host's root.
+    pub fn template(&self, name: &str) -> String {
+        let folder = url::Url::from_file_path(&self.folder).expect("the folder's path is absolute");
+        format!("file://{{host}}{}/{{host}}/{name}", folder.path())
+    }
+
+    /// A socket on the service's host, where all hosts can connect.
+    pub fn listen(&self) -> std::io::Result<TcpListener> {
+        match &self.network {
+            Some(network) => {
+                let head = &network.hosts()[0];
+                head.run(|| TcpListener::bind((head.address(), 0)))?
+            }
+            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)),
+        }
+    }
+
+    /// Bytes that all files in the hosts' roots take on disk, those that are being written included.
+    pub fn stored(&self) -> u64 {
+        let roots = self.executors.iter().filter_map(|executor| fs::read_dir(self.folder.join(&executor.name)).ok());
+        roots.flatten().filter_map(|entry| stored_bytes(&entry.ok()?.path()).ok()).sum()
+    }
+
     /// URL of a file in a host's root.
     pub fn url(&self, host: &str, name: &str) -> String {
         let url = url::Url::from_file_path(self.path(host, name)).expect("the folder's path is absolute");
@@ -148,6 +165,21 @@ impl Deployment {
         let _ = self.executors[at].process.0.wait();
         self.executors[at].process = Process(self.start_executor(at + 1)?);
         Ok((killed, self.executors[at].process.0.id()))
+    }
+
+    /// Kills the service (SIGKILL): nobody can ask it anything until it is started again. Its process id.
+    pub fn kill_service(&mut self) -> Result<u32, String> {
+        let killed = self.service.0.id();
+        self.service.0.kill().map_err(text("kill the service"))?;
+        let _ = self.service.0.wait();
+        Ok(killed)
+    }
+
+    /// Starts the service again, and waits until it answers; its process id.
+    pub async fn start_service(&mut self) -> Result<u32, String> {
+        self.service = Process(start_service(self.network.as_ref(), &self.folder, &self.join)?);
+        self.wait_until_ready().await?;
+        Ok(self.service.0.id())
     }
 
     /// Bytes that have come to a host over its network so far; none on loopback, which all share.
@@ -256,6 +288,21 @@ fn command(network: Option<&Network>, host: usize) -> Result<Command, String> {
         }
     }
     Ok(command)
+}
+
+fn start_service(network: Option<&Network>, folder: &Path, join: &Server) -> Result<Child, String> {
+    let mut command = command(network, 0)?;
+    command.args(["serve", "--executors", "none", "--name", HEAD, "--listen", &join.to_string()]);
+    for (flag, name) in [
+        ("--tls-cert", "cert.pem"),
+        ("--tls-key", "key.pem"),
+        ("--pki-dir", "pki"),
+        ("--socket", "socket"),
+        ("--data-dir", "head"),
+    ] {
+        command.arg(flag).arg(folder.join(name));
+    }
+    start(command, folder, HEAD)
 }
 
 fn start(mut command: Command, folder: &Path, name: &str) -> Result<Child, String> {

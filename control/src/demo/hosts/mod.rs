@@ -1,18 +1,21 @@
-//! `staccato demo --hosts N`: an image on its way between hosts, over QUIC and over TCP, while executors are killed.
+//! `staccato demo --hosts N`: an image on its way between hosts, while executors are killed: from one to the next over QUIC
+//! and over TCP, or from four hosts on to all of them at once (`distribution`).
 //!
 //! The service and each executor are processes as on machines of their own: as root in network namespaces, with all
 //! that travels between them in sight of `tcpdump`; else on loopback. Everything goes when this ends.
 
 mod by_hand;
 mod deployment;
+mod distribution;
 mod moves;
+mod outcome;
 
 use std::time::Instant;
 
 use serde_json::json;
 
 use super::{
-    image,
+    image::{self, Between},
     progress::{Followed, follow},
     say, text,
 };
@@ -22,6 +25,9 @@ use moves::{Move, Outcome, Victim};
 /// How long a transfer takes at least whose executor is killed half-way: what is durable is told once in a second.
 const KILLED_SECONDS_MIN: u64 = 4;
 
+/// From so many hosts on, the image goes to all of them at once.
+pub const DISTRIBUTED_MIN: usize = 4;
+
 /// How the demonstration is run.
 #[derive(Clone, Debug)]
 pub struct HostsOptions {
@@ -29,7 +35,7 @@ pub struct HostsOptions {
     pub hosts: usize,
     /// Size of the image in MiB.
     pub mib: u64,
-    /// The limit in MiB per second of transfers whose executor is killed.
+    /// The limit in MiB per second of transfers whose executor is killed, and of each host of a distribution.
     pub rate_mib: u64,
     /// Processes on loopback, even where namespaces could be made.
     pub loopback: bool,
@@ -48,9 +54,12 @@ pub async fn run(options: HostsOptions) -> Result<(), String> {
     for line in deployment.table().await? {
         say(&format!("   {line}"));
     }
+    if options.hosts >= DISTRIBUTED_MIN {
+        return distribution::run(&mut deployment, &options).await;
+    }
     let image = deployment.path("h1", "image.raw");
     let bytes = options.mib << 20;
-    let data_bytes = image::make(&image, bytes).map_err(text("make the image"))?;
+    let data_bytes = image::make(&image, bytes, Between::Holes).map_err(text("make the image"))?;
     let (mib, data_mib) = (options.mib, data_bytes >> 20);
     say(&format!(
         "2. Made an image of {mib} MiB on h1, {data_mib} MiB of it data, the rest holes: {}",
