@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use clap::Args;
+use staccato_dataplane::swarm::{SwarmConfig, seeds::SEEDS_MAX, uploads::SLOTS};
 
 use crate::{
     relay::{parse_rate, parse_share},
@@ -16,10 +17,10 @@ pub struct Swarm {
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     hosts: u32,
     /// Chunks of the object
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..))]
     chunks: u32,
-    /// MiB of a chunk
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=1_024))]
+    /// MiB of a chunk: 1 is what a distribution has, unless it says otherwise
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_024))]
     chunk_mib: u64,
     /// Bits per second of a host's link, each way
     #[arg(long, default_value = "1gbit", value_parser = parse_rate)]
@@ -52,7 +53,7 @@ pub struct Swarm {
     #[arg(long, default_value = "0", value_parser = parse_share)]
     late: f64,
     /// Members that may read the source
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = SEEDS_MAX, value_parser = clap::value_parser!(u32).range(1..=SEEDS_MAX.into()))]
     seeds: u32,
     /// How many times the source may be read
     #[arg(long, default_value_t = 2.0, value_parser = times)]
@@ -67,16 +68,16 @@ pub struct Swarm {
     #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
     silence: Duration,
     /// Uploads of a host at a time
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = SLOTS)]
     slots: usize,
     /// Questions of a host to its peers at a time
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual().asks_max)]
     asks: usize,
     /// Questions of a host to one peer at a time
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = usual().asks_per_peer_max)]
     asks_per_peer: usize,
     /// Questions of a seed to the source at a time
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = usual().source_asks_max)]
     source_asks: usize,
     /// What everything random comes from: the same seed gives the same run
     #[arg(long, default_value_t = 1)]
@@ -84,6 +85,11 @@ pub struct Swarm {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
+}
+
+/// What an attempt has, too.
+fn usual() -> SwarmConfig {
+    SwarmConfig::new(0, 0)
 }
 
 fn times(text: &str) -> Result<f64, String> {

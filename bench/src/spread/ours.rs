@@ -74,7 +74,8 @@ impl Deployment {
         })
     }
 
-    fn cpu_seconds(&self) -> f64 {
+    /// CPU seconds of all its processes so far.
+    pub fn cpu_seconds(&self) -> f64 {
         self.fleet.cpu_seconds().values().sum::<f64>() + self.origin.as_ref().map_or(0.0, Server::cpu_seconds)
     }
 

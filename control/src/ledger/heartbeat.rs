@@ -10,7 +10,7 @@ use crate::model::TransferId;
 use super::{Ledger, change::POISON};
 
 /// How often it is looked whether members of distributions are to be told something.
-const SWARM_LOOK: Duration = Duration::from_millis(100);
+const SWARM_LOOK: Duration = Duration::from_millis(50);
 
 /// An attempt that an executor runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,8 +1,11 @@
 //! Other executors' copies of an attempt's object, as far as one lane reads them.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, future::pending, pin::pin, rc::Rc, sync::Arc};
 
-use futures_util::{FutureExt as _, future::LocalBoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{LocalBoxFuture, select},
+};
 use staccato_protocols::{BufferPool, ByteRange, Chunk, Code, Error, Interrupt, Object, Source};
 
 use super::message::From;
@@ -38,11 +41,20 @@ impl Peers {
             Err(error) => return error,
         };
         self.0.borrow_mut().insert(peer, Peer::Watched(object.clone()));
+        let preparing = async {
+            object.prepare().await;
+            pending().await
+        };
+        select(pin!(self.hear(peer, &object, tell)), pin!(preparing)).await.factor_first().0
+    }
+
+    /// Tells what a watched one has; says why that ends.
+    async fn hear(&self, peer: PeerKey, object: &Rc<PeerObject>, tell: impl Fn(Vec<ByteRange>)) -> Error {
         let mut known = 0;
         loop {
             // Whoever closed it does not want it opened again.
             let is_there =
-                matches!(self.0.borrow().get(&peer), Some(Peer::Watched(there)) if Rc::ptr_eq(there, &object));
+                matches!(self.0.borrow().get(&peer), Some(Peer::Watched(there)) if Rc::ptr_eq(there, object));
             if !is_there {
                 return not_open();
             }

@@ -155,7 +155,7 @@ impl SwarmConfig {
         Self {
             chunks,
             seed,
-            asks_max: 5,
+            asks_max: 6,
             asks_per_peer_max: 4,
             source_asks_max: 1,
             patience: Duration::from_secs(2),
@@ -215,7 +215,7 @@ impl Swarm {
     pub fn handle_have(&mut self, peer: PeerKey, chunks: &ChunkSet, now: Duration) {
         self.peers.have(peer, chunks, now);
         if !chunks.is_empty() {
-            self.source.handle_have();
+            self.source.handle_have(peer);
         }
     }
 
@@ -273,7 +273,8 @@ impl Swarm {
 
     /// What may be read of the source from now on. What has come since that was written is not.
     pub fn handle_allotted(&mut self, allotment: Allotment, now: Duration) {
-        self.source.allotted(allotment, now);
+        let tells = |peer| self.peers.get(peer).is_some_and(|peer| !peer.have.is_empty());
+        self.source.allotted(allotment, tells, now);
     }
 
     /// These were here once, and need not be any more: they are not read of the source all the same.

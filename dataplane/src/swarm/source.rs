@@ -47,8 +47,25 @@ struct OfOther {
     reserve: Reserve,
     /// How many chunks there were at first.
     all: usize,
+    seen: Seen,
+}
+
+/// What is known of another seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// It has told of nothing that it has: it may be about to begin, or not be among those whom this one knows.
+    NotYet,
+    /// It tells what it has.
+    There,
     /// It is not among the living.
-    gone: bool,
+    Gone,
+}
+
+impl OfOther {
+    /// Whether something of it has come, from wherever, or its seed tells what it has.
+    fn has_begun(&self) -> bool {
+        self.seen == Seen::There || (self.reserve.chunks.len() as usize) < self.all
+    }
 }
 
 impl Source {
@@ -69,14 +86,15 @@ impl Source {
         }
     }
 
-    pub fn allotted(&mut self, mut allotment: Allotment, now: Duration) {
+    pub fn allotted(&mut self, mut allotment: Allotment, tells: impl Fn(PeerKey) -> bool, now: Duration) {
         allotment.subtract(&self.done);
         let before = std::mem::take(&mut self.reserves);
-        let known = |of: PeerKey| before.iter().find(|other| other.reserve.of == of);
-        let with_state = |reserve: Reserve| {
-            let known = known(reserve.of);
-            let all = known.map_or(reserve.chunks.len() as usize, |other| other.all);
-            OfOther { gone: known.is_some_and(|other| other.gone), reserve, all }
+        let with_state = |reserve: Reserve| match before.iter().find(|other| other.reserve.of == reserve.of) {
+            Some(known) => OfOther { reserve, ..known.clone() },
+            None => {
+                let (all, seen) = (reserve.chunks.len(), if tells(reserve.of) { Seen::There } else { Seen::NotYet });
+                OfOther { reserve, all: all as usize, seen }
+            }
         };
         self.reserves = allotment.reserves.into_iter().map(with_state).collect();
         self.own_all = self.own_all.max(allotment.own.len());
@@ -107,18 +125,21 @@ impl Source {
     }
 
     /// Somebody has something.
-    pub fn handle_have(&mut self) {
+    pub fn handle_have(&mut self, peer: PeerKey) {
         self.heard = true;
+        self.see(peer, Seen::There);
     }
 
     pub fn handle_met(&mut self, peer: PeerKey) {
-        for other in self.reserves.iter_mut().filter(|other| other.reserve.of == peer) {
-            other.gone = false;
-        }
+        self.see(peer, Seen::NotYet);
     }
 
     pub fn handle_gone(&mut self, peer: PeerKey) {
-        self.reserves.iter_mut().filter(|other| other.reserve.of == peer).for_each(|other| other.gone = true);
+        self.see(peer, Seen::Gone);
+    }
+
+    fn see(&mut self, peer: PeerKey, seen: Seen) {
+        self.reserves.iter_mut().filter(|other| other.reserve.of == peer).for_each(|other| other.seen = seen);
     }
 
     pub fn asked(&mut self, chunk: u32, now: Duration) {
@@ -173,7 +194,8 @@ impl Source {
         let late = |other: &&OfOther| {
             let missing = || among(&other.reserve.chunks, &wanted);
             let much_later = || missing().nth((other.all / 3).max(1)).is_some();
-            self.reserve_at(other, patience) <= now || (self.heard && self.own_all >= OWN_CHUNKS && much_later())
+            let tells = other.seen == Seen::There;
+            self.reserve_at(other, patience) <= now || (tells && self.own_all >= OWN_CHUNKS && much_later())
         };
         let late = self.reserves.iter().filter(late);
         late.flat_map(|other| among(&other.reserve.chunks, &wanted)).max_by_key(order)
@@ -189,12 +211,13 @@ impl Source {
 
     /// When another one's may be read, once nothing is left of the seed's own.
     fn reserve_at(&self, other: &OfOther, patience: Duration) -> Duration {
-        let late = match self.took {
+        let late = match (other.seen, self.took) {
+            (Seen::Gone, _) => return Duration::ZERO,
             _ if !self.heard => patience * ALONE,
-            None => patience,
-            Some(took) => (took * LATE).max(LATE_MIN),
+            (_, Some(took)) if other.has_begun() => (took * LATE).max(LATE_MIN),
+            _ => patience,
         };
-        if other.gone { Duration::ZERO } else { self.own_at + late }
+        self.own_at + late
     }
 
     pub fn memory_bytes(&self) -> usize {

@@ -105,6 +105,11 @@ fn a_reserve_is_read_where_its_seed_is_gone_or_late() {
     let (mut swarm, now) = begin(3, 10..13);
     swarm.handle_gone(OTHER, now);
     assert!(may_read_reserve(&mut swarm, now));
+    // Whoever has told of nothing yet may be about to begin, however much others have.
+    let (mut swarm, now) = begin(9, 10..20);
+    swarm.handle_met(OTHER, Nearness::Elsewhere, now);
+    assert!(!may_read_reserve(&mut swarm, now + ms(1_000)));
+    assert!(may_read_reserve(&mut swarm, now + SwarmConfig::new(CHUNKS, 7).patience));
     // Who came back is waited for again.
     let (mut swarm, now) = begin(3, 10..13);
     swarm.handle_gone(OTHER, now);

@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::PeerKey;
 
+/// What suits most hosts: chunks that one sends at a time, to all readers together.
+pub const SLOTS: usize = 8;
+
 /// What a chunk takes until the first one was served.
 const TOOK_AT_FIRST: Duration = Duration::from_millis(50);
 /// Nobody is told to come back sooner or later than this.

@@ -78,6 +78,13 @@ impl Lines {
         open.iter().for_each(|line| line.doubt());
     }
 
+    /// Takes out one that is asked nothing: from now on it is not among them.
+    pub fn spare(&self) -> Option<Rc<Line>> {
+        let mut open = self.open.borrow_mut();
+        let place = open.iter().position(|line| !line.is_broken() && !line.is_doubted() && line.asked() == 0)?;
+        Some(open.swap_remove(place))
+    }
+
     /// All of them, for the last time.
     pub fn take(&self) -> Vec<Rc<Line>> {
         std::mem::take(&mut *self.open.borrow_mut())

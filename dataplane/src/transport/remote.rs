@@ -249,11 +249,26 @@ impl RemoteSource {
         let watch = async {
             let mut watching = self.watching.lock().await;
             if watching.as_ref().is_none_or(|line| line.is_broken()) {
-                *watching = Some(self.open_again().await?);
+                // What there is, is asked first.
+                *watching = Some(match self.lines.spare() {
+                    Some(line) => line,
+                    None => self.open_again().await?,
+                });
             }
             watching.as_ref().expect("it has just been made").watch(known).await
         };
         self.interrupt.cut(watch).await
+    }
+
+    /// Has a connection ready on which something can be asked.
+    pub async fn prepare(&self) -> Result<(), Error> {
+        let prepare = async {
+            match self.lines.best(self.link.way.choose(), 0) {
+                Some(_) => Ok(()),
+                None => self.one_more_line().await.map(drop),
+            }
+        };
+        self.interrupt.cut(prepare).await
     }
 
     /// The voucher of a chunk of what is offered.

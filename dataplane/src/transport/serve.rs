@@ -391,7 +391,7 @@ impl Shelf<'_> {
             .map_err(|why| owner.not_allowed(&self.peer, &url, why))?;
         if let Some(key) = key {
             let missing = || Error::retry(Code::SourceMissing, format!("{} is not offered here", url.redacted()));
-            let offer = owner.offers.get(&key).ok_or_else(missing)?;
+            let offer = owner.offers.coming(&key).await.ok_or_else(missing)?;
             let source = Rc::new(ShownCopy(offer.clone()));
             return Ok(Shown { source, offer: Some(offer), ticket, url });
         }

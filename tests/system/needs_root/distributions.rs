@@ -58,7 +58,9 @@ fn joined(place: &network::Host, deployment: &Deployment, mut host: Host) -> Hos
 
 #[test]
 fn a_host_with_a_tenth_of_the_bandwidth_does_not_slow_the_others_down() {
-    let (with, without) = (three_of_four(true), three_of_four(false));
+    // The better of two: what else the machine does only costs time.
+    let [with, without] = [true, false].map(|slow| (0..2).map(|_| three_of_four(slow)).min().unwrap());
+    println!("{with:?} with the slow one, {without:?} without");
     assert!(with.as_secs_f64() < 1.25 * without.as_secs_f64(), "{with:?} with the slow one, {without:?} without");
 }
 

@@ -29,7 +29,7 @@ const DRAWN_MAX: usize = 64;
 /// A member that runs is told of changes at most so often.
 const NEWS_PAUSE: Duration = Duration::from_secs(2);
 /// The same where there are few.
-const NEWS_PAUSE_OF_FEW: Duration = Duration::from_millis(200);
+const NEWS_PAUSE_OF_FEW: Duration = Duration::from_millis(50);
 
 /// What an attempt is to know of its distribution from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,20 +35,26 @@ use super::{
 use crate::{
     attempt::swarm::KnownObject,
     engine::rate::RateLimit,
-    swarm::{Answer, PeerKey, Uploads},
+    swarm::{Answer, PeerKey, Uploads, uploads::SLOTS},
 };
 use store::{CopyFile, Known, Whole};
 
 /// The scheme of what is offered.
 pub const SCHEME: &str = "swarm";
-/// Chunks that are sent at a time, to all readers together.
-const UPLOADS_MAX: usize = 6;
 /// So long whoever watches waits for something new, before it hears that there is nothing.
 const WATCH: Duration = Duration::from_secs(10);
 
+/// Whoever opens a copy that is not offered yet waits for it so long: those that begin together know of one another before
+/// they have anything to show.
+const COMING: Duration = Duration::from_secs(2);
+
 /// What an executor offers, by key.
 #[derive(Default)]
-pub(crate) struct Offers(Mutex<HashMap<String, Arc<Offer>>>);
+pub(crate) struct Offers {
+    map: Mutex<HashMap<String, Arc<Offer>>>,
+    /// How many were added.
+    added: watch::Sender<u64>,
+}
 
 /// One executor's copy of an object, as far as it is there.
 pub struct Offer {
@@ -109,11 +115,19 @@ impl Offers {
     /// Offers a copy from now on, in place of an earlier one of the same key.
     pub fn add(&self, offer: Arc<Offer>) {
         self.map().insert(offer.key(), offer);
+        self.added.send_modify(|added| *added += 1);
     }
 
     /// The copy of this key, if there is one.
     pub fn get(&self, key: &str) -> Option<Arc<Offer>> {
         self.map().get(key).cloned()
+    }
+
+    /// The same, once there is one, if that is soon.
+    pub async fn coming(&self, key: &str) -> Option<Arc<Offer>> {
+        let mut added = self.added.subscribe();
+        within(COMING, added.wait_for(|_| self.map().contains_key(key))).await;
+        self.get(key)
     }
 
     /// Offers it no more. Whoever has it open reads nothing of it any more.
@@ -129,7 +143,7 @@ impl Offers {
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<String, Arc<Offer>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,7 +182,7 @@ impl Offer {
             holdings,
             may_vouch: Mutex::default(),
             told,
-            uploads: Mutex::new(Uploads::new(UPLOADS_MAX)),
+            uploads: Mutex::new(Uploads::new(SLOTS)),
             limit: Mutex::default(),
             record: Mutex::default(),
             since,
@@ -364,9 +378,28 @@ fn coalesced(ranges: &[ByteRange]) -> Vec<ByteRange> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::join;
     use staccato_protocols::Access;
 
     use super::*;
+
+    #[test]
+    fn whoever_opens_a_copy_that_is_not_there_yet_has_it_once_it_is() {
+        let offers = Offers::default();
+        let copy = CopyName { name: "n".into(), member: 1, distribution: "d".into(), transfer: "t".into() };
+        let object = Object { size: Some(1), validator: None, access: Access::Random };
+        glommio::LocalExecutorBuilder::default().make().unwrap().run(async {
+            let began = Instant::now();
+            let adding = async {
+                glommio::timer::sleep(Duration::from_millis(20)).await;
+                offers.add(Arc::new(Offer::new(copy.clone(), object.clone())));
+            };
+            let (coming, ()) = join(offers.coming("n/1"), adding).await;
+            assert!(coming.is_some() && began.elapsed() < COMING);
+            assert!(offers.coming("n/1").await.is_some() && began.elapsed() < COMING, "it is there");
+            assert!(offers.coming("n/2").await.is_none(), "nobody waits for ever");
+        });
+    }
 
     #[test]
     fn no_more_is_sent_than_the_limit_lets_through() {

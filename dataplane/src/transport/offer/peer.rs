@@ -37,6 +37,12 @@ impl PeerObject {
         self.remote.watch(known).await
     }
 
+    /// Has a connection ready for the first chunk.
+    pub async fn prepare(&self) {
+        // Whoever asks for a chunk hears why not.
+        let _ = self.remote.prepare().await;
+    }
+
     async fn voucher(&self, range: ByteRange) -> Result<Arc<Voucher>, Error> {
         if let Some(voucher) = self.own.voucher(range) {
             return Ok(voucher);
@@ -71,7 +77,7 @@ impl Source for PeerObject {
 
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
         async move {
-            // Both questions leave at once.
+            // Both questions leave at once, one behind the other.
             let (voucher, chunk) = join(self.voucher(range), self.remote.read(range, pool)).await;
             let (chunk, voucher) = (chunk.map_err(not_ours)?, voucher.map_err(not_ours)?);
             if !voucher.content.is(&chunk) {
