@@ -9,6 +9,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
+    time::SystemTime,
 };
 
 use crate::{
@@ -119,6 +120,11 @@ impl Site {
     /// The object.
     pub fn object(&self) -> PathBuf {
         self.source_folder().join(OBJECT)
+    }
+
+    /// Makes the object another version of itself: nobody goes on with, or has kept, what there was of it before.
+    pub fn renew(&self) -> io::Result<()> {
+        fs::File::options().write(true).open(self.object())?.set_modified(SystemTime::now())
     }
 
     /// The folder of a host that gets it.

@@ -376,6 +376,8 @@ impl Feed {
                 tracing::warn!(host, %error, "another executor's copy is wrong: it is not asked again");
                 self.steps.push_back(Step::Close(peer));
             }
+            // Nothing is asked there until it was opened again.
+            Holder::Peer(peer) if failure == Failure::Gone => self.steps.push_back(Step::Close(peer)),
             Holder::Source => tracing::info!(%error, "the source did not give a chunk; it is asked again later"),
             Holder::Peer(_) => {}
         }

@@ -24,7 +24,8 @@ pub(super) struct Peers(Rc<RefCell<HashMap<PeerKey, Peer>>>);
 /// A copy: as it was opened, and once it is known to be of the right object.
 enum Peer {
     Opened(Rc<RemoteSource>),
-    Watched(Rc<PeerObject>),
+    /// With what is raised when it is not wanted any more.
+    Watched(Rc<PeerObject>, Interrupt),
 }
 
 impl Peers {
@@ -40,40 +41,21 @@ impl Peers {
             Ok(object) => Rc::new(object),
             Err(error) => return error,
         };
-        self.0.borrow_mut().insert(peer, Peer::Watched(object.clone()));
+        let unwanted = Interrupt::default();
+        self.0.borrow_mut().insert(peer, Peer::Watched(object.clone(), unwanted.clone()));
         let preparing = async {
             object.prepare().await;
             pending().await
         };
-        select(pin!(self.hear(peer, &object, tell)), pin!(preparing)).await.factor_first().0
-    }
-
-    /// Tells what a watched one has; says why that ends.
-    async fn hear(&self, peer: PeerKey, object: &Rc<PeerObject>, tell: impl Fn(Vec<ByteRange>)) -> Error {
-        let mut known = 0;
-        loop {
-            // Whoever closed it does not want it opened again.
-            let is_there =
-                matches!(self.0.borrow().get(&peer), Some(Peer::Watched(there)) if Rc::ptr_eq(there, object));
-            if !is_there {
-                return not_open();
-            }
-            match object.watch(known).await {
-                Ok((more, ranges)) => {
-                    known = more;
-                    if !ranges.is_empty() {
-                        tell(ranges);
-                    }
-                }
-                Err(error) => return error,
-            }
-        }
+        let hearing = unwanted.cut(hear(&object, tell));
+        let ended = select(pin!(hearing), pin!(preparing)).await.factor_first().0;
+        ended.err().unwrap_or_else(not_open)
     }
 
     /// Where chunks are read that come from there.
     pub fn source(&self, from: From) -> Result<Rc<dyn Source>, Error> {
         match self.0.borrow().get(&from.peer) {
-            Some(Peer::Watched(object)) => {
+            Some(Peer::Watched(object, _)) => {
                 Ok(Rc::new(Wanted { object: object.clone(), interrupt: from.interrupt }) as Rc<dyn Source>)
             }
             _ => Err(not_open()),
@@ -85,7 +67,10 @@ impl Peers {
         let closing = self.0.borrow_mut().remove(&peer);
         match closing {
             Some(Peer::Opened(remote)) => remote.close().await,
-            Some(Peer::Watched(object)) => object.close().await,
+            Some(Peer::Watched(object, unwanted)) => {
+                unwanted.raise();
+                object.close().await;
+            }
             None => (),
         }
     }
@@ -95,6 +80,18 @@ impl Peers {
         let peers: Vec<_> = self.0.borrow().keys().copied().collect();
         for peer in peers {
             self.close(peer).await;
+        }
+    }
+}
+
+/// Tells what a copy has, until nothing comes from there any more.
+async fn hear(object: &PeerObject, tell: impl Fn(Vec<ByteRange>)) -> Result<(), Error> {
+    let mut known = 0;
+    loop {
+        let (more, ranges) = object.watch(known).await?;
+        known = more;
+        if !ranges.is_empty() {
+            tell(ranges);
         }
     }
 }
