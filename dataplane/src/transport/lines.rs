@@ -78,6 +78,13 @@ impl Lines {
         open.iter().for_each(|line| line.doubt());
     }
 
+    /// The line with the fewest questions of those that are there.
+    pub fn any(&self) -> Option<Rc<Line>> {
+        let open = self.open.borrow();
+        let usable = open.iter().filter(|line| !line.is_broken() && !line.is_doubted());
+        usable.min_by_key(|line| line.asked()).cloned()
+    }
+
     /// Takes out one that is asked nothing: from now on it is not among them.
     pub fn spare(&self) -> Option<Rc<Line>> {
         let mut open = self.open.borrow_mut();

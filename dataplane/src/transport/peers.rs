@@ -57,9 +57,9 @@ pub const VISITS_MAX: usize = 4096;
 pub const VISITS_EACH_MAX: usize = 1024;
 /// Links that are remembered; of more, all are forgotten.
 const LINKS_MAX: usize = 10_000;
-/// Connections to another executor's copy at a time, beside the one on which it tells what it has. A further one would begin
-/// slowly, on links that are full by then: questions follow one another on this one.
-const OFFER_CONNECTIONS_MAX: usize = 1;
+/// Connections to another executor's copy at a time, beside the one on which it tells what it has. Each further one begins
+/// slowly, on links that are full by then: it is made where two chunks are asked for at a time.
+const OFFER_CONNECTIONS_MAX: usize = 2;
 /// How long QUIC may take to connect where TCP is there as well: a path that is blocked shall not cost much.
 const TRIAL_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the door looks whether it shall close.

@@ -273,7 +273,17 @@ impl RemoteSource {
 
     /// The voucher of a chunk of what is offered.
     pub async fn vouch(&self, range: ByteRange) -> Result<Vec<u8>, Error> {
-        self.interrupt.cut(self.ask(async |line| line.vouch(range).await)).await
+        let vouch = async {
+            // It is short: no line is made for it.
+            if let Some(line) = self.lines.any() {
+                match line.vouch(range).await {
+                    Err(error) if is_lost(&error) => self.lines.doubt(),
+                    asked => return asked,
+                }
+            }
+            self.ask(async |line| line.vouch(range).await).await
+        };
+        self.interrupt.cut(vouch).await
     }
 
     /// A new line; where all that may be were made meanwhile, the best of them.

@@ -78,7 +78,7 @@ impl Source for PeerObject {
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
         async move {
             // Both questions leave at once, one behind the other.
-            let (voucher, chunk) = join(self.voucher(range), self.remote.read(range, pool)).await;
+            let (chunk, voucher) = join(self.remote.read(range, pool), self.voucher(range)).await;
             let (chunk, voucher) = (chunk.map_err(not_ours)?, voucher.map_err(not_ours)?);
             if !voucher.content.is(&chunk) {
                 let why = format!("another executor sent bytes at {range} that are not the source's");
