@@ -58,10 +58,10 @@ fn joined(place: &network::Host, deployment: &Deployment, mut host: Host) -> Hos
 
 #[test]
 fn a_host_with_a_tenth_of_the_bandwidth_does_not_slow_the_others_down() {
-    // The better of two: what else the machine does only costs time.
-    let [with, without] = [true, false].map(|slow| (0..2).map(|_| three_of_four(slow)).min().unwrap());
+    // The best of three: what else the machine does only costs time. What the slow one would have read takes it 7 s.
+    let [with, without] = [true, false].map(|slow| (0..3).map(|_| three_of_four(slow)).min().unwrap());
     println!("{with:?} with the slow one, {without:?} without");
-    assert!(with.as_secs_f64() < 1.25 * without.as_secs_f64(), "{with:?} with the slow one, {without:?} without");
+    assert!(with.as_secs_f64() < 1.3 * without.as_secs_f64(), "{with:?} with the slow one, {without:?} without");
 }
 
 #[test]
