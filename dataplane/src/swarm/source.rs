@@ -61,13 +61,6 @@ enum Seen {
     Gone,
 }
 
-impl OfOther {
-    /// Whether something of it has come, from wherever, or its seed tells what it has.
-    fn has_begun(&self) -> bool {
-        self.seen == Seen::There || (self.reserve.chunks.len() as usize) < self.all
-    }
-}
-
 impl Source {
     /// For a member that has these chunks.
     pub fn new(have: &ChunkSet) -> Self {
@@ -214,7 +207,7 @@ impl Source {
         let late = match (other.seen, self.took) {
             (Seen::Gone, _) => return Duration::ZERO,
             _ if !self.heard => patience * ALONE,
-            (_, Some(took)) if other.has_begun() => (took * LATE).max(LATE_MIN),
+            (Seen::There, Some(took)) => (took * LATE).max(LATE_MIN),
             _ => patience,
         };
         self.own_at + late
