@@ -130,7 +130,7 @@ pub struct MemberDocument {
     pub progress: u64,
     /// Length of the object, once known.
     pub bytes_total: Option<u64>,
-    /// Bytes read from the source.
+    /// Bytes read, from the source and from other hosts.
     pub bytes_fetched: u64,
     /// Bytes read from other hosts of the distribution.
     pub bytes_from_peers: u64,
