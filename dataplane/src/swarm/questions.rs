@@ -8,6 +8,8 @@ use super::{Ask, ChunkSet, Holder, Nearness, PeerKey};
 pub const SLOW: u32 = 3;
 /// At the end one that takes so much of it, in percent, is late: there is nothing else to do.
 const LATE_PERCENT: u32 = 150;
+/// Neither slow nor late is a question that was put so short a time ago: to ask somebody else would save less than it costs.
+const RECENT: Duration = Duration::from_millis(100);
 /// An answer counts so much less than those before it.
 const MEMORY: u32 = 8;
 
@@ -114,12 +116,13 @@ impl Questions {
 
     /// When a question becomes slow.
     pub fn slow_from(&self, question: &Question) -> Duration {
-        question.at + self.usual(question.nearness).map_or(self.patience, |usual| usual * SLOW)
+        question.at + self.usual(question.nearness).map_or(self.patience, |usual| (usual * SLOW).max(RECENT))
     }
 
     /// When a question is late enough to be put to a second holder, if there is nothing else to ask.
     pub fn late_from(&self, question: &Question) -> Duration {
-        question.at + self.usual(question.nearness).map_or(self.patience, |usual| usual * LATE_PERCENT / 100)
+        let late = |usual: Duration| (usual * LATE_PERCENT / 100).max(RECENT);
+        question.at + self.usual(question.nearness).map_or(self.patience, late)
     }
 
     /// Those to peers that are slow by now.

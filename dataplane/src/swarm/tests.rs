@@ -210,6 +210,7 @@ fn at_the_end_a_slow_question_is_put_to_a_second_holder_and_the_slower_answer_dr
     swarm.handle_met(NEAR, Nearness::SameRack, now);
     swarm.handle_have(NEAR, &set(0..=last), now);
     assert_eq!(swarm.poll(now), None, "it may still come in time");
+    assert_eq!(swarm.poll(now + ms(99)), None, "what comes fast is not late after a moment");
     now = swarm.poll_timeout(now).unwrap();
     let second = of(NEAR, slow.chunk);
     assert_eq!(asks(&mut swarm, now), [second]);

@@ -168,8 +168,8 @@ impl Voucher {
         Some(Self { content, signer, bytes })
     }
 
-    /// The voucher in `bytes`, if the signature is that of a key which `may_vouch`.
-    pub fn verify(bytes: Vec<u8>, may_vouch: impl Fn(&KeyDigest) -> bool) -> Result<Self, VoucherError> {
+    /// The voucher in `bytes`, if the signature is that of a key which `may_vouch`: only then that is asked.
+    pub async fn verify(bytes: Vec<u8>, may_vouch: impl AsyncFnOnce(&KeyDigest) -> bool) -> Result<Self, VoucherError> {
         let mut from = Reader(&bytes);
         let content = Content::parse(&mut from)?;
         let (key, scheme) = (from.bytes(KEY_BYTES_MAX)?, SignatureScheme::from(from.u16()?));
@@ -187,7 +187,7 @@ impl Voucher {
         if !is_right {
             return Err(VoucherError::WrongSignature);
         }
-        if !may_vouch(&signer) {
+        if !may_vouch(&signer).await {
             return Err(VoucherError::UnknownSigner);
         }
         Ok(Self { content, signer, bytes })
@@ -212,6 +212,8 @@ fn key_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, rustls::Error> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::transport::authority::Authority;
 
@@ -229,11 +231,13 @@ pub(crate) mod tests {
         let range = ByteRange::at(1 << 20, 100_000).unwrap();
         let voucher = voucher(range);
         let signer = voucher.signer;
-        let verify = |bytes: &[u8]| Voucher::verify(bytes.to_vec(), |key| *key == signer);
+        let verify = |bytes: &[u8]| {
+            Voucher::verify(bytes.to_vec(), async |key| *key == signer).now_or_never().expect("nobody is waited for")
+        };
         assert_eq!(verify(&voucher.bytes).unwrap(), voucher);
         assert_eq!(Voucher::read(voucher.bytes.clone()).unwrap(), voucher);
-        let nobody = Voucher::verify(voucher.bytes.clone(), |_| false);
-        assert_eq!(nobody, Err(VoucherError::UnknownSigner));
+        let nobody = Voucher::verify(voucher.bytes.clone(), async |_| false).now_or_never();
+        assert_eq!(nobody, Some(Err(VoucherError::UnknownSigner)));
         assert!(voucher.content.is(&Chunk::zero(100_000)) && !voucher.content.is(&Chunk::zero(99_999)));
         for at in 0..voucher.bytes.len() {
             let mut altered = voucher.bytes.clone();

@@ -30,7 +30,8 @@ fn an_object_is_distributed_and_watched() {
     // The source is read once, or a little more where a host is late, and never beyond its budget.
     let told = |name: &str| document[name].as_u64().unwrap() as usize;
     let (source, between) = (told("bytes_from_source"), told("bytes_between_peers"));
-    assert_eq!(source + between, 4 * bytes.len(), "{document:#}");
+    // What is late at the end is asked of a second one, and both count.
+    assert!((4 * bytes.len()..=5 * bytes.len()).contains(&(source + between)), "{document:#}");
     assert!((bytes.len()..=2 * bytes.len()).contains(&source), "{document:#}");
     assert_eq!((&document["hosts"]["done"], &document["progress"]), (&json!(4), &json!(4 * bytes.len())));
     let listed = service.command(&["distributions", id]);

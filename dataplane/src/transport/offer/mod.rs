@@ -45,7 +45,8 @@ pub const SCHEME: &str = "swarm";
 const WATCH: Duration = Duration::from_secs(10);
 
 /// Whoever opens a copy that is not offered yet waits for it so long: those that begin together know of one another before
-/// they have anything to show.
+/// they have anything to show. So long a voucher waits, too, whose signer is not known yet: others may have heard of it
+/// earlier.
 const COMING: Duration = Duration::from_secs(2);
 
 /// What an executor offers, by key.
@@ -63,7 +64,7 @@ pub struct Offer {
     digest: ObjectDigest,
     holdings: Mutex<Holdings>,
     /// The keys of those that read the source, as far as is known.
-    may_vouch: Mutex<BTreeSet<KeyDigest>>,
+    may_vouch: watch::Sender<BTreeSet<KeyDigest>>,
     /// How many chunks were told of.
     told: watch::Sender<u64>,
     uploads: Mutex<Uploads>,
@@ -180,7 +181,7 @@ impl Offer {
             object,
             digest,
             holdings,
-            may_vouch: Mutex::default(),
+            may_vouch: watch::Sender::default(),
             told,
             uploads: Mutex::new(Uploads::new(SLOTS)),
             limit: Mutex::default(),
@@ -247,11 +248,13 @@ impl Offer {
 
     /// Whose vouchers count, from now on.
     pub fn believe(&self, keys: impl IntoIterator<Item = KeyDigest>) {
-        *self.may_vouch.lock().unwrap_or_else(PoisonError::into_inner) = keys.into_iter().collect();
+        self.may_vouch.send_replace(keys.into_iter().collect());
     }
 
-    fn believes(&self, key: &KeyDigest) -> bool {
-        self.may_vouch.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    /// Whether the vouchers of this key count, by now or soon.
+    async fn will_believe(&self, key: &KeyDigest) -> bool {
+        let mut may_vouch = self.may_vouch.subscribe();
+        within(COMING, may_vouch.wait_for(|known| known.contains(key))).await.is_some_and(|known| known.is_ok())
     }
 
     /// What a chunk is that was read from the source.
@@ -398,6 +401,24 @@ mod tests {
             assert!(coming.is_some() && began.elapsed() < COMING);
             assert!(offers.coming("n/1").await.is_some() && began.elapsed() < COMING, "it is there");
             assert!(offers.coming("n/2").await.is_none(), "nobody waits for ever");
+        });
+    }
+
+    #[test]
+    fn a_voucher_whose_signer_is_not_known_yet_waits_until_it_is() {
+        let copy = CopyName { name: "n".into(), member: 1, distribution: "d".into(), transfer: "t".into() };
+        let offer = Offer::new(copy, Object { size: Some(1), validator: None, access: Access::Random });
+        let (seed, other, nobody) = ([1; 32], [2; 32], [3; 32]);
+        glommio::LocalExecutorBuilder::default().make().unwrap().run(async {
+            let began = Instant::now();
+            let hearing = async {
+                offer.believe([other]);
+                glommio::timer::sleep(Duration::from_millis(20)).await;
+                offer.believe([other, seed]);
+            };
+            let (believed, ()) = join(offer.will_believe(&seed), hearing).await;
+            assert!(believed && offer.will_believe(&seed).await && began.elapsed() < COMING);
+            assert!(!offer.will_believe(&nobody).await, "nobody waits for ever");
         });
     }
 

@@ -48,8 +48,9 @@ impl PeerObject {
             return Ok(voucher);
         }
         let bytes = self.remote.vouch(range).await?;
-        let voucher = Voucher::verify(bytes, |key| self.own.believes(key)).map_err(|error| {
-            // The other one may have heard of a seed before this one has.
+        let verified = Voucher::verify(bytes, async |key| self.own.will_believe(key).await).await;
+        let voucher = verified.map_err(|error| {
+            // The other one may have heard of a seed long before this one has.
             let known = error != VoucherError::UnknownSigner;
             let code = if known { Code::ProtocolViolation } else { Code::PermissionDenied };
             Error::retry(code, error.to_string())
