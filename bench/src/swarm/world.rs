@@ -300,7 +300,8 @@ impl<'a> World<'a> {
             self.tally.source_until_s = self.now as f64 / 1e9;
             host.read.insert(chunk);
         }
-        if let Some(dropped) = dropped {
+        for dropped in dropped {
+            let host = &mut self.hosts[reader as usize];
             let place = host.asks.iter().position(|(other, _)| *other == dropped).expect("it was asked for");
             let (_, flow) = host.asks.remove(place);
             // Where the last byte was on its way all of it came in vain.

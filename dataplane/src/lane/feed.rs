@@ -337,7 +337,7 @@ impl Feed {
             return self.swarm.handle_failed(ask, Failure::Retry, now);
         }
         self.own.hold(chunk);
-        if let Some(dropped) = self.swarm.handle_arrived(ask, now) {
+        for dropped in self.swarm.handle_arrived(ask, now) {
             let same = |asked: &&Asked| asked.ask == dropped;
             if let Some(asked) = self.asks.get(&chunk.start()).and_then(|asks| asks.iter().find(same)) {
                 asked.interrupt.raise();

@@ -26,7 +26,7 @@ impl Swarm {
         }
         peers.rarest_near(self).or_else(|| peers.rarest_far(self)).or_else(|| {
             let waits = |index: usize| peers.usual_have(index) & self.open.words()[index] != 0;
-            if (0..self.open.words().len()).any(waits) { None } else { peers.second(self, now) }
+            if (0..self.open.words().len()).any(waits) { None } else { peers.other(self, now) }
         })
     }
 
@@ -136,7 +136,7 @@ impl<'a> Askable<'a> {
         self.all_usual.iter().fold(0, |any, peer| any | peer.have.words()[index])
     }
 
-    /// Questions that are slow, or whose peers are, and that have not been put to anybody else.
+    /// Questions to peers that are slow, or whose peers are, where nobody was asked for the same chunk later.
     fn slow_questions(
         &self,
         swarm: &'a Swarm,
@@ -146,18 +146,25 @@ impl<'a> Askable<'a> {
             let Holder::Peer(peer) = question.ask.from else { return false };
             let usual = swarm.questions.usual(question.nearness);
             let known_as_slow = swarm.peers.get(peer).is_some_and(|peer| peer.is_slow(usual));
-            (known_as_slow || is_slow(question)) && !swarm.questions.is_doubled(question.ask.chunk)
+            let is_last = || swarm.questions.of(question.ask.chunk).last() == Some(question);
+            (known_as_slow || is_slow(question)) && is_last()
         })
     }
 
-    /// The oldest of the slow questions, put to somebody else: to whom was heard of last, for he is not dead.
-    fn second(&self, swarm: &Swarm, now: Duration) -> Option<Ask> {
-        let is_late = |question: &Question| swarm.questions.late_from(question) <= now;
+    /// The oldest of the slow questions, put to somebody else: to whom was heard of last, for he is not dead. Where he is all
+    /// the same, it is put to the next one, as soon as he takes as long as slow ones do.
+    fn other(&self, swarm: &Swarm, now: Duration) -> Option<Ask> {
+        let is_late = |question: &Question| {
+            let is_first = swarm.questions.of(question.ask.chunk).count() == 1;
+            let from = if is_first { swarm.questions.late_from(question) } else { swarm.questions.slow_from(question) };
+            from <= now
+        };
         let mut slow: Vec<_> = self.slow_questions(swarm, is_late).collect();
         slow.sort_by_key(|question| question.at);
         slow.into_iter().find_map(|question| {
             let chunk = question.ask.chunk;
-            let others = self.usual.iter().filter(|(key, _)| Holder::Peer(*key) != question.ask.from);
+            let asked = swarm.questions.of(chunk).map(|question| question.ask.from);
+            let others = self.usual.iter().filter(|(key, _)| asked.clone().all(|asked| asked != Holder::Peer(*key)));
             let (key, _) =
                 others.filter(|(_, peer)| peer.have.contains(chunk)).max_by_key(|(_, peer)| peer.heard_at)?;
             Some(Ask { chunk, from: Holder::Peer(*key) })

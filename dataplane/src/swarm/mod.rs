@@ -11,11 +11,12 @@
 //!   is another seed's, it reads only where that one is gone or late.
 //! - *Slow peers*: a question that takes three times what is usual keeps no place in the window, and its
 //!   peer is asked only for what no other has, one chunk at a time.
-//! - *Endgame*: when nothing else can be asked, a slow question is put to a second holder; the slower answer is dropped.
+//! - *Endgame*: when nothing else can be asked, a slow question is put to another holder, too, and to a third one only when
+//!   both are slow: two may have died. The slower answers are dropped.
 //!
 //! Invariants:
 //!
-//! - A chunk is asked of one holder at a time, and of a second one at most once, unless that one refuses.
+//! - A chunk is asked of a holder once at a time, and of another one only while all those are late that were asked before.
 //! - The source is asked for chunks of the allotment only, and for none again that has come, from whomever.
 //! - A peer that sent wrong bytes, or said too often that it has what it has not, is not asked again.
 //! - The time that `poll_timeout` tells has not passed yet, and questions are bounded: nobody polls in vain for ever.
@@ -189,7 +190,7 @@ impl Swarm {
             have,
             open,
             peers: Peers::new(config.chunks, config.peers_max.min(u8::MAX.into())),
-            questions: Questions::new(config.chunks, config.patience),
+            questions: Questions::new(config.patience),
             reach: Reach::new(config.asks_max),
             config,
         };
@@ -219,9 +220,9 @@ impl Swarm {
         }
     }
 
-    /// A chunk is here, written and checked. If it was asked of another peer, too, that question is to be dropped. One to the
-    /// source is not: what was begun there is read, and counts.
-    pub fn handle_arrived(&mut self, ask: Ask, now: Duration) -> Option<Ask> {
+    /// A chunk is here, written and checked. If it was asked of other peers, too, those questions are to be dropped. One to
+    /// the source is not: what was begun there is read, and counts.
+    pub fn handle_arrived(&mut self, ask: Ask, now: Duration) -> Vec<Ask> {
         if let Some(took) = self.questions.arrived(ask, now) {
             self.ended(ask);
             match ask.from {
@@ -238,12 +239,15 @@ impl Swarm {
         self.source.need_not_read(ask.chunk);
         self.have.insert(ask.chunk);
         self.open.remove(ask.chunk);
-        let Question { ask: dropped, at, .. } = self.questions.take(ask.chunk)?;
-        self.ended(dropped);
-        if let Holder::Peer(peer) = dropped.from {
-            self.peers.outrun(peer, now.saturating_sub(at));
+        let mut dropped = Vec::new();
+        while let Some(Question { ask, at, .. }) = self.questions.take(ask.chunk) {
+            self.ended(ask);
+            if let Holder::Peer(peer) = ask.from {
+                self.peers.outrun(peer, now.saturating_sub(at));
+            }
+            dropped.push(ask);
         }
-        Some(dropped)
+        dropped
     }
 
     /// A question brought nothing.
@@ -294,7 +298,7 @@ impl Swarm {
     /// What to ask next, if anything.
     pub fn poll(&mut self, now: Duration) -> Option<Ask> {
         let ask = self.choose(now)?;
-        let again = !self.open.remove(ask.chunk);
+        self.open.remove(ask.chunk);
         let nearness = match ask.from {
             Holder::Source => {
                 self.source.asked(ask.chunk, now);
@@ -302,7 +306,7 @@ impl Swarm {
             }
             Holder::Peer(peer) => self.peers.asked(peer),
         };
-        self.questions.begin(ask, nearness, again, now);
+        self.questions.begin(ask, nearness, now);
         Some(ask)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Ask, ChunkSet, Holder, Nearness, PeerKey};
+use super::{Ask, Holder, Nearness, PeerKey};
 
 /// A question that takes so many times what is usual is slow, and so is a peer whose chunks do.
 pub const SLOW: u32 = 3;
@@ -16,10 +16,8 @@ const MEMORY: u32 = 8;
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Questions {
-    /// Few: no more than a window, and as many slow ones.
+    /// Few: no more than a window, and as many slow ones. The oldest first.
     under_way: Vec<Question>,
-    /// Chunks that were asked of a second holder, which has not refused.
-    doubled: ChunkSet,
     /// What a chunk from a peer takes, in the same rack and from elsewhere. One that takes long counts little: a host must
     /// not get used to slow peers, but to a slow link of its own.
     usual: [Option<Duration>; 2],
@@ -29,7 +27,7 @@ pub(super) struct Questions {
     begun: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Question {
     pub ask: Ask,
     pub nearness: Nearness,
@@ -37,26 +35,19 @@ pub(super) struct Question {
 }
 
 impl Questions {
-    pub fn new(chunks: u32, patience: Duration) -> Self {
-        Self { under_way: Vec::new(), doubled: ChunkSet::empty(chunks), usual: [None; 2], patience, begun: 0 }
+    pub fn new(patience: Duration) -> Self {
+        Self { under_way: Vec::new(), usual: [None; 2], patience, begun: 0 }
     }
 
-    pub fn begin(&mut self, ask: Ask, nearness: Nearness, again: bool, at: Duration) {
+    pub fn begin(&mut self, ask: Ask, nearness: Nearness, at: Duration) {
         self.begun += 1;
-        if again {
-            assert!(self.doubled.insert(ask.chunk), "a chunk is asked of a second holder once");
-        }
         self.under_way.push(Question { ask, nearness, at });
     }
 
-    /// Takes out a question that brought nothing; whether it was there. Its chunk may be asked of a second holder again.
+    /// Takes out a question that brought nothing; whether it was there.
     pub fn end(&mut self, ask: Ask) -> bool {
         let place = self.under_way.iter().position(|question| question.ask == ask);
-        let ended = place.map(|place| self.under_way.remove(place)).is_some();
-        if ended {
-            self.doubled.remove(ask.chunk);
-        }
-        ended
+        place.map(|place| self.under_way.remove(place)).is_some()
     }
 
     /// The answer has come; how long it took, if it was a question at all.
@@ -90,7 +81,7 @@ impl Questions {
     }
 
     pub fn contains(&self, chunk: u32) -> bool {
-        self.under_way.iter().any(|question| question.ask.chunk == chunk)
+        self.of(chunk).next().is_some()
     }
 
     pub fn len(&self) -> usize {
@@ -101,8 +92,9 @@ impl Questions {
         self.begun
     }
 
-    pub fn is_doubled(&self, chunk: u32) -> bool {
-        self.doubled.contains(chunk)
+    /// Those for this chunk, the oldest first.
+    pub fn of(&self, chunk: u32) -> impl Iterator<Item = &Question> + Clone {
+        self.under_way.iter().filter(move |question| question.ask.chunk == chunk)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Question> {
@@ -119,7 +111,7 @@ impl Questions {
         question.at + self.usual(question.nearness).map_or(self.patience, |usual| (usual * SLOW).max(RECENT))
     }
 
-    /// When a question is late enough to be put to a second holder, if there is nothing else to ask.
+    /// When a question is late enough to be put to somebody else, too, if there is nothing else to ask.
     pub fn late_from(&self, question: &Question) -> Duration {
         let late = |usual: Duration| (usual * LATE_PERCENT / 100).max(RECENT);
         question.at + self.usual(question.nearness).map_or(self.patience, late)
@@ -137,6 +129,6 @@ impl Questions {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.under_way.capacity() * size_of::<Question>() + self.doubled.memory_bytes()
+        self.under_way.capacity() * size_of::<Question>()
     }
 }

@@ -7,13 +7,13 @@ use super::{Allotment, ChunkSet, Failure, PeerKey, Reserve, mix};
 /// After a failure the source is left alone for so long, doubling from one to the next.
 const FAILED_MIN: Duration = Duration::from_millis(250);
 const FAILED_MAX: Duration = Duration::from_secs(10);
-/// A seed that reads what is another one's asks for so many times as many chunks at a time: the others are done, or dead.
+/// A seed that reads what is another one's asks for so many times as many chunks at a time, where that one is dead or was
+/// never heard of. One that lives reads its own meanwhile: what both ask for crosses twice, the more so the longer it takes.
 const ALONE_ASKS: usize = 4;
 /// One of whose part more than a third is missing, and more than one chunk, when this one has all of its own, so many at
 /// least, is not just a little later.
 const OWN_CHUNKS: u32 = 8;
-/// For the last ones of another seed this one waits as long as so many of its own took.
-const LATE: u32 = 2;
+/// For the last ones of another seed this one waits as long as one of its own took.
 const LATE_MIN: Duration = Duration::from_millis(250);
 /// As long as nothing is heard of anybody, so many times as long as what counts as slow: others begin, or are looked for.
 const ALONE: u32 = 5;
@@ -184,11 +184,14 @@ impl Source {
         if let Some(own) = among(&self.own, &wanted).min_by_key(order) {
             return (self.asks < asks_max).then_some(own);
         }
+        let is_busy = self.asks >= asks_max;
         let late = |other: &&OfOther| {
             let missing = || among(&other.reserve.chunks, &wanted);
             let much_later = || missing().nth((other.all / 3).max(1)).is_some();
             let tells = other.seen == Seen::There;
-            self.reserve_at(other, patience) <= now || (tells && self.own_all >= OWN_CHUNKS && much_later())
+            let is_late =
+                || self.reserve_at(other, patience) <= now || (tells && self.own_all >= OWN_CHUNKS && much_later());
+            !(tells && is_busy) && is_late()
         };
         let late = self.reserves.iter().filter(late);
         late.flat_map(|other| among(&other.reserve.chunks, &wanted)).max_by_key(order)
@@ -207,7 +210,7 @@ impl Source {
         let late = match (other.seen, self.took) {
             (Seen::Gone, _) => return Duration::ZERO,
             _ if !self.heard => patience * ALONE,
-            (Seen::There, Some(took)) => (took * LATE).max(LATE_MIN),
+            (Seen::There, Some(took)) => took.max(LATE_MIN),
             _ => patience,
         };
         self.own_at + late

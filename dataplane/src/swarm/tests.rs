@@ -55,7 +55,7 @@ fn fetch(swarm: &mut Swarm, took: Duration, chunks: u32, now: &mut Duration) {
     for _ in 0..chunks {
         let ask = swarm.poll(*now).expect("there is something to ask for");
         *now += took;
-        assert_eq!(swarm.handle_arrived(ask, *now), None);
+        assert_eq!(swarm.handle_arrived(ask, *now), []);
     }
 }
 
@@ -215,11 +215,34 @@ fn at_the_end_a_slow_question_is_put_to_a_second_holder_and_the_slower_answer_dr
     let second = of(NEAR, slow.chunk);
     assert_eq!(asks(&mut swarm, now), [second]);
     assert_eq!(asks(&mut swarm, now + ms(60_000)), [], "one second question is enough");
-    assert_eq!(swarm.handle_arrived(second, now), Some(slow));
+    assert_eq!(swarm.handle_arrived(second, now), [slow]);
     assert!(swarm.is_complete() && swarm.asks() == 0);
     assert_eq!(swarm.poll_timeout(now), None);
     // Whatever comes later changes nothing.
-    assert_eq!(swarm.handle_arrived(slow, now), None);
+    assert_eq!(swarm.handle_arrived(slow, now), []);
+}
+
+#[test]
+fn where_two_are_asked_for_the_last_chunk_and_both_are_dead_a_third_one_is_asked() {
+    let mut swarm = with_peers(config(), [(FAR, set(0..40))]);
+    let mut now = ms(0);
+    fetch(&mut swarm, ms(100), CHUNKS - 1, &mut now);
+    let first = swarm.poll(now).unwrap();
+    for other in [NEAR, OTHER] {
+        swarm.handle_met(other, Nearness::Elsewhere, now);
+        swarm.handle_have(other, &set(0..40), now);
+    }
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let next = swarm.poll_timeout(now).expect("nobody is waited for until it is known that he is dead");
+        assert!(next > now && next < ms(60_000), "{told:?}");
+        now = next;
+        told.extend(asks(&mut swarm, now));
+    }
+    assert!(told[0].from != told[1].from && told.iter().all(|ask| ask.chunk == first.chunk && ask.from != first.from));
+    assert_eq!(asks(&mut swarm, now + ms(60_000)), [], "there is nobody else");
+    assert_eq!(swarm.handle_arrived(told[1], now), [first, told[0]]);
+    assert!(swarm.is_complete() && swarm.asks() == 0);
 }
 
 #[test]
@@ -263,7 +286,7 @@ fn what_was_asked_of_one_that_is_gone_is_asked_of_others() {
     swarm.handle_gone(NEAR, ms(2));
     assert_eq!(asks(&mut swarm, ms(2)), [of(FAR, 4)]);
     // An answer that was on its way all the same is welcome, and the other one dropped.
-    assert_eq!(swarm.handle_arrived(of(NEAR, 4), ms(3)), Some(of(FAR, 4)));
+    assert_eq!(swarm.handle_arrived(of(NEAR, 4), ms(3)), [of(FAR, 4)]);
     assert_eq!(*swarm.have(), set([4]));
 }
 

@@ -255,7 +255,7 @@ impl World {
             let this = &mut self.hosts[host];
             let holders: Vec<Holder> =
                 this.under_way.iter().filter(|other| other.chunk == ask.chunk).map(|other| other.from).collect();
-            if this.swarm.have().contains(ask.chunk) || holders.len() > 1 || holders.contains(&ask.from) {
+            if this.swarm.have().contains(ask.chunk) || holders.contains(&ask.from) {
                 return Err(format!("{host} asks {ask:?} in vain: {holders:?}"));
             }
             this.under_way.push(ask);
@@ -353,11 +353,11 @@ impl World {
                 if !wrong {
                     this.good.insert(ask.chunk);
                 }
-                if let Some(dropped) = this.swarm.handle_arrived(ask, self.now) {
+                for dropped in this.swarm.handle_arrived(ask, self.now) {
                     if dropped.chunk != ask.chunk || dropped.from == Holder::Source {
                         return Err(format!("{host} drops {dropped:?}"));
                     }
-                    this.under_way.retain(|other| *other != dropped);
+                    self.hosts[host].under_way.retain(|other| *other != dropped);
                     self.say(format!("{host} drops {dropped:?}"));
                 }
                 self.announce(host, ask.chunk);
