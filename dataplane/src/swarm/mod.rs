@@ -215,6 +215,7 @@ impl Swarm {
     /// A peer has these chunks, too.
     pub fn handle_have(&mut self, peer: PeerKey, chunks: &ChunkSet, now: Duration) {
         self.peers.have(peer, chunks, now);
+        self.questions.told(peer, chunks);
         if !chunks.is_empty() {
             self.source.handle_have(peer);
         }
@@ -252,7 +253,8 @@ impl Swarm {
 
     /// A question brought nothing.
     pub fn handle_failed(&mut self, ask: Ask, failure: Failure, now: Duration) {
-        if self.questions.end(ask) {
+        let question = self.questions.end(ask);
+        if question.is_some() {
             self.ended(ask);
             self.reopen(ask.chunk);
         }
@@ -260,7 +262,13 @@ impl Swarm {
         match failure {
             Failure::Busy { after } => self.peers.busy(peer, after, self.config.seed, now),
             Failure::Retry => self.peers.failed(peer, self.config.seed, now),
-            Failure::Absent if self.peers.lacks(peer, ask.chunk) => {}
+            Failure::Absent if self.peers.lacks(peer, ask.chunk) => {
+                // That it has got it since may have overtaken the answer.
+                if question.is_some_and(|question| question.told) {
+                    self.peers.has_again(peer, ask.chunk);
+                    self.peers.failed(peer, self.config.seed, now);
+                }
+            }
             Failure::Gone => self.handle_gone(peer, now),
             Failure::Absent | Failure::Wrong => {
                 self.handle_gone(peer, now);

@@ -105,6 +105,14 @@ impl Peers {
         believed
     }
 
+    /// It has it, after all.
+    pub fn has_again(&mut self, key: PeerKey, chunk: u32) {
+        if self.known.get_mut(&key).is_some_and(|peer| peer.have.insert(chunk)) {
+            self.holders[chunk as usize] += 1;
+            self.held.insert(chunk);
+        }
+    }
+
     fn count_out(&mut self, chunk: u32) {
         let holders = &mut self.holders[chunk as usize];
         *holders -= 1;

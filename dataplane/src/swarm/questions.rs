@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Ask, Holder, Nearness, PeerKey};
+use super::{Ask, ChunkSet, Holder, Nearness, PeerKey};
 
 /// A question that takes so many times what is usual is slow, and so is a peer whose chunks do.
 pub const SLOW: u32 = 3;
@@ -32,6 +32,8 @@ pub(super) struct Question {
     pub ask: Ask,
     pub nearness: Nearness,
     pub at: Duration,
+    /// Its peer told since then that it has the chunk.
+    pub told: bool,
 }
 
 impl Questions {
@@ -41,13 +43,19 @@ impl Questions {
 
     pub fn begin(&mut self, ask: Ask, nearness: Nearness, at: Duration) {
         self.begun += 1;
-        self.under_way.push(Question { ask, nearness, at });
+        self.under_way.push(Question { ask, nearness, at, told: false });
     }
 
-    /// Takes out a question that brought nothing; whether it was there.
-    pub fn end(&mut self, ask: Ask) -> bool {
-        let place = self.under_way.iter().position(|question| question.ask == ask);
-        place.map(|place| self.under_way.remove(place)).is_some()
+    /// Takes out a question that brought nothing, if it was there.
+    pub fn end(&mut self, ask: Ask) -> Option<Question> {
+        let place = self.under_way.iter().position(|question| question.ask == ask)?;
+        Some(self.under_way.remove(place))
+    }
+
+    /// A peer told that it has these, while it is asked for some of them.
+    pub fn told(&mut self, peer: PeerKey, chunks: &ChunkSet) {
+        let of_peer = self.under_way.iter_mut().filter(|question| question.ask.from == Holder::Peer(peer));
+        of_peer.for_each(|question| question.told |= chunks.contains(question.ask.chunk));
     }
 
     /// The answer has come; how long it took, if it was a question at all.

@@ -256,6 +256,18 @@ fn while_there_is_something_else_to_ask_nothing_is_asked_twice() {
 }
 
 #[test]
+fn an_answer_that_was_overtaken_by_the_news_that_it_is_there_is_not_believed() {
+    let mut swarm = with_peers(config(), [(NEAR, set([4]))]);
+    let ask = swarm.poll(ms(0)).unwrap();
+    swarm.handle_have(NEAR, &set([4]), ms(5));
+    swarm.handle_failed(ask, Failure::Absent, ms(10));
+    let again = swarm.poll_timeout(ms(10)).expect("it is asked again");
+    assert_eq!(asks(&mut swarm, again), [ask]);
+    swarm.handle_failed(ask, Failure::Absent, again);
+    assert_eq!(asks(&mut swarm, again + ms(60_000)), [], "it has not got it");
+}
+
+#[test]
 fn liars_and_senders_of_wrong_bytes_are_not_asked_again() {
     let mut swarm = with_peers(config(), [(NEAR, set(0..40)), (FAR, set(0..40))]);
     let mut now = ms(0);
