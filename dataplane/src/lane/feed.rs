@@ -407,3 +407,6 @@ impl Peer {
 pub(crate) fn chunks_of(length: u64, chunk_bytes: u64) -> u32 {
     u32::try_from(length.div_ceil(chunk_bytes)).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;
