@@ -1,8 +1,8 @@
 //! Joins a swarm to the lanes of one attempt: carries its questions to other executors and to the source, and their answers
 //! back.
 //!
-//! What to ask of whom is the [`Swarm`]'s decision, what is durable the [`Engine`]'s. A chunk that two are asked for is under
-//! way once for the engine; the later answer is dropped.
+//! What to ask of whom is the [`Swarm`]'s decision, what is durable the [`Engine`]'s. A chunk that several are asked for is
+//! under way once for the engine; the later answers are dropped.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -60,7 +60,7 @@ pub(crate) struct Feed {
 
 struct Asked {
     ask: Ask,
-    /// What was handed out by the engine; the same for both of two.
+    /// What was handed out by the engine; the same for all that are asked for it.
     range: ByteRange,
     interrupt: Interrupt,
 }
@@ -312,7 +312,7 @@ impl Feed {
                     self.bytes_from_peers += bytes;
                 }
                 if !engine.lacks(range) {
-                    // The other one was faster. It was read all the same, and counts.
+                    // Another one was faster. It was read all the same, and counts.
                     engine.note_fetched(bytes);
                     return None;
                 }

@@ -6,6 +6,8 @@ use super::{Ask, Holder, Nearness, PeerKey, Swarm, chunk_set::bits, mix, peers::
 
 /// So many chunks are compared for a question: the rarest of so many, from wherever one begins to look, is rare.
 const LOOK_MAX: usize = 512;
+/// So many are asked for one chunk at a time, if need be.
+const ASKED_MAX: usize = 3;
 
 impl Swarm {
     /// First what only the source has and what only slow peers have, for these take long; then what other peers have; and
@@ -34,7 +36,7 @@ impl Swarm {
     /// what is slow in coming from there is read, too.
     fn of_source(&self, peers: &Askable<'_>, now: Duration) -> Option<Ask> {
         let mut wanted = self.open.clone();
-        for question in peers.slow_questions(self, |question| self.questions.slow_from(question) <= now) {
+        for question in last_to_peers(self).filter(|question| is_slow(self, question, now)) {
             wanted.insert(question.ask.chunk);
         }
         let wanted = |index: usize| wanted.words()[index] & !peers.usual_have(index);
@@ -136,32 +138,20 @@ impl<'a> Askable<'a> {
         self.all_usual.iter().fold(0, |any, peer| any | peer.have.words()[index])
     }
 
-    /// Questions to peers that are slow, or whose peers are, where nobody was asked for the same chunk later.
-    fn slow_questions(
-        &self,
-        swarm: &'a Swarm,
-        is_slow: impl Fn(&Question) -> bool,
-    ) -> impl Iterator<Item = &'a Question> {
-        swarm.questions.iter().filter(move |question| {
-            let Holder::Peer(peer) = question.ask.from else { return false };
-            let usual = swarm.questions.usual(question.nearness);
-            let known_as_slow = swarm.peers.get(peer).is_some_and(|peer| peer.is_slow(usual));
-            let is_last = || swarm.questions.of(question.ask.chunk).last() == Some(question);
-            (known_as_slow || is_slow(question)) && is_last()
-        })
-    }
-
-    /// The oldest of the slow questions, put to somebody else: to whom was heard of last, for he is not dead. Where he is all
-    /// the same, it is put to the next one, as soon as he takes as long as slow ones do.
+    /// The oldest of the late questions, put to somebody else: to whom was heard of last, for he is not dead. If he is, it is
+    /// put to a third one, once both are slow.
     fn other(&self, swarm: &Swarm, now: Duration) -> Option<Ask> {
-        let is_late = |question: &Question| {
-            let is_first = swarm.questions.of(question.ask.chunk).count() == 1;
-            let from = if is_first { swarm.questions.late_from(question) } else { swarm.questions.slow_from(question) };
-            from <= now
+        let is_late = |question: &&Question| {
+            let mut asked = swarm.questions.of(question.ask.chunk);
+            match asked.clone().count() {
+                1 => is_known_as_slow(swarm, question) || swarm.questions.late_from(question) <= now,
+                2..ASKED_MAX => asked.all(|question| is_slow(swarm, question, now)),
+                _ => false,
+            }
         };
-        let mut slow: Vec<_> = self.slow_questions(swarm, is_late).collect();
-        slow.sort_by_key(|question| question.at);
-        slow.into_iter().find_map(|question| {
+        let mut late: Vec<_> = last_to_peers(swarm).filter(is_late).collect();
+        late.sort_by_key(|question| question.at);
+        late.into_iter().find_map(|question| {
             let chunk = question.ask.chunk;
             let asked = swarm.questions.of(chunk).map(|question| question.ask.from);
             let others = self.usual.iter().filter(|(key, _)| asked.clone().all(|asked| asked != Holder::Peer(*key)));
@@ -170,6 +160,22 @@ impl<'a> Askable<'a> {
             Some(Ask { chunk, from: Holder::Peer(*key) })
         })
     }
+}
+
+/// Of each chunk that is asked for the question that was put last, if it was put to a peer.
+fn last_to_peers(swarm: &Swarm) -> impl Iterator<Item = &Question> {
+    let is_last = |question: &&Question| swarm.questions.of(question.ask.chunk).last() == Some(question);
+    swarm.questions.iter().filter(|question| question.ask.from != Holder::Source).filter(is_last)
+}
+
+/// Whether it takes long, or its peer does.
+fn is_slow(swarm: &Swarm, question: &Question, now: Duration) -> bool {
+    is_known_as_slow(swarm, question) || swarm.questions.slow_from(question) <= now
+}
+
+fn is_known_as_slow(swarm: &Swarm, question: &Question) -> bool {
+    let Holder::Peer(peer) = question.ask.from else { return false };
+    swarm.peers.get(peer).is_some_and(|peer| peer.is_slow(swarm.questions.usual(question.nearness)))
 }
 
 /// Of these peers, the one to ask for a chunk that it has: who has the fewest questions of ours, and is near.

@@ -11,12 +11,13 @@
 //!   is another seed's, it reads only where that one is gone or late.
 //! - *Slow peers*: a question that takes three times what is usual keeps no place in the window, and its
 //!   peer is asked only for what no other has, one chunk at a time.
-//! - *Endgame*: when nothing else can be asked, a slow question is put to another holder, too, and to a third one only when
-//!   both are slow: two may have died. The slower answers are dropped.
+//! - *Endgame*: when nothing else can be asked, a question that is late is put to a second holder, too, and to a third one
+//!   when both are slow, for two may have died. The slower answers are dropped.
 //!
 //! Invariants:
 //!
-//! - A chunk is asked of a holder once at a time, and of another one only while all those are late that were asked before.
+//! - A chunk is asked of at most three peers at a time: of a second one while the first is late or known as slow, of a third
+//!   one while both are slow.
 //! - The source is asked for chunks of the allotment only, and for none again that has come, from whomever.
 //! - A peer that sent wrong bytes, or said too often that it has what it has not, is not asked again.
 //! - The time that `poll_timeout` tells has not passed yet, and questions are bounded: nobody polls in vain for ever.
@@ -262,13 +263,11 @@ impl Swarm {
         match failure {
             Failure::Busy { after } => self.peers.busy(peer, after, self.config.seed, now),
             Failure::Retry => self.peers.failed(peer, self.config.seed, now),
-            Failure::Absent if self.peers.lacks(peer, ask.chunk) => {
-                // That it has got it since may have overtaken the answer.
-                if question.is_some_and(|question| question.told) {
-                    self.peers.has_again(peer, ask.chunk);
-                    self.peers.failed(peer, self.config.seed, now);
-                }
+            // The news that it has got it since has overtaken the answer.
+            Failure::Absent if question.is_some_and(|question| question.told) => {
+                self.peers.failed(peer, self.config.seed, now);
             }
+            Failure::Absent if self.peers.lacks(peer, ask.chunk) => {}
             Failure::Gone => self.handle_gone(peer, now),
             Failure::Absent | Failure::Wrong => {
                 self.handle_gone(peer, now);

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use super::{ChunkSet, Nearness, PeerKey, mix, questions::SLOW};
+use super::{
+    ChunkSet, Nearness, PeerKey, mix,
+    questions::{RECENT, SLOW},
+};
 
 /// A peer that lacks what it said it has is believed so many times in a row: it may have lost something.
 const ABSENT_MAX: u32 = 2;
@@ -103,14 +106,6 @@ impl Peers {
             self.count_out(chunk);
         }
         believed
-    }
-
-    /// It has it, after all.
-    pub fn has_again(&mut self, key: PeerKey, chunk: u32) {
-        if self.known.get_mut(&key).is_some_and(|peer| peer.have.insert(chunk)) {
-            self.holders[chunk as usize] += 1;
-            self.held.insert(chunk);
-        }
     }
 
     fn count_out(&mut self, chunk: u32) {
@@ -232,6 +227,6 @@ impl Peer {
 
     /// Whether its chunks take longer than those of others.
     pub fn is_slow(&self, usual: Option<Duration>) -> bool {
-        usual.zip(self.took).is_some_and(|(usual, took)| took >= usual * SLOW)
+        usual.zip(self.took).is_some_and(|(usual, took)| took >= (usual * SLOW).max(RECENT))
     }
 }

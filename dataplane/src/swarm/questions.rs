@@ -8,8 +8,8 @@ use super::{Ask, ChunkSet, Holder, Nearness, PeerKey};
 pub const SLOW: u32 = 3;
 /// At the end one that takes so much of it, in percent, is late: there is nothing else to do.
 const LATE_PERCENT: u32 = 150;
-/// Neither slow nor late is a question that was put so short a time ago: to ask somebody else would save less than it costs.
-const RECENT: Duration = Duration::from_millis(100);
+/// Nothing is slow or late that takes no longer than this: to ask somebody else would save less than it costs.
+pub const RECENT: Duration = Duration::from_millis(100);
 /// An answer counts so much less than those before it.
 const MEMORY: u32 = 8;
 

@@ -89,7 +89,7 @@ fn a_peer_whose_connection_broke_is_opened_again_and_asked() {
         assert!(told.is_some_and(|told| told.is_err()), "the engine hears that it did not come");
         engine.handle_given_back(*range, T0);
     }
-    // It is watched still: its lane is told to leave it, once for each chunk at most.
+    // It is watched still: its lane is told to leave it.
     let closing = steps(&mut feed, &mut engine, T0);
     assert!(!closing.is_empty() && closing.iter().all(|step| matches!(step, Step::Close(PEER))));
     feed.handle_peer(PEER, PeerEvent::Gone(lost()), T0);

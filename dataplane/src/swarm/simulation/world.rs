@@ -255,7 +255,8 @@ impl World {
             let this = &mut self.hosts[host];
             let holders: Vec<Holder> =
                 this.under_way.iter().filter(|other| other.chunk == ask.chunk).map(|other| other.from).collect();
-            if this.swarm.have().contains(ask.chunk) || holders.contains(&ask.from) {
+            let peers = holders.iter().chain([&ask.from]).filter(|holder| **holder != Holder::Source).count();
+            if this.swarm.have().contains(ask.chunk) || peers > 3 || holders.contains(&ask.from) {
                 return Err(format!("{host} asks {ask:?} in vain: {holders:?}"));
             }
             this.under_way.push(ask);

@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc};
 
 use futures_util::{
     FutureExt as _,
-    future::{LocalBoxFuture, join},
+    future::{LocalBoxFuture, try_join},
 };
 use staccato_protocols::{BufferPool, ByteRange, Chunk, Code, Disposition, Error, Object, Source};
 
@@ -43,11 +43,8 @@ impl PeerObject {
         let _ = self.remote.prepare().await;
     }
 
-    async fn voucher(&self, range: ByteRange) -> Result<Arc<Voucher>, Error> {
-        if let Some(voucher) = self.own.voucher(range) {
-            return Ok(voucher);
-        }
-        let bytes = self.remote.vouch(range).await?;
+    /// What was sent as the voucher of a chunk, if it is one.
+    async fn believe(&self, range: ByteRange, bytes: Vec<u8>) -> Result<Arc<Voucher>, Error> {
         let verified = Voucher::verify(bytes, async |key| self.own.will_believe(key).await).await;
         let voucher = verified.map_err(|error| {
             // The other one may have heard of a seed long before this one has.
@@ -59,6 +56,16 @@ impl PeerObject {
             return Err(Error::retry(Code::ProtocolViolation, "a voucher is about other bytes than asked for"));
         }
         self.own.keep(voucher)
+    }
+
+    /// A chunk, and its voucher: as it is known, or as it is sent.
+    async fn ask(&self, range: ByteRange, pool: &BufferPool) -> Result<(Chunk, Arc<Voucher>), Error> {
+        if let Some(voucher) = self.own.voucher(range) {
+            return Ok((self.remote.read(range, pool).await?, voucher));
+        }
+        // Both questions leave at once, one behind the other. Whoever refuses the chunk is not waited for.
+        let (chunk, bytes) = try_join(self.remote.read(range, pool), self.remote.vouch(range)).await?;
+        Ok((chunk, self.believe(range, bytes).await?))
     }
 }
 
@@ -78,9 +85,7 @@ impl Source for PeerObject {
 
     fn read<'a>(&'a self, range: ByteRange, pool: &'a BufferPool) -> LocalBoxFuture<'a, Result<Chunk, Error>> {
         async move {
-            // Both questions leave at once, one behind the other.
-            let (chunk, voucher) = join(self.remote.read(range, pool), self.voucher(range)).await;
-            let (chunk, voucher) = (chunk.map_err(not_ours)?, voucher.map_err(not_ours)?);
+            let (chunk, voucher) = self.ask(range, pool).await.map_err(not_ours)?;
             if !voucher.content.is(&chunk) {
                 let why = format!("another executor sent bytes at {range} that are not the source's");
                 return Err(Error::retry(Code::ChecksumMismatch, why));
