@@ -12,7 +12,8 @@ mod writes;
 const BLOCK: u64 = CRC_BLOCK;
 const T0: Duration = Duration::ZERO;
 
-fn config(blocks: u64) -> EngineConfig {
+/// A file of so many blocks, a chunk each, none of which is there.
+pub(crate) fn config(blocks: u64) -> EngineConfig {
     EngineConfig {
         length: Some(blocks * BLOCK),
         chunk_bytes: BLOCK,

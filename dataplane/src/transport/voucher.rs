@@ -168,7 +168,8 @@ impl Voucher {
         Some(Self { content, signer, bytes })
     }
 
-    /// The voucher in `bytes`, if the signature is that of a key which `may_vouch`: only then that is asked.
+    /// The voucher in `bytes`, if the signature is that of a key which `may_vouch`: that is asked once the signature was found
+    /// right.
     pub async fn verify(bytes: Vec<u8>, may_vouch: impl AsyncFnOnce(&KeyDigest) -> bool) -> Result<Self, VoucherError> {
         let mut from = Reader(&bytes);
         let content = Content::parse(&mut from)?;

@@ -1,11 +1,11 @@
 //! Single rules of what joins a swarm to its lanes.
 
-use staccato_protocols::{Access, CRC_BLOCK, Object, contract::Writes};
+use staccato_protocols::{Access, CRC_BLOCK, Object};
 
 use super::*;
 use crate::{
     attempt::SignedTicket,
-    engine::{EngineConfig, SYNC_BYTES_MAX, window::Connections},
+    engine::{EngineConfig, tests::config},
     transport::offer::CopyName,
 };
 
@@ -15,23 +15,7 @@ const T0: Duration = Duration::ZERO;
 /// A member that may read nothing of the source, and knows one other.
 fn member(chunks: u64) -> (Feed, Engine, Object) {
     let length = chunks * CRC_BLOCK;
-    let engine = Engine::new(EngineConfig {
-        length: Some(length),
-        chunk_bytes: CRC_BLOCK,
-        window_chunks_max: 8,
-        connections: Connections::Unlimited,
-        request_cost: Duration::ZERO,
-        chosen: true,
-        sequential: false,
-        writes: Writes::Anywhere,
-        fresh: true,
-        started_over: false,
-        rate_limit: None,
-        sync_bytes_max: SYNC_BYTES_MAX,
-        checkpoint: Vec::new(),
-        sidecar: BTreeMap::new(),
-        present: None,
-    });
+    let engine = Engine::new(EngineConfig { window_chunks_max: 8, chosen: true, ..config(chunks) });
     let object = Object { size: Some(length), validator: None, access: Access::Random };
     let copy = CopyName { name: "n".into(), member: 1, distribution: "d".into(), transfer: "t".into() };
     let own = Arc::new(Offer::new(copy, object.clone()));
